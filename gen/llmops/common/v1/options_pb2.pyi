@@ -1,0 +1,46 @@
+import datetime
+
+from google.protobuf import descriptor_pb2 as _descriptor_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RetryClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RETRY_CLASS_UNSPECIFIED: _ClassVar[RetryClass]
+    RETRY_CLASS_SAFE: _ClassVar[RetryClass]
+    RETRY_CLASS_IDEMPOTENT_WITH_REQUEST_ID: _ClassVar[RetryClass]
+    RETRY_CLASS_NEVER: _ClassVar[RetryClass]
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_CALLER: _ClassVar[Role]
+    ROLE_OPERATOR: _ClassVar[Role]
+    ROLE_SERVICE: _ClassVar[Role]
+RETRY_CLASS_UNSPECIFIED: RetryClass
+RETRY_CLASS_SAFE: RetryClass
+RETRY_CLASS_IDEMPOTENT_WITH_REQUEST_ID: RetryClass
+RETRY_CLASS_NEVER: RetryClass
+ROLE_UNSPECIFIED: Role
+ROLE_CALLER: Role
+ROLE_OPERATOR: Role
+ROLE_SERVICE: Role
+RPC_FIELD_NUMBER: _ClassVar[int]
+rpc: _descriptor.FieldDescriptor
+
+class RpcPolicy(_message.Message):
+    __slots__ = ("retry", "roles", "default_timeout")
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    retry: RetryClass
+    roles: _containers.RepeatedScalarFieldContainer[Role]
+    default_timeout: _duration_pb2.Duration
+    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
