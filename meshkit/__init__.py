@@ -1,0 +1,1 @@
+"""The shared runtime: transports, interceptors, lifecycle, settings. It knows no service."""

@@ -1,0 +1,1 @@
+"""One directory per process of the mesh; see docs/architecture.md."""
