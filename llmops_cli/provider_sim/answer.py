@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import msgspec
 import orjson
 
 from llmops_cli.provider_sim.request import ChatRequest, instance_of
@@ -21,8 +21,7 @@ _WORDS: Final = tuple(_TEXT.split())
 _TOKEN: Final = re.compile(r"\s*\S+\s*|\s+")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One answer, cut into the events of a stream.
 
     `pieces[i]` is the text of content event i; for tool calls the pieces are the argument fragments of

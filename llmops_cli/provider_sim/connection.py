@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
+import msgspec
+
 _HEAD_END: Final = b"\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_OFF: Final = struct.pack("ii", 1, 0)  # close() sends RST
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True):
     """A request as it came; header names are lower case."""
 
     method: str
     path: str
-    headers: dict[str, bytes]
+    headers: dict[bytes, bytes]
     body: bytes
 
 
@@ -119,6 +120,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    @property
+    def writable(self) -> bool:
+        """Whether the client keeps up."""
+        return self._writable.is_set()
+
     async def flushed(self) -> None:
         """Wait while the client is slower than the answer."""
         await self._writable.wait()
@@ -192,29 +198,29 @@ class Connection(asyncio.Protocol):
         headers = {}
         for line in lines[1:]:
             name, _, value = line.partition(b":")
-            headers[name.decode("latin-1").lower()] = value.strip()
+            headers[name.lower()] = value.strip()
         taken = self._body(end + len(_HEAD_END), headers)
         if taken is None:
             return None
         body, rest = taken
         self._buffer = self._buffer[rest:]
-        self._keep_alive = headers.get("connection", b"").lower() != b"close" and start[2] != b"HTTP/1.0"
+        self._keep_alive = headers.get(b"connection", b"").lower() != b"close" and start[2] != b"HTTP/1.0"
         self._continued = False
         return HttpRequest(start[0].decode("latin-1"), start[1].decode("latin-1"), headers, body)
 
-    def _body(self, start: int, headers: dict[str, bytes]) -> tuple[bytes, int] | None:
+    def _body(self, start: int, headers: dict[bytes, bytes]) -> tuple[bytes, int] | None:
         """The body and where the next request starts; None while it is incomplete."""
-        if headers.get("transfer-encoding", b"").lower() == b"chunked":
+        if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             taken = self._chunked(start)
         else:
-            length = headers.get("content-length", b"0")
+            length = headers.get(b"content-length", b"0")
             if not length.isdigit():
                 raise _RefusedError(400)
             end = start + int(length)
             if end - start > self._limits.max_body_bytes:
                 raise _RefusedError(413)
             taken = (self._buffer[start:end], end) if len(self._buffer) >= end else None
-        if taken is None and not self._continued and headers.get("expect", b"").lower() == b"100-continue":
+        if taken is None and not self._continued and headers.get(b"expect", b"").lower() == b"100-continue":
             self._continued = True
             self.write(_CONTINUE)
         return taken

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from llmops_cli.provider_sim.answer import Answer, generated_tokens
 from llmops_cli.provider_sim.billing import BillingRecord, Books, Cancellation, Outcome
@@ -19,8 +20,7 @@ _CHUNKED: Final = "Transfer-Encoding: chunked"
 _MS_PER_S: Final = 1000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call that was accepted: who asked what, and which rule answers it."""
 
     id: str
@@ -32,7 +32,7 @@ class Call:
     request: ChatRequest
     selected: Selected
     answer: Answer
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]
 
 
 class _CutError(Exception):
@@ -181,11 +181,16 @@ class Player:
         if self._due_s:
             await self._until(self._due_s[0])
         await self._events(opening)
+        quiet = rule.hang_after_chunks is None and rule.cut_after_chunks is None
+        middle = len(events) // 2
         for i, event in enumerate(events[:stop]):
-            await self._interrupt_after(i)
+            if not quiet:
+                await self._interrupt_after(i)
             await self._until(self._due_s[i])
-            middle = i == len(events) // 2
-            await self._events([malform_event(event, rule) if middle else event], huge=middle)
+            if i == middle:
+                await self._events([malform_event(event, rule)], huge=True)
+            else:
+                await self._events([event])
             self._sent = i + 1
         if rule.error_after_chunks is None:
             await self._interrupt_after(None)
@@ -194,7 +199,9 @@ class Player:
         rule = self._rule
         if huge and rule.huge_line_bytes:
             events = [b"data: " + b"x" * rule.huge_line_bytes + b"\n\n", *events]
-        data = b"".join(COMMENT + event if rule.comments else event for event in events)
+        if rule.comments:
+            events = [COMMENT + event for event in events]
+        data = b"".join(events)
         if rule.crlf_lines:
             data = data.replace(b"\n", b"\r\n")
         await self._write(chunk(data))
@@ -227,7 +234,8 @@ class Player:
                 await asyncio.sleep(0)
         else:
             self._connection.write(data)
-        await self._connection.flushed()
+        if not self._connection.writable:
+            await self._connection.flushed()
 
     # The end.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -42,16 +41,14 @@ class Message(msgspec.Struct):
         return "".join(part.text or "" for part in self.content or ())
 
 
-@dataclass(frozen=True, slots=True)
-class ForcedTool:
+class ForcedTool(msgspec.Struct, frozen=True):
     """The tool a request makes the model call, and the JSON schema of its arguments."""
 
     name: str
     schema: object
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The dialect-free part of a chat request; `json_schema` is the schema the answer's text must satisfy."""
 
     model: str

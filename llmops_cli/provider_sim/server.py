@@ -185,12 +185,12 @@ class ProviderSim:
 
     def _accept(self, request: HttpRequest, path: str, chat: ChatRequest, selected: Selected, answer_id: str) -> Call:
         headers = request.headers
-        credential = headers.get("x-api-key") or headers.get("authorization", b"")
+        credential = headers.get(b"x-api-key") or headers.get(b"authorization", b"")
         return Call(
             id=answer_id,
             path=path,
             key_hash=key_hash(credential),
-            client_request_id=headers.get("x-request-id", b"").decode("latin-1"),
+            client_request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
             started_s=self._clock.monotonic(),
             created_s=self._clock.time(),
             request=chat,
@@ -212,7 +212,7 @@ class ProviderSim:
 
     def _select(self, request: HttpRequest, chat: ChatRequest, path: str) -> Selected:
         """The rule of a call: the x-sim-script header, a model name that spells one, the script, a plain answer."""
-        header = request.headers.get("x-sim-script")
+        header = request.headers.get(b"x-sim-script")
         try:
             fixed = _from_header(header) if header is not None else _from_model(chat.model)
         except ScriptError as error:
