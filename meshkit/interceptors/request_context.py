@@ -1,0 +1,42 @@
+"""Makes the call the running one, so that handlers and outgoing calls find request id, trace and deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from meshkit.calls import ServerCall, Step
+from meshkit.context import CallContext, enter, new_request_id, new_trace
+from meshkit.identity import Principal
+
+NOBODY = Principal("", "", "", "", frozenset())
+_MAX_REQUEST_ID_CHARS = 128
+
+
+class RequestContext(Step):
+    """Fills the context variable; authorisation and deadline complete it."""
+
+    name = "request-context"
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+
+    def on_start(self, call: ServerCall) -> None:
+        """Enters the context."""
+        call.started_s = self._clock_s()
+        request_id = call.metadata.get("x-request-id", "")
+        if not request_id or len(request_id) > _MAX_REQUEST_ID_CHARS or not request_id.isprintable():
+            request_id = new_request_id()
+        complete(call, CallContext(request_id, NOBODY, "", call.trace or new_trace(sampled=False), call.deadline_s))
+
+
+def complete(call: ServerCall, context: CallContext) -> None:
+    """Sets the call's context, here and for whoever asks for the running call."""
+    call.context = context
+    enter(context)
+
+
+def with_principal(call: ServerCall, principal: Principal, credential: str) -> None:
+    """Adds who calls."""
+    assert call.context is not None
+    complete(call, replace(call.context, principal=principal, credential=credential))

@@ -1,0 +1,193 @@
+"""One process of the mesh: what its services share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshkit.calls import HandlerTable
+from meshkit.clock import Clock, SystemClock
+from meshkit.errors import Unavailable
+from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest
+from meshkit.interceptors import build_chain
+from meshkit.interceptors.admission import AdmissionSettings
+from meshkit.logs import LogSettings
+from meshkit.metrics import MetricsRegistry
+from meshkit.postgres import DatabaseSettings
+from meshkit.settings import Secret
+from meshkit.tracing import Tracing, TracingSettings
+from meshkit.transports.local import LocalChannel
+from meshkit.transports.remote import PeerSettings, RemoteChannel, open_channel
+from meshkit.transports.server import ServerSettings
+
+if TYPE_CHECKING:
+    from meshkit.encoder import Encoder
+
+_READY_CHECK_TIMEOUT_S = 2.0
+_MIN_PEPPER_CHARS = 16
+_DIGEST_CHARS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """An API key as the configuration file keeps it; `llmops keys create` prints such an entry."""
+
+    id: str
+    digest: str
+    organisation: str
+    roles: tuple[str, ...] = ("caller",)
+    team: str = ""
+    user: str = ""
+    guard_policy: str = ""
+
+    def validate(self) -> None:
+        """Raises ValueError when the entry cannot identify anyone."""
+        if not self.id or not self.organisation:
+            raise ValueError("id and organisation must not be empty")
+        if len(self.digest) != _DIGEST_CHARS or not set(self.digest) <= set("0123456789abcdef"):
+            raise ValueError("digest must be 64 lower-case hex digits, as `llmops keys create` prints it")
+        unknown = set(self.roles) - {"caller", "operator"}
+        if unknown or not self.roles:
+            raise ValueError(f"roles must be caller, operator or both; found {', '.join(sorted(unknown)) or 'none'}")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Credentials. The pepper makes digests useless to whoever reads the file; it lives in the environment."""
+
+    pepper: Secret = Secret()  # noqa: RUF009 - immutable
+    mesh_key: Secret = Secret()  # noqa: RUF009 - immutable
+    keys: tuple[KeySettings, ...] = ()
+
+    def validate(self) -> None:
+        """Raises ValueError for twin ids and for keys without a pepper."""
+        ids = [k.id for k in self.keys]
+        twins = sorted({i for i in ids if ids.count(i) > 1})
+        if twins:
+            raise ValueError(f"key id {twins[0]!r} is there twice")
+        if self.pepper and len(self.pepper.reveal()) < _MIN_PEPPER_CHARS:
+            raise ValueError(f"pepper must have at least {_MIN_PEPPER_CHARS} characters")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFilesSettings:
+    """Where exported models lie, and how many of them run at once."""
+
+    directory: str = ""
+    encoder_workers: int = 0
+    encoder_max_queue: int = 256
+
+    def validate(self) -> None:
+        """Raises ValueError for negative counts."""
+        if self.encoder_workers < 0 or self.encoder_max_queue < 0:
+            raise ValueError("encoder_workers and encoder_max_queue must not be negative; 0 workers means one per core")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """The sections of mesh.yaml that belong to every process."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    models: ModelFilesSettings = field(default_factory=ModelFilesSettings)
+    peers: dict[str, PeerSettings] = field(default_factory=dict)
+
+
+def configured_keys(auth: AuthSettings) -> ConfiguredKeys:
+    """The authenticator over the configuration file, with the mesh's own key beside the others."""
+    pepper = auth.pepper.reveal().encode()
+    stored = [
+        StoredKey(k.digest, Principal(k.organisation, k.team, k.user, k.id, frozenset(k.roles), k.guard_policy))
+        for k in auth.keys
+    ]
+    if auth.mesh_key:
+        mesh = Principal("", "", "", "mesh", frozenset({"service"}))
+        stored.append(StoredKey(key_digest(pepper, auth.mesh_key.reveal()), mesh))
+    return ConfiguredKeys(pepper, stored)
+
+
+def _open_encoder(models: ModelFilesSettings) -> Encoder | None:
+    folder = Path(models.directory)
+    if not folder.is_dir():
+        return None
+    from meshkit.encoder import load_encoder  # noqa: PLC0415 - numpy and the ML extra, only where models are
+
+    return load_encoder(folder, workers=models.encoder_workers, max_queue=models.encoder_max_queue)
+
+
+class Runtime:
+    """Built once per process, inside its event loop."""
+
+    def __init__(self, process: str, settings: ProcessSettings, targets: frozenset[str], clock: Clock | None) -> None:
+        self.process = process
+        self.settings = settings
+        self.targets = targets
+        self.clock = clock or SystemClock()
+        self.metrics = MetricsRegistry()
+        self.tracing = Tracing(settings.tracing, process)
+        clock_s = asyncio.get_running_loop().time
+        chain = build_chain(self.tracing, self.metrics, settings.admission, configured_keys(settings.auth), clock_s)
+        self.table = HandlerTable(chain)
+        self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.addresses: dict[str, tuple[str, int]] = {}
+        self._local = LocalChannel(self.table)
+        self._remote: dict[str, RemoteChannel] = {}
+        self._encoder: asyncio.Task[Encoder | None] | None = None
+
+    def channel(self, service: str) -> Any:
+        """See Kit.channel. Raises Unavailable when the service neither runs here nor has a peer."""
+        if service in self.targets:
+            return self._local
+        if service not in self._remote:
+            peer = self.settings.peers.get(service)
+            if peer is None:
+                raise Unavailable(
+                    f"{service} does not run in this process and mesh.yaml names no peer for it; "
+                    f"add `peers: {{{service}: {{address: host:port}}}}` or `--target {service}`"
+                )
+            self._remote[service] = open_channel(f"llmops.{service}.v1.{service.capitalize()}Service", peer)
+        return self._remote[service]
+
+    async def encoder(self) -> Encoder | None:
+        """Loads the encoder on first use; everyone shares it."""
+        if self._encoder is None:
+            self._encoder = asyncio.get_running_loop().create_task(self._load_encoder())
+        return await asyncio.shield(self._encoder)
+
+    async def _load_encoder(self) -> Encoder | None:
+        models = self.settings.models
+        if not models.directory:
+            return None
+        return await asyncio.to_thread(_open_encoder, models)
+
+    async def readiness(self) -> dict[str, str]:
+        """Runs every check. Returns the failing ones with a short cause."""
+
+        async def run(check: Callable[[], Awaitable[None]]) -> str:
+            try:
+                async with asyncio.timeout(_READY_CHECK_TIMEOUT_S):
+                    await check()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the answer is "not ready"
+                return type(error).__name__
+            return ""
+
+        names = list(self.ready_checks)
+        causes = await asyncio.gather(*(run(self.ready_checks[n]) for n in names))
+        return {n: c for n, c in zip(names, causes, strict=True) if c}
+
+    async def close(self) -> None:
+        """Closes channels, the encoder and the exporter."""
+        for channel in self._remote.values():
+            await channel.close()
+        if self._encoder is not None:
+            encoder = await self._encoder
+            if encoder is not None:
+                await encoder.close()
+        await asyncio.to_thread(self.tracing.close)

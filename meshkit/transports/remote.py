@@ -1,0 +1,191 @@
+"""The gRPC transport, client side: one channel per peer, the behaviour of the local one.
+
+A wrapper rather than client interceptors: grpc.aio registers an interceptor for one arity only, and silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from meshkit.errors import CallError, MeshError, describe
+from meshkit.methods import Method, method_at, methods_of
+from meshkit.transports.outgoing import Metadata, outgoing
+from meshkit.transports.status import decode
+
+_KEEPALIVE_MS = 30_000
+_MAX_BACKOFF_S = "1s"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """Where a service is reached. `dns:///name:port` over a headless service balances over all replicas."""
+
+    address: str = ""
+    tls: bool = False
+    ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
+    server_name: str = ""
+    max_message_bytes: int = 32 * 1024 * 1024
+
+    def validate(self) -> None:
+        """Raises ValueError for half a client certificate or an empty address."""
+        if not self.address:
+            raise ValueError("address is empty; write host:port or dns:///name:port")
+        if bool(self.client_cert_file) != bool(self.client_key_file):
+            raise ValueError("client_cert_file and client_key_file go together: set both or none")
+        if not self.tls and (self.ca_file or self.client_cert_file or self.server_name):
+            raise ValueError("certificates are given but tls is false; set tls: true")
+
+
+def service_config(service: str) -> str:
+    """gRPC's service config: round robin, and retries only where the contract calls an RPC safe to repeat.
+
+    Only UNAVAILABLE is retried (AIP-194). Throttling stops retries when a tenth of the calls fail.
+    """
+    retryable = [{"service": service, "method": m.name} for m in methods_of(service).values() if m.retryable]
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.05s",
+        "maxBackoff": _MAX_BACKOFF_S,
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+    if retryable:
+        config["methodConfig"] = [{"name": retryable, "retryPolicy": policy}]
+    return json.dumps(config)
+
+
+def open_channel(service: str, peer: PeerSettings) -> RemoteChannel:
+    """Opens the channel of a peer. Must run inside the loop that uses it. Connecting happens in the background."""
+    options = [
+        ("grpc.service_config", service_config(service)),
+        ("grpc.enable_retries", 1),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", peer.max_message_bytes),
+        ("grpc.max_send_message_length", peer.max_message_bytes),
+        # A replica that comes back is found within this time, not after two minutes of backoff.
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+    ]
+    if not peer.tls:
+        return RemoteChannel(grpc.aio.insecure_channel(peer.address, options=options))
+    if peer.server_name:
+        options.append(("grpc.ssl_target_name_override", peer.server_name))
+    credentials = grpc.ssl_channel_credentials(
+        _read(peer.ca_file), _read(peer.client_key_file), _read(peer.client_cert_file)
+    )
+    return RemoteChannel(grpc.aio.secure_channel(peer.address, credentials, options=options))
+
+
+def _read(file: str) -> bytes | None:
+    return Path(file).read_bytes() if file else None
+
+
+class RemoteChannel:
+    """A channel to a peer. Give it to a generated stub."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(self, path: str, *arguments: Any, **options: Any) -> Callable[..., asyncio.Task[Any]]:
+        """Called by generated stubs."""
+        return self._awaited(path, self._channel.unary_unary(path, *arguments, **options))
+
+    def stream_unary(self, path: str, *arguments: Any, **options: Any) -> Callable[..., asyncio.Task[Any]]:
+        """Called by generated stubs."""
+        return self._awaited(path, self._channel.stream_unary(path, *arguments, **options))
+
+    def unary_stream(self, path: str, *arguments: Any, **options: Any) -> Callable[..., RemoteStream]:
+        """Called by generated stubs."""
+        return self._iterated(path, self._channel.unary_stream(path, *arguments, **options))
+
+    def stream_stream(self, path: str, *arguments: Any, **options: Any) -> Callable[..., RemoteStream]:
+        """Called by generated stubs."""
+        return self._iterated(path, self._channel.stream_stream(path, *arguments, **options))
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes the connections."""
+        await self._channel.close(grace)
+
+    def _awaited(self, path: str, multi: Any) -> Callable[..., asyncio.Task[Any]]:
+        method = method_at(path)
+
+        async def run(request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
+            call = _begin(method, multi, request, timeout_s, metadata)
+            try:
+                return await call
+            except grpc.aio.AioRpcError as error:
+                raise _call_error(error, path) from None
+
+        def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> Any:
+            return asyncio.get_running_loop().create_task(run(request, timeout, metadata))
+
+        return call
+
+    def _iterated(self, path: str, multi: Any) -> Callable[..., RemoteStream]:
+        method = method_at(path)
+
+        def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> RemoteStream:
+            return RemoteStream(_begin(method, multi, request, timeout, metadata), path)
+
+        return call
+
+
+class RemoteStream:
+    """The reading side of a remote stream: iterate it, `cancel()` it, or close it with `aclosing`."""
+
+    def __init__(self, call: Any, path: str) -> None:
+        self._call = call
+        self._responses: AsyncIterator[Message] = call.__aiter__()
+        self._path = path
+
+    def __aiter__(self) -> RemoteStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._responses.__anext__()
+        except grpc.aio.AioRpcError as error:
+            raise _call_error(error, self._path) from None
+        except asyncio.CancelledError:
+            self._call.cancel()
+            raise
+
+    def cancel(self) -> bool:
+        """Ends the stream; the callee is told. Since grpcio 1.83 an abandoned call is never collected: always close."""
+        return bool(self._call.cancel())
+
+    async def aclose(self) -> None:
+        """Ends the stream."""
+        self._call.cancel()
+
+
+def _begin(method: Method, multi: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
+    try:
+        headers, deadline_s = outgoing(method, timeout_s, metadata)
+    except MeshError as error:
+        raise CallError(describe(error)) from None
+    remaining_s = deadline_s - asyncio.get_running_loop().time()
+    return multi(request, timeout=remaining_s, metadata=tuple(headers.items()))
+
+
+def _call_error(error: grpc.aio.AioRpcError, path: str) -> CallError:
+    trailers = tuple(error.trailing_metadata() or ())
+    return CallError(decode(error.code(), error.details() or "", trailers, path))

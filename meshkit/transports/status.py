@@ -1,0 +1,87 @@
+"""Failures on the wire: a status code, a message and `google.rpc` details, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from meshkit.errors import DOMAIN, Failure
+
+DETAILS_KEY = "grpc-status-details-bin"
+_CODES = {code.name: code for code in grpc.StatusCode}
+_NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
+# What a failure that did not come from a handler of ours means: the transport's own words stay out of it.
+_TRANSPORT_REASONS = {
+    "UNAVAILABLE": "SERVICE_UNAVAILABLE",
+    "DEADLINE_EXCEEDED": "DEADLINE_EXCEEDED",
+    "CANCELLED": "CANCELLED",
+    "RESOURCE_EXHAUSTED": "OVERLOADED",
+    "UNIMPLEMENTED": "UNSUPPORTED",
+}
+
+
+def encode(failure: Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes | str], ...]]:
+    """The code, the message and the trailing metadata of a failure."""
+    status = status_pb2.Status(code=_NUMBERS.get(failure.status, 2), message=failure.message)
+    _pack(status, error_details_pb2.ErrorInfo(domain=DOMAIN, reason=failure.reason, metadata=dict(failure.metadata)))
+    if failure.field_violations:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=f, description=d) for f, d in failure.field_violations
+        ]
+        _pack(status, error_details_pb2.BadRequest(field_violations=violations))
+    if failure.quota_violations:
+        quotas = [
+            error_details_pb2.QuotaFailure.Violation(subject=s, description=d) for s, d in failure.quota_violations
+        ]
+        _pack(status, error_details_pb2.QuotaFailure(violations=quotas))
+    if failure.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(failure.retry_after_s * 1e9))
+        _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    code = _CODES.get(failure.status, grpc.StatusCode.UNKNOWN)
+    return code, failure.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def _pack(status: status_pb2.Status, detail: object) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)  # type: ignore[arg-type]
+    status.details.append(packed)
+
+
+def decode(code: grpc.StatusCode, message: str, trailers: Sequence[tuple[str, bytes | str]], path: str) -> Failure:
+    """The failure that a call ended with. Trailers without our details come from the transport."""
+    for key, value in trailers or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return _decode_details(code, value)
+    reason = _TRANSPORT_REASONS.get(code.name, "INTERNAL")
+    service = path.strip("/").split("/", 1)[0]
+    text = (
+        f"{path} did not answer in time" if code.name == "DEADLINE_EXCEEDED" else f"{service}: {message or code.name}"
+    )
+    return Failure(code.name, reason, text, {"service": service} if code.name == "UNAVAILABLE" else {})
+
+
+def _decode_details(code: grpc.StatusCode, value: bytes) -> Failure:
+    status = status_pb2.Status.FromString(value)
+    info = error_details_pb2.ErrorInfo()
+    bad, quota, retry = error_details_pb2.BadRequest(), error_details_pb2.QuotaFailure(), error_details_pb2.RetryInfo()
+    retry_after_s = None
+    for detail in status.details:
+        for known in (info, bad, quota):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
+        if detail.Is(retry.DESCRIPTOR):
+            detail.Unpack(retry)
+            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return Failure(
+        code.name,
+        info.reason or "INTERNAL",
+        status.message,
+        dict(info.metadata),
+        tuple((v.field, v.description) for v in bad.field_violations),
+        tuple((v.subject, v.description) for v in quota.violations),
+        retry_after_s,
+    )

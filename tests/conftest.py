@@ -1,0 +1,81 @@
+"""Fixtures that every tier shares: one PostgreSQL per run, a fresh schema per test module."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from meshkit.postgres import Database, DatabaseSettings, open_database
+from meshkit.settings import Secret
+
+OpenDatabase = Callable[[str, Path], Awaitable[Database]]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """LLMOPS_TEST_DATABASE_URL, or a private PostgreSQL that ends with the run."""
+    given = os.environ.get("LLMOPS_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    from llmops_cli.embedded_postgres import EmbeddedPostgres  # noqa: PLC0415 - only where one is needed
+
+    folder = Path(tempfile.mkdtemp(prefix="llmops-test-pg-"))
+    server = EmbeddedPostgres(folder)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def open_database_in(postgres_url: str) -> AsyncIterator[Callable[[str, str, Path], Awaitable[Database]]]:
+    """Opens a schema of a named database; several calls with one name are replicas of a service."""
+    opened: list[Database] = []
+
+    async def open_in(database: str, schema: str, migrations: Path) -> Database:
+        settings = DatabaseSettings(url=Secret(await _create(postgres_url, database)))
+        opened.append(await open_database(settings, schema, migrations))
+        return opened[-1]
+
+    yield open_in
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+async def open_database_fresh(
+    open_database_in: Callable[[str, str, Path], Awaitable[Database]],
+) -> OpenDatabase:
+    """Opens a schema in a database that only this test uses; calling twice gives two replicas on it."""
+    name = f"test_{uuid.uuid4().hex}"
+
+    async def open_fresh(schema: str, migrations: Path) -> Database:
+        return await open_database_in(name, schema, migrations)
+
+    return open_fresh
+
+
+@pytest.fixture
+def open_database(open_database_fresh: OpenDatabase) -> OpenDatabase:
+    return open_database_fresh
+
+
+async def _create(url: str, name: str) -> str:
+    import asyncpg  # noqa: PLC0415
+
+    connection = await asyncpg.connect(url)
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()
+    base, _, query = url.partition("?")
+    return f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
