@@ -1,0 +1,7 @@
+"""What goes wrong while a model is exported."""
+
+from __future__ import annotations
+
+
+class ExportError(Exception):
+    """The model was not installed; the message says why. What was installed before is untouched."""
