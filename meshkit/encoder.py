@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Protocol
 from meshkit import context
 from meshkit.errors import DeadlineExceeded
 from meshkit.executors import Executor
-from meshkit.model_files import read_entry
+from meshkit.model_files import read_entry, released_manifest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MANIFEST_ENTRY = "encoder"
+DEFAULT_MAX_QUEUE = 128
+# Linux schedules niceness per thread: workers give way to the event loop.
+_NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,52 +84,29 @@ class TextModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderSettings:
-    """Settings of the process's encoder.
+class QueuedEncoder:
+    """An Encoder: a text model behind a bounded queue and a few worker threads.
 
-    `threads` 0 means one per CPU, at most 2; `max_queue` is how many texts may wait (at 5 ms each, 128 texts are a
-    third of a second on two threads); `niceness` keeps busy workers from delaying the event loop.
+    `workers` 0 means one per CPU, at most 2: more would take the event loop's CPU. `max_queue` texts may wait; at 5 ms
+    each, 128 texts are a third of a second on two workers.
     """
 
-    threads: int = 0
-    max_queue: int = 128
-    niceness: int = 10
-
-    def validate(self) -> None:
-        """Refuses numbers that cannot work."""
-        if not 0 <= self.threads <= 64:  # noqa: PLR2004 - the sentence says it
-            raise ValueError("encoder.threads must be between 0 (one per CPU, at most 2) and 64")
-        if self.max_queue < 1:
-            raise ValueError("encoder.max_queue must be at least 1")
-        if not 0 <= self.niceness <= 19:  # noqa: PLR2004 - what the kernel accepts
-            raise ValueError("encoder.niceness must be between 0 and 19")
-
-    def worker_threads(self) -> int:
-        """How many workers to start."""
-        return self.threads or min(2, _cpu_count())
-
-
-class QueuedEncoder:
-    """An Encoder: a text model behind a bounded queue and a few worker threads."""
-
-    def __init__(self, model: TextModel, settings: EncoderSettings) -> None:
-        settings.validate()
+    def __init__(self, model: TextModel, *, workers: int = 0, max_queue: int = DEFAULT_MAX_QUEUE) -> None:
         self.model = model.name
         self.dimensions = model.dimensions
         self._text_model = model
-        self._threads = settings.worker_threads()
-        self._workers = Executor("encoder", self._threads, settings.max_queue, settings.niceness)
+        self._workers = workers or min(2, _cpu_count())
+        self._executor = Executor("encoder", self._workers, max_queue, _NICENESS)
 
     async def encode(self, text: str) -> EncodedText:
         """As `Encoder.encode`."""
-        return await self._workers.run(self._embed, text, _deadline_s())
+        return await self._executor.run(self._embed, text, _deadline_s())
 
     async def encode_many(self, texts: Sequence[str]) -> list[EncodedText]:
         """As `Encoder.encode_many`: as many at a time as there are workers."""
         encoded: list[EncodedText] = []
-        for start in range(0, len(texts), self._threads):
-            encoded += await asyncio.gather(*(self.encode(text) for text in texts[start : start + self._threads]))
+        for start in range(0, len(texts), self._workers):
+            encoded += await asyncio.gather(*(self.encode(text) for text in texts[start : start + self._workers]))
         return encoded
 
     def count_tokens(self, text: str) -> int:
@@ -135,7 +115,7 @@ class QueuedEncoder:
 
     def close(self) -> None:
         """Refuses new texts and drops those that wait."""
-        self._workers.close()
+        self._executor.close()
 
     def _embed(self, text: str, deadline_s: float | None) -> EncodedText:
         if deadline_s is not None and time.monotonic() >= deadline_s:
@@ -143,16 +123,19 @@ class QueuedEncoder:
         return self._text_model.embed(text)
 
 
-def load_encoder(models: Path, manifest: Path, settings: EncoderSettings | None = None) -> QueuedEncoder:
+def load_encoder(
+    models: Path, manifest: Path | None = None, *, workers: int = 0, max_queue: int = DEFAULT_MAX_QUEUE
+) -> QueuedEncoder:
     """Loads the encoder below `models` that `manifest` names; takes about 0.2 s, so call it from a thread.
 
-    Raises ModelNotInstalled when it is not there and ModelRefused when a file differs from the manifest.
+    Without `manifest` the one that was released with this code is used. Raises ModelNotInstalled when the encoder is
+    not there and ModelRefused when a file differs from the manifest.
     """
     # The runtime comes with the extra `ml`; a process without an encoder must start without it.
     from meshkit.encoder_onnx import OnnxTextModel  # noqa: PLC0415
 
-    entry = read_entry(manifest, MANIFEST_ENTRY)
-    return QueuedEncoder(OnnxTextModel.load(models, entry), settings or EncoderSettings())
+    entry = read_entry(manifest or released_manifest(), MANIFEST_ENTRY)
+    return QueuedEncoder(OnnxTextModel.load(models, entry), workers=workers, max_queue=max_queue)
 
 
 def _deadline_s() -> float | None:

@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from meshkit.encoder import EncodedText, EncoderSettings, QueuedEncoder
+from meshkit.encoder import DEFAULT_MAX_QUEUE, EncodedText, QueuedEncoder
 
 _DIMENSIONS = 384
 _MAX_TEXT_TOKENS = 254
@@ -56,6 +56,6 @@ class HashingTextModel:
         return counted if len(text) <= _MAX_READ_CHARS else -(-counted * len(text) // _MAX_READ_CHARS)
 
 
-def memory_encoder(settings: EncoderSettings | None = None) -> QueuedEncoder:
+def memory_encoder(*, workers: int = 0, max_queue: int = DEFAULT_MAX_QUEUE) -> QueuedEncoder:
     """An Encoder that needs no files."""
-    return QueuedEncoder(HashingTextModel(), settings or EncoderSettings())
+    return QueuedEncoder(HashingTextModel(), workers=workers, max_queue=max_queue)

@@ -7,6 +7,7 @@ so no stamp file has to be trusted.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,14 @@ class ModelEntry:
             if file.name == name:
                 return file
         raise ModelRefused(f"the manifest names no file {name} for the model {self.name}")
+
+
+def released_manifest() -> Path:
+    """The manifest that came with this code, in a checkout and in an installed wheel alike."""
+    spec = importlib.util.find_spec("models")
+    if spec is None or spec.origin is None:
+        raise ModelRefused("this installation carries no manifest of models; install the whole of llmops-mesh")
+    return Path(spec.origin).with_name("manifest.json")
 
 
 def read_entry(manifest: Path, model: str) -> ModelEntry:

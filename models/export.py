@@ -38,8 +38,8 @@ def export_encoder(out: Path, report: Callable[[str], None]) -> Path:
             report(f"the encoder is installed in {out / entry.folder}")
             return out / entry.folder
         files = _export(out, report).files
-        _compare(files, entry)
-        folder = _install(out / entry.folder, files)
+        compare(files, entry)
+        folder = install(out / entry.folder, files)
     except (ModelError, OSError) as error:
         raise ExportError(str(error)) from error
     report(f"installed the encoder in {folder}")
@@ -57,7 +57,7 @@ def write_manifest(out: Path, report: Callable[[str], None]) -> None:
         ]
     }
     MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")
-    folder = _install(out / read_entry(MANIFEST, ENTRY).folder, exported.files)
+    folder = install(out / read_entry(MANIFEST, ENTRY).folder, exported.files)
     report(f"installed the encoder in {folder}; {MANIFEST.name} names it now")
 
 
@@ -70,7 +70,8 @@ def _export(out: Path, report: Callable[[str], None]) -> Export:
     return export(out, report)
 
 
-def _compare(files: Mapping[str, bytes], entry: ModelEntry) -> None:
+def compare(files: Mapping[str, bytes], entry: ModelEntry) -> None:
+    """Raises ExportError when a file is not the one that the manifest names."""
     for name, content in files.items():
         actual, expected = hashlib.sha256(content).hexdigest(), entry.file(name).sha256
         if actual != expected:
@@ -80,7 +81,7 @@ def _compare(files: Mapping[str, bytes], entry: ModelEntry) -> None:
             )
 
 
-def _install(folder: Path, files: Mapping[str, bytes]) -> Path:
+def install(folder: Path, files: Mapping[str, bytes]) -> Path:
     """Writes each file beside its place and renames it: a reader sees the old file or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

@@ -9,23 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meshkit.encoder import EncodedText, EncoderSettings, QueuedEncoder, load_encoder
+from meshkit.encoder import EncodedText, QueuedEncoder, load_encoder
 from meshkit.encoder_memory import memory_encoder
 from meshkit.errors import DeadlineExceeded, Overloaded
-from meshkit.model_files import installed, read_entry
+from meshkit.model_files import installed, read_entry, released_manifest
 from meshkit.testing import call_context
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / ".llmops/models"
-MANIFEST = ROOT / "models/manifest.json"
-Make = Callable[[EncoderSettings], QueuedEncoder]
+Make = Callable[..., QueuedEncoder]
 WINDOW = 254
 
 
-def onnx_encoder(settings: EncoderSettings) -> QueuedEncoder:
-    if not installed(MODELS, read_entry(MANIFEST, "encoder")):
+def onnx_encoder(**options: int) -> QueuedEncoder:
+    if not installed(MODELS, read_entry(released_manifest(), "encoder")):
         pytest.skip("the encoder is not installed; run `make models`")
-    return load_encoder(MODELS, MANIFEST, settings)
+    return load_encoder(MODELS, **options)
 
 
 @pytest.fixture(params=[memory_encoder, onnx_encoder], ids=["memory", "onnx"], scope="module")
@@ -35,7 +34,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(scope="module")
 def encoder(make: Make) -> Iterator[QueuedEncoder]:
-    encoder = make(EncoderSettings())
+    encoder = make()
     yield encoder
     encoder.close()
 
@@ -113,7 +112,7 @@ async def test_tokens_are_counted_like_they_are_read(encoder: QueuedEncoder) -> 
 
 
 async def test_too_many_waiting_texts_are_refused_and_the_others_are_encoded(make: Make) -> None:
-    encoder = make(EncoderSettings(threads=1, max_queue=2))
+    encoder = make(workers=1, max_queue=2)
     outcomes = await asyncio.gather(*(encoder.encode("go " * WINDOW) for _ in range(30)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
     encoded = [outcome for outcome in outcomes if isinstance(outcome, EncodedText)]
@@ -127,7 +126,7 @@ async def test_too_many_waiting_texts_are_refused_and_the_others_are_encoded(mak
 
 
 async def test_callers_that_leave_free_their_places(make: Make) -> None:
-    encoder = make(EncoderSettings(threads=1, max_queue=4))
+    encoder = make(workers=1, max_queue=4)
     for _ in range(5):
         tasks = [asyncio.create_task(encoder.encode("go " * WINDOW)) for _ in range(5)]
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from meshkit.encoder import EncodedText, EncoderSettings, QueuedEncoder
+from meshkit.encoder import EncodedText, QueuedEncoder
 from meshkit.errors import DeadlineExceeded, Overloaded
 from meshkit.testing import call_context
 
@@ -52,7 +52,7 @@ async def occupied(encoder: QueuedEncoder, model: GatedModel) -> asyncio.Task[En
 
 
 async def test_the_queue_holds_what_the_setting_says(model: GatedModel) -> None:
-    encoder = QueuedEncoder(model, EncoderSettings(threads=1, max_queue=2))
+    encoder = QueuedEncoder(model, workers=1, max_queue=2)
     running = await occupied(encoder, model)
     waiting = [asyncio.create_task(encoder.encode(f"waiting {n}")) for n in range(2)]
     await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_the_queue_holds_what_the_setting_says(model: GatedModel) -> None:
 
 
 async def test_a_text_whose_caller_left_is_never_embedded(model: GatedModel) -> None:
-    encoder = QueuedEncoder(model, EncoderSettings(threads=1, max_queue=2))
+    encoder = QueuedEncoder(model, workers=1, max_queue=2)
     running = await occupied(encoder, model)
     leaving = asyncio.create_task(encoder.encode("leaving"))
     staying = asyncio.create_task(encoder.encode("staying"))
@@ -78,7 +78,7 @@ async def test_a_text_whose_caller_left_is_never_embedded(model: GatedModel) -> 
 
 
 async def test_a_text_whose_deadline_passes_while_it_waits_is_never_embedded(model: GatedModel) -> None:
-    encoder = QueuedEncoder(model, EncoderSettings(threads=1, max_queue=2))
+    encoder = QueuedEncoder(model, workers=1, max_queue=2)
     running = await occupied(encoder, model)
     loop = asyncio.get_running_loop()
     with call_context(deadline_s=loop.time() + 0.02):
@@ -94,7 +94,7 @@ async def test_a_text_whose_deadline_passes_while_it_waits_is_never_embedded(mod
 
 
 async def test_one_caller_with_many_texts_leaves_room_for_others(model: GatedModel) -> None:
-    encoder = QueuedEncoder(model, EncoderSettings(threads=2, max_queue=1))
+    encoder = QueuedEncoder(model, workers=2, max_queue=1)
     many = asyncio.create_task(encoder.encode_many([f"text {n}" for n in range(9)]))
     for _ in range(2):
         await asyncio.to_thread(model.started.acquire)
@@ -104,11 +104,3 @@ async def test_one_caller_with_many_texts_leaves_room_for_others(model: GatedMod
     assert len(await many) == 9
     await other
     assert model.most_running == 2
-
-
-@pytest.mark.parametrize(
-    "settings", [EncoderSettings(threads=-1), EncoderSettings(max_queue=0), EncoderSettings(niceness=20)]
-)
-def test_settings_that_cannot_work_are_refused(settings: EncoderSettings) -> None:
-    with pytest.raises(ValueError, match=r"encoder\."):
-        settings.validate()
