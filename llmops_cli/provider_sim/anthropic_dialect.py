@@ -81,7 +81,7 @@ class AnthropicDialect:
             json_schema=None,
         )
 
-    def unary(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer, *, usage: bool) -> bytes:  # noqa: ARG002 (no creation time in this format)
+    def unary(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer, *, usage: bool) -> bytes:
         """A message object."""
         document: dict[str, object] = {
             **_message(answer_id, request),
@@ -92,7 +92,7 @@ class AnthropicDialect:
             document["usage"] = _usage(answer, answer.output_tokens)
         return orjson.dumps(document)
 
-    def opening(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer) -> list[bytes]:  # noqa: ARG002
+    def opening(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer) -> list[bytes]:
         """message_start with the input usage, the first text block, and a ping."""
         start = {**_message(answer_id, request), "content": [], "stop_reason": None, "usage": _usage(answer, 1)}
         events = [_event("message_start", message=start)]
@@ -100,7 +100,7 @@ class AnthropicDialect:
             events.append(_event("content_block_start", index=0, content_block={"type": "text", "text": ""}))
         return [*events, _event("ping")]
 
-    def content(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer) -> list[bytes]:  # noqa: ARG002
+    def content(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer) -> list[bytes]:
         """One content_block_delta per piece; a tool call brings the start and stop of its own block."""
         if not answer.tool_calls:
             return [
@@ -120,9 +120,9 @@ class AnthropicDialect:
 
     def closing(
         self,
-        answer_id: str,  # noqa: ARG002
-        created_s: int,  # noqa: ARG002
-        request: ChatRequest,  # noqa: ARG002
+        answer_id: str,
+        created_s: int,
+        request: ChatRequest,
         answer: Answer,
         *,
         usage: bool,

@@ -89,10 +89,10 @@ class Connection(asyncio.Protocol):
         self._buffer = self._buffer + data if self._buffer else data
         if self._task is None:
             self._advance()
-        elif len(self._buffer) > self._limits.max_head_bytes + self._limits.max_body_bytes:
+        if self._task is not None and len(self._buffer) > self._limits.max_head_bytes + self._limits.max_body_bytes:
             self.cut(reset=False)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (a loss needs no reason)
+    def connection_lost(self, exc: Exception | None) -> None:
         """Stop the answer that is under way: this is how a provider notices that its client left."""
         self.client_gone = True
         self._transport = None

@@ -155,7 +155,7 @@ class OpenAiDialect:
             events.append(sse_data(b"[DONE]"))
         return events
 
-    def error(self, status: int, message: str, request_id: str) -> bytes:  # noqa: ARG002 (the body has no id here)
+    def error(self, status: int, message: str, request_id: str) -> bytes:
         """An error object; every 5xx is a server_error."""
         return orjson.dumps(_error(status, message))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmops_cli.provider_sim import Rule, ScriptedToolCall
@@ -27,6 +27,7 @@ def request(**changes: object) -> ChatRequest:
     return ChatRequest(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(tokens=st.integers(0, 300), chunks=st.none() | st.integers(1, 400))
 def test_the_pieces_are_the_text_and_the_tokens_add_up(tokens: int, chunks: int | None) -> None:
     answer = compose(Rule(output_tokens=tokens, chunks=chunks), request())
@@ -38,6 +39,7 @@ def test_the_pieces_are_the_text_and_the_tokens_add_up(tokens: int, chunks: int 
     assert generated_tokens(answer, len(answer.pieces)) == tokens
 
 
+@settings(deadline=None)
 @given(text=st.text(), limit=st.none() | st.integers(0, 20))
 def test_a_scripted_text_comes_back_whole_or_up_to_the_limit(text: str, limit: int | None) -> None:
     answer = compose(Rule(text=text), request(max_tokens=limit))

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmops_cli.provider_sim import Distribution, Rule, Script, ScriptError
@@ -43,6 +43,7 @@ def test_calls_are_counted_per_rule_and_only_when_the_patterns_match() -> None:
     assert statuses(matcher, ["a", "a", "b", "a", "b"]) == [None, None, None, None, 500]
 
 
+@settings(deadline=None)
 @given(order=st.permutations(["a"] * 5 + ["b"] * 5), seed=st.integers(0, 2**32))
 def test_delays_depend_on_seed_rule_and_call_number_but_not_on_interleaving(order: list[str], seed: int) -> None:
     delay = Distribution(uniform=(0, 1000))
