@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from meshkit.interceptors import build_chain
 from meshkit.interceptors.admission import AdmissionSettings
 from meshkit.logs import LogSettings
 from meshkit.metrics import MetricsRegistry
+from meshkit.model_files import ModelNotInstalled
 from meshkit.postgres import DatabaseSettings
 from meshkit.settings import Secret
 from meshkit.tracing import Tracing, TracingSettings
@@ -24,7 +26,9 @@ from meshkit.transports.remote import PeerSettings, RemoteChannel, open_channel
 from meshkit.transports.server import ServerSettings
 
 if TYPE_CHECKING:
-    from meshkit.encoder import Encoder
+    from meshkit.encoder import Encoder, QueuedEncoder
+
+logger = logging.getLogger("meshkit.runtime")
 
 _READY_CHECK_TIMEOUT_S = 2.0
 _MIN_PEPPER_CHARS = 16
@@ -113,13 +117,17 @@ def configured_keys(auth: AuthSettings) -> ConfiguredKeys:
     return ConfiguredKeys(pepper, stored)
 
 
-def _open_encoder(models: ModelFilesSettings) -> Encoder | None:
+def _open_encoder(models: ModelFilesSettings) -> QueuedEncoder | None:
     folder = Path(models.directory)
     if not folder.is_dir():
         return None
     from meshkit.encoder import load_encoder  # noqa: PLC0415 - numpy and the ML extra, only where models are
 
-    return load_encoder(folder, workers=models.encoder_workers, max_queue=models.encoder_max_queue)
+    try:
+        return load_encoder(folder, workers=models.encoder_workers, max_queue=models.encoder_max_queue)
+    except ModelNotInstalled as error:
+        logger.warning("no encoder: %s", error)
+        return None
 
 
 class Runtime:
@@ -139,7 +147,7 @@ class Runtime:
         self.addresses: dict[str, tuple[str, int]] = {}
         self._local = LocalChannel(self.table)
         self._remote: dict[str, RemoteChannel] = {}
-        self._encoder: asyncio.Task[Encoder | None] | None = None
+        self._encoder: asyncio.Task[QueuedEncoder | None] | None = None
 
     def channel(self, service: str) -> Any:
         """See Kit.channel. Raises Unavailable when the service neither runs here nor has a peer."""
@@ -161,7 +169,7 @@ class Runtime:
             self._encoder = asyncio.get_running_loop().create_task(self._load_encoder())
         return await asyncio.shield(self._encoder)
 
-    async def _load_encoder(self) -> Encoder | None:
+    async def _load_encoder(self) -> QueuedEncoder | None:
         models = self.settings.models
         if not models.directory:
             return None
@@ -189,5 +197,5 @@ class Runtime:
         if self._encoder is not None:
             encoder = await self._encoder
             if encoder is not None:
-                await encoder.close()
+                encoder.close()
         await asyncio.to_thread(self.tracing.close)

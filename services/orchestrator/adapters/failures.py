@@ -1,0 +1,27 @@
+"""What a service's failure means for a request: its absence, or its word."""
+
+from __future__ import annotations
+
+from meshkit.context import remaining_s
+from meshkit.errors import CallError
+from services.orchestrator.core.errors import ServiceRefused
+
+_ABSENT = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "ABORTED", "DATA_LOSS", "CANCELLED"})
+_LAST_MOMENT_S = 0.05
+
+
+def is_absent(error: CallError) -> bool:
+    """Whether the service could not answer, as opposed to answering no.
+
+    A deadline counts as absence only while the request itself still has time: else the caller's patience is the cause.
+    """
+    if error.status == "DEADLINE_EXCEEDED":
+        return remaining_s(1.0) > _LAST_MOMENT_S
+    return error.status in _ABSENT or error.reason == "OVERLOADED"
+
+
+def refused(error: CallError) -> ServiceRefused:
+    """The service's word, passed on."""
+    return ServiceRefused(
+        error.status, error.reason, str(error), error.metadata, error.retry_after_s, error.field_violations
+    )

@@ -1,0 +1,93 @@
+"""The ledger behind its port."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf import duration_pb2
+from llmops.common.v1 import usage_pb2
+from llmops.ledger.v1 import ledger_pb2, ledger_pb2_grpc
+
+from meshkit.context import new_request_id, remaining_s
+from meshkit.errors import CallError
+from meshkit.money import cost_nano_usd, format_usd
+from services.orchestrator.adapters.conversation import conversation_of
+from services.orchestrator.adapters.failures import is_absent, refused
+from services.orchestrator.adapters.usage import usage_to
+from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
+from services.orchestrator.core.model import Plan, Reservation, Turn, UsageLine
+
+_TTL_AFTER_DEADLINE_S = 30.0
+_MAX_TTL_S = 900.0
+
+
+class RemoteLedger:
+    """The port `Ledger` over the ledger's stub."""
+
+    def __init__(self, channel: Any) -> None:
+        self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+
+    async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:
+        """See Ledger. The id is ours and fresh: a caller that repeats its request id must not reuse a hold."""
+        ttl_s = min(remaining_s(_MAX_TTL_S) + _TTL_AFTER_DEADLINE_S, _MAX_TTL_S)
+        request = ledger_pb2.ReserveRequest(
+            request_id=new_request_id(),
+            models=[ledger_pb2.PricedModel(provider=c.provider, model=c.model) for c in plan.candidates],
+            input_tokens=input_tokens,
+            max_output_tokens=max_output_tokens,
+            labels=conversation_of(turn).labels,
+            ttl=duration_pb2.Duration(seconds=int(ttl_s)),
+        )
+        try:
+            response: ledger_pb2.ReserveResponse = await self._stub.Reserve(request)
+        except CallError as error:
+            raise (BudgetUnavailable() if is_absent(error) else refused(error)) from error
+        if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
+            raise _exhausted(response)
+        prices = {(p.provider, p.model): p for p in response.prices}
+        return Reservation(response.reservation_id, prices)
+
+    def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
+        """See Ledger."""
+        prices: dict[tuple[str, str], usage_pb2.TokenPrice] = reservation.prices  # type: ignore[assignment]
+        return sum(cost_nano_usd(line.usage, prices[line.candidate.provider, line.candidate.model]) for line in lines)
+
+    async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
+        """See Ledger. The id is derived: repeating the commit books nothing twice."""
+        request = ledger_pb2.CommitRequest(
+            request_id=f"{reservation.reservation_id}:commit",
+            reservation_id=reservation.reservation_id,
+            lines=[_line(line) for line in lines],
+        )
+        await self._stub.Commit(request)
+
+    async def void(self, reservation: Reservation, reason: str) -> None:
+        """See Ledger."""
+        request = ledger_pb2.VoidRequest(
+            request_id=f"{reservation.reservation_id}:void",
+            reservation_id=reservation.reservation_id,
+            reason=reason,
+        )
+        await self._stub.Void(request)
+
+
+def _line(line: UsageLine) -> ledger_pb2.UsageLine:
+    return ledger_pb2.UsageLine(
+        model=ledger_pb2.PricedModel(provider=line.candidate.provider, model=line.candidate.model),
+        usage=usage_to(line.usage),
+        attempt=line.attempt,
+    )
+
+
+def _exhausted(response: ledger_pb2.ReserveResponse) -> BudgetExhausted:
+    violations = []
+    for violation in response.violations:
+        limit = violation.limit
+        scope = ledger_pb2.LimitScope.Name(limit.scope).removeprefix("LIMIT_SCOPE_").lower()
+        period = ledger_pb2.LimitPeriod.Name(limit.period).removeprefix("LIMIT_PERIOD_").lower()
+        subject = f"{scope}:{limit.subject}" if limit.subject else scope
+        asked, left = format_usd(violation.requested_nano_usd), format_usd(violation.remaining_nano_usd)
+        violations.append((subject, f"{asked} asked, {left} left of {format_usd(limit.cap_nano_usd)} per {period}"))
+    retry_after_s = response.retry_after.ToNanoseconds() / 1e9 if response.HasField("retry_after") else None
+    return BudgetExhausted(violations, retry_after_s)

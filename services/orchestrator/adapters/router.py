@@ -1,0 +1,162 @@
+"""The router behind its port."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from llmops.common.v1 import chat_pb2
+from llmops.router.v1 import router_pb2, router_pb2_grpc
+
+from meshkit.errors import CallError
+from services.orchestrator.adapters.assembly import delta_bytes
+from services.orchestrator.adapters.conversation import check_of, conversation_of, messages_to_send
+from services.orchestrator.adapters.usage import usage_from
+from services.orchestrator.core.errors import ModelFailed
+from services.orchestrator.core.model import (
+    Candidate,
+    Checked,
+    ModelAnswer,
+    Plan,
+    Progress,
+    Turn,
+    Usage,
+    UsageLine,
+)
+from services.orchestrator.core.policy import estimated_tokens
+
+_WHOLE = frozenset({chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_TOOL_CALLS})
+ATTEMPTS_KEY = "attempts_json"
+
+
+class RemoteRouter:
+    """The port `Router` over the router's stub."""
+
+    def __init__(self, channel: Any) -> None:
+        self._stub = router_pb2_grpc.RouterServiceStub(channel)
+
+    async def plan(self, turn: Turn) -> Plan:
+        """See Router."""
+        conversation = conversation_of(turn)
+        request = router_pb2.PlanRequest(
+            model=conversation.model,
+            labels=conversation.labels,
+            uses_tools=bool(conversation.tools),
+            input_tokens=estimated_tokens(turn.input_bytes),
+        )
+        try:
+            response: router_pb2.PlanResponse = await self._stub.Plan(request)
+        except CallError as error:
+            raise _failed(error) from error
+        candidates = tuple(Candidate(c.provider, c.model) for c in response.candidates)
+        if not candidates:
+            why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
+            raise ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
+        ceilings = [c.max_output_tokens for c in response.candidates]
+        return Plan(candidates, 0 if 0 in ceilings else max(ceilings), response.model_policy)
+
+    async def complete(self, turn: Turn, checked: Checked) -> ModelAnswer:
+        """See Router."""
+        request = router_pb2.CompleteRequest(request_id=turn.request_id, call=_call(turn, checked))
+        try:
+            response: router_pb2.CompleteResponse = await self._stub.Complete(request)
+        except CallError as error:
+            raise _failed(error) from error
+        return ModelAnswer(
+            completion=response.completion,
+            model=_model_name(response.attempts),
+            usage=usage_from(response.usage),
+            lines=_lines(response.attempts),
+            attempts=response.attempts,
+            complete=response.completion.finish_reason in _WHOLE,
+        )
+
+    async def stream(self, turn: Turn, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
+        """See Router."""
+        request = router_pb2.CompleteStreamRequest(request_id=turn.request_id, call=_call(turn, checked))
+        responses = self._stub.CompleteStream(request)
+        try:
+            async with aclosing(responses):
+                async for response in responses:
+                    event = response.WhichOneof("event")
+                    if event == "delta":
+                        progress.received_bytes += delta_bytes(response.delta)
+                        yield response.delta
+                    elif event == "started":
+                        _note_start(progress, response.started)
+                    else:
+                        _note_end(progress, response.finished)
+        except CallError as error:
+            raise _failed(error) from error
+        if progress.answer is None:
+            raise ModelFailed(
+                "UNAVAILABLE", "UPSTREAM_STREAM_CUT", "the model's stream ended before it was complete", {}
+            )
+
+    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...]:
+        """See Router."""
+        if not isinstance(error, ModelFailed):
+            return ()
+        attempts = json.loads(error.metadata.get(ATTEMPTS_KEY, "[]"))
+        return tuple(
+            UsageLine(Candidate(a["provider"], a["model"]), Usage(**a["usage"]), number)
+            for number, a in enumerate(attempts, start=1)
+            if a.get("usage")
+        )
+
+
+def _call(turn: Turn, checked: Checked) -> router_pb2.ModelCall:
+    conversation = conversation_of(turn)
+    call = router_pb2.ModelCall(
+        model=conversation.model,
+        messages=messages_to_send(turn, checked),
+        tools=conversation.tools,
+        parameters=conversation.parameters,
+        labels=conversation.labels,
+    )
+    answered = check_of(checked)
+    if answered is not None:
+        call.language = answered.language
+        if answered.HasField("embedding"):
+            call.embedding.CopyFrom(answered.embedding)
+    return call
+
+
+def _note_start(progress: Progress, started: router_pb2.StreamStarted) -> None:
+    progress.attempts = started.attempts
+    progress.model = _model_name(started.attempts)
+    if started.attempts:
+        running = started.attempts[-1]
+        progress.candidate = Candidate(running.provider, running.model)
+
+
+def _note_end(progress: Progress, finished: router_pb2.StreamFinished) -> None:
+    progress.attempts = finished.attempts
+    progress.answer = ModelAnswer(
+        completion=chat_pb2.Completion(finish_reason=finished.finish_reason),
+        model=_model_name(finished.attempts),
+        usage=usage_from(finished.usage),
+        lines=_lines(finished.attempts),
+        attempts=finished.attempts,
+        complete=finished.finish_reason in _WHOLE,
+    )
+
+
+def _lines(attempts: Sequence[router_pb2.Attempt]) -> tuple[UsageLine, ...]:
+    return tuple(
+        UsageLine(Candidate(a.provider, a.model), usage_from(a.usage), number)
+        for number, a in enumerate(attempts, start=1)
+        if a.HasField("usage")
+    )
+
+
+def _model_name(attempts: Sequence[router_pb2.Attempt]) -> str:
+    return f"{attempts[-1].provider}/{attempts[-1].model}" if attempts else ""
+
+
+def _failed(error: CallError) -> ModelFailed:
+    failed = ModelFailed(error.status, error.reason, str(error), error.metadata, error.retry_after_s)
+    failed.field_violations = list(error.field_violations)
+    return failed

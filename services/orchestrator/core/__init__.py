@@ -1,0 +1,1 @@
+"""The sequence of a request; pure but for the ports it calls."""

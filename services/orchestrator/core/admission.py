@@ -1,0 +1,142 @@
+"""The first half of a request: what it is, whether it is known, whether it may be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.orchestrator.core.errors import GuardUnavailable, InputBlocked, RequestFailed
+from services.orchestrator.core.model import (
+    UNCHECKED,
+    CacheStatus,
+    Checked,
+    Found,
+    Plan,
+    Record,
+    Reservation,
+    Turn,
+)
+from services.orchestrator.core.policy import Policy, tokens_to_hold
+from services.orchestrator.core.ports import (
+    Afterwards,
+    Cache,
+    CacheUnavailable,
+    Clock,
+    Guard,
+    Ledger,
+    Prompts,
+    Records,
+    Router,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that the coordinator calls."""
+
+    prompts: Prompts
+    guard: Guard
+    cache: Cache
+    router: Router
+    ledger: Ledger
+    records: Records
+    afterwards: Afterwards
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may be answered: from `found` when it is set, else by a model under `reservation`."""
+
+    turn: Turn
+    plan: Plan
+    checked: Checked
+    found: Found | None
+    reservation: Reservation | None
+
+
+async def timed(services: Services, record: Record, step: str, work: Awaitable[T]) -> T:
+    """Awaits a step and notes how long it took, also when it fails."""
+    started_s = services.clock.monotonic()
+    try:
+        return await work
+    finally:
+        record.steps.append((step, services.clock.monotonic() - started_s))
+
+
+async def admit(services: Services, policy: Policy, request: object, record: Record) -> Admitted:
+    """Steps 2 to 5 of a request. Raises RequestFailed; nothing stays held when it does."""
+    turn = services.prompts.resolve(request, record.request_id)
+    record.prompt_version, record.prompt_arm = turn.prompt_version, turn.prompt_arm
+    plan = await timed(services, record, "plan", services.router.plan(turn))
+    if turn.cache.lookup:
+        found = await _look_up(services, record, "cache-exact", turn, plan, None)
+        if found is not None:
+            return Admitted(turn, plan, UNCHECKED, found, None)
+    checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
+    if policy.semantic_cache and turn.cache.lookup and turn.cache.semantic and checked.can_embed:
+        try:
+            found = await _look_up(services, record, "cache-semantic", turn, plan, checked)
+        except BaseException:
+            services.afterwards.run("void", lambda: services.ledger.void(reservation, "not-sent"))
+            raise
+        if found is not None:
+            services.afterwards.run("void", lambda: services.ledger.void(reservation, "cache-hit"))
+            return Admitted(turn, plan, checked, found, None)
+    return Admitted(turn, plan, checked, None, reservation)
+
+
+async def _look_up(
+    services: Services, record: Record, step: str, turn: Turn, plan: Plan, checked: Checked | None
+) -> Found | None:
+    """A hit, or None. An absent cache is a miss that the record shows."""
+    try:
+        found = await timed(services, record, step, services.cache.lookup(turn, plan, checked))
+    except CacheUnavailable:
+        if "cache" not in record.degraded:
+            record.degraded.append("cache")
+        record.cache_status = CacheStatus.BYPASS
+        return None
+    record.cache_status = found.status
+    return found if found.status in (CacheStatus.EXACT, CacheStatus.SEMANTIC) else None
+
+
+async def _guard_and_reserve(
+    services: Services, policy: Policy, turn: Turn, plan: Plan, record: Record
+) -> tuple[Checked, Reservation]:
+    """Both at once. When one says no, what the other holds is given back."""
+    hold = services.ledger.reserve(turn, plan, *tokens_to_hold(policy, turn, plan))
+    reserving = asyncio.ensure_future(timed(services, record, "reserve", hold))
+    try:
+        checked = await _check(services, policy, turn, record)
+        record.input_verdict = checked.verdict
+        if checked.blocked:
+            raise InputBlocked(checked.detectors)  # noqa: TRY301 - a block is given back like any other failure
+        # Shielded: a caller who leaves now must not leave a hold that nobody knows.
+        return checked, await asyncio.shield(reserving)
+    except BaseException:
+        services.afterwards.run("void", lambda: _give_back(services, reserving))
+        raise
+
+
+async def _check(services: Services, policy: Policy, turn: Turn, record: Record) -> Checked:
+    embed = policy.semantic_cache and turn.cache.semantic and (turn.cache.lookup or turn.cache.store)
+    try:
+        return await timed(services, record, "guard-input", services.guard.check_input(turn, embed=embed))
+    except GuardUnavailable:
+        if policy.guard_required:
+            raise
+        record.degraded.append("guard")
+        return UNCHECKED
+
+
+async def _give_back(services: Services, reserving: asyncio.Future[Reservation]) -> None:
+    try:
+        reservation = await reserving
+    except RequestFailed:
+        return  # denied or unavailable: nothing is held
+    await services.ledger.void(reservation, "not-sent")

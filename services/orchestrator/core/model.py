@@ -1,0 +1,209 @@
+"""What the coordinator knows of a request. Payloads of the services pass through unopened, typed `object`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class CacheStatus(Enum):
+    """How the answer was found."""
+
+    MISS = "miss"
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+    STALE = "stale"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheWish:
+    """What the caller allows."""
+
+    lookup: bool
+    store: bool
+    semantic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A request, resolved: rendered, with its policy chosen."""
+
+    request_id: str
+    payload: object
+    guard_policy: str
+    input_bytes: int
+    max_output_tokens: int | None
+    prompt_version: str
+    prompt_arm: str
+    cache: CacheWish
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may answer."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which models may answer, and the name of that choice for the cache."""
+
+    candidates: tuple[Candidate, ...]
+    max_output_tokens: int
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one model call."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """What one try used."""
+
+    candidate: Candidate
+    usage: Usage
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The guard on the input. `payload` is its answer; `masked` says that values were replaced."""
+
+    blocked: bool
+    detectors: tuple[str, ...]
+    masked: bool
+    can_embed: bool
+    verdict: object
+    payload: object
+
+
+UNCHECKED = Checked(blocked=False, detectors=(), masked=False, can_embed=False, verdict=None, payload=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOutput:
+    """The guard on the answer. `schema_violations` are set when that is why it blocks."""
+
+    blocked: bool
+    detectors: tuple[str, ...]
+    schema_violations: tuple[str, ...]
+    completion: object
+    verdict: object
+    grounding_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the cache said."""
+
+    status: CacheStatus
+    entry_id: str = ""
+    completion: object = None
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    verdict: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A hold. `prices` price exactly the candidates it was made for."""
+
+    reservation_id: str
+    prices: object
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What the router brought."""
+
+    completion: object
+    model: str
+    usage: Usage
+    lines: tuple[UsageLine, ...]
+    attempts: object
+    complete: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a running stream has shown so far; filled while it runs, read when it ends in whatever way."""
+
+    model: str = ""
+    candidate: Candidate | None = None
+    attempts: object = None
+    released_bytes: int = 0
+    received_bytes: int = 0
+    answer: ModelAnswer | None = None
+    output: CheckedOutput | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """What happened to a request. Never content. Payloads are verdicts and tries in the services' terms."""
+
+    request_id: str
+    trace_id: str
+    organisation: str
+    accepted_ns: int
+    prompt_version: str = ""
+    prompt_arm: str = ""
+    model: str = ""
+    attempts: object = None
+    input_verdict: object = None
+    output_verdict: object = None
+    grounding_score: float | None = None
+    cache_status: CacheStatus = CacheStatus.BYPASS
+    cache_entry_id: str = ""
+    cost_nano_usd: int = 0
+    usage: Usage = field(default_factory=Usage)
+    steps: list[tuple[str, float]] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    duration_s: float = 0.0
+    status: str = "OK"
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets."""
+
+    completion: object
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stream has begun."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A checked piece."""
+
+    payload: object
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A stream is complete."""
+
+    completion: object
+    record: Record
+
+
+StreamEvent = Started | Delta | Finished

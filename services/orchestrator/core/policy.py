@@ -1,0 +1,73 @@
+"""Decisions about a request that are nobody else's: what to hold, what may be kept, what an abandoned call cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.orchestrator.core.model import (
+    Candidate,
+    Checked,
+    CheckedOutput,
+    ModelAnswer,
+    Plan,
+    Turn,
+    Usage,
+    UsageLine,
+)
+
+# English averages four bytes per token and Chinese three; three never holds too little for either by much.
+_BYTES_PER_TOKEN = 3
+_TOKENS_PER_REQUEST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decides."""
+
+    guard_required: bool
+    semantic_cache: bool
+    assumed_output_tokens: int
+
+
+def estimated_tokens(utf8_bytes: int) -> int:
+    """An estimate that rather counts too many: for holds, and for what no provider reported."""
+    return -(-utf8_bytes // _BYTES_PER_TOKEN)
+
+
+def tokens_to_hold(policy: Policy, turn: Turn, plan: Plan) -> tuple[int, int]:
+    """Input and output tokens to reserve for.
+
+    Without an explicit maximum the hold assumes a usual answer, not the model's ceiling: a ceiling of 128,000 tokens
+    would pin budgets that nobody spends. What exceeds the hold is booked as an overrun and blocks the next request.
+    """
+    ceiling = plan.max_output_tokens or policy.assumed_output_tokens
+    output = turn.max_output_tokens or policy.assumed_output_tokens
+    return estimated_tokens(turn.input_bytes) + _TOKENS_PER_REQUEST, min(output, ceiling)
+
+
+def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: CheckedOutput) -> bool:
+    """Only whole, allowed answers to unmasked requests are kept: a masked value belongs to one request."""
+    return turn.cache.store and answer.complete and not checked.masked and not output.blocked
+
+
+def abandoned_lines(candidate: Candidate, turn: Turn, received_bytes: int, attempt: int) -> tuple[UsageLine, ...]:
+    """What to book for a call whose end nobody saw: the input, and the output that arrived."""
+    usage = Usage(
+        input_tokens=estimated_tokens(turn.input_bytes),
+        output_tokens=estimated_tokens(received_bytes),
+        estimated=True,
+    )
+    return (UsageLine(candidate, usage, attempt),)
+
+
+def total_usage(lines: Sequence[UsageLine]) -> Usage:
+    """All tries together, for reports of requests that failed."""
+    return Usage(
+        input_tokens=sum(line.usage.input_tokens for line in lines),
+        output_tokens=sum(line.usage.output_tokens for line in lines),
+        cached_input_tokens=sum(line.usage.cached_input_tokens for line in lines),
+        cache_write_input_tokens=sum(line.usage.cache_write_input_tokens for line in lines),
+        reasoning_tokens=sum(line.usage.reasoning_tokens for line in lines),
+        estimated=any(line.usage.estimated for line in lines),
+    )

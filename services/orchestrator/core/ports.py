@@ -1,0 +1,135 @@
+"""What the sequence needs from the services. Adapters hold the stubs; failures arrive as this package's errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+from services.orchestrator.core.model import (
+    Checked,
+    CheckedOutput,
+    Found,
+    ModelAnswer,
+    Plan,
+    Progress,
+    Record,
+    Reservation,
+    Turn,
+    UsageLine,
+)
+
+
+class Prompts(Protocol):
+    """The registry's snapshot."""
+
+    def resolve(self, request: object, request_id: str) -> Turn:
+        """Renders the request. Raises PromptNotFound, RegistryUnavailable, NothingToSend or the renderer's error."""
+        ...
+
+
+class Guard(Protocol):
+    """Checks. Raises GuardUnavailable when it cannot answer."""
+
+    def check_input(self, turn: Turn, *, embed: bool) -> Awaitable[Checked]:
+        """Checks the conversation."""
+        ...
+
+    def check_output(self, turn: Turn, checked: Checked, completion: object) -> Awaitable[CheckedOutput]:
+        """Checks a whole answer and restores masked values."""
+        ...
+
+    def check_stream(
+        self, turn: Turn, checked: Checked, pieces: AsyncGenerator[object, None], progress: Progress
+    ) -> AsyncGenerator[object, None]:
+        """Yields what may be shown; at the end sets `progress.output`."""
+        ...
+
+
+class Cache(Protocol):
+    """Earlier answers. Raises CacheUnavailable when it cannot answer; the request goes on without it."""
+
+    def lookup(self, turn: Turn, plan: Plan, checked: Checked | None) -> Awaitable[Found]:
+        """The exact tier, or with the guard's embedding both."""
+        ...
+
+    def store(
+        self, turn: Turn, plan: Plan, checked: Checked, answer: ModelAnswer, output: CheckedOutput
+    ) -> Awaitable[None]:
+        """Keeps an answer."""
+        ...
+
+
+class CacheUnavailable(Exception):
+    """The cache cannot answer; never shown to a caller."""
+
+
+class Router(Protocol):
+    """Models. Raises ModelFailed."""
+
+    def plan(self, turn: Turn) -> Awaitable[Plan]:
+        """Which models may answer."""
+        ...
+
+    def complete(self, turn: Turn, checked: Checked) -> Awaitable[ModelAnswer]:
+        """One answer."""
+        ...
+
+    def stream(self, turn: Turn, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
+        """Yields pieces; fills `progress` while it runs and sets `progress.answer` at the end."""
+        ...
+
+    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...]:
+        """The tries of a failed call that may be billed."""
+        ...
+
+
+class Ledger(Protocol):
+    """Money. Raises BudgetExhausted, BudgetUnavailable, or what the ledger says of unpriced models."""
+
+    def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Awaitable[Reservation]:
+        """Holds the most that the call may cost."""
+        ...
+
+    def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
+        """What the lines cost at the reservation's prices; the ledger books the same."""
+        ...
+
+    def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> Awaitable[None]:
+        """Books usage and releases the rest."""
+        ...
+
+    def void(self, reservation: Reservation, reason: str) -> Awaitable[None]:
+        """Releases the hold."""
+        ...
+
+
+class Records(Protocol):
+    """What happened to recent requests."""
+
+    def put(self, record: Record) -> None:
+        """Remembers a request, for a while."""
+        ...
+
+    def get(self, organisation: str, request_id: str) -> Record:
+        """Raises RecordNotFound."""
+        ...
+
+
+class Afterwards(Protocol):
+    """Work that follows the answer: bounded, with deadlines of its own, finished before the process ends."""
+
+    def run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Takes the work over."""
+        ...
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def time_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        ...
