@@ -1,0 +1,1 @@
+"""The outside: PostgreSQL, files, templates, telemetry, and the memory twins."""

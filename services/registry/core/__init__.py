@@ -1,0 +1,1 @@
+"""Pure domain: prompts, versions, references, and the rules between them."""
