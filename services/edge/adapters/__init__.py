@@ -1,0 +1,1 @@
+"""The edge's outside: the wire format, the mesh, the HTTP server, the metrics."""

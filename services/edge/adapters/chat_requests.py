@@ -1,0 +1,220 @@
+"""From the wire's structs to the orchestrator's Conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from llmops.cache.v1 import cache_pb2
+from llmops.common.v1 import chat_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
+
+from services.edge.adapters import wire
+from services.edge.core.errors import InvalidRequest
+from services.edge.core.ports import ChatRequest
+
+_ROLES = {
+    "system": chat_pb2.CHAT_ROLE_SYSTEM,
+    "developer": chat_pb2.CHAT_ROLE_DEVELOPER,
+    "user": chat_pb2.CHAT_ROLE_USER,
+    "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+    "tool": chat_pb2.CHAT_ROLE_TOOL,
+}
+_DEFAULT_MODELS = frozenset({"auto", "default"})
+_SCOPES = {
+    None: cache_pb2.CACHE_SCOPE_UNSPECIFIED,
+    "organisation": cache_pb2.CACHE_SCOPE_ORGANISATION,
+    "team": cache_pb2.CACHE_SCOPE_TEAM,
+    "user": cache_pb2.CACHE_SCOPE_USER,
+}
+_TTL_CLASSES = {
+    None: cache_pb2.TTL_CLASS_UNSPECIFIED,
+    "volatile": cache_pb2.TTL_CLASS_VOLATILE,
+    "standard": cache_pb2.TTL_CLASS_STANDARD,
+    "stable": cache_pb2.TTL_CLASS_STABLE,
+}
+# Copied as they are when they are set; the contract uses the same names.
+_SAME_NAMES = (
+    "temperature",
+    "top_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "parallel_tool_calls",
+    "reasoning_effort",
+)
+
+
+def read_chat(body: bytes) -> ChatRequest:
+    """Decodes and maps a body. Raises InvalidRequest."""
+    request, extra_json = wire.decode(body)
+    options = request.stream_options
+    call = pb.CompleteStreamRequest() if request.stream else pb.CompleteRequest()
+    fill_conversation(call.conversation, request, extra_json)
+    return ChatRequest(
+        model=request.model or "",
+        stream=bool(request.stream),
+        include_usage=options is not None and bool(options.include_usage),
+        call=call,
+    )
+
+
+def fill_conversation(result: pb.Conversation, request: wire.ChatBody, extra_json: str) -> None:
+    """Maps the whole request. Raises InvalidRequest where OpenAI's rules are stricter than the contract's.
+
+    What the contract's own rules cover (ranges, counts, lengths) is left to them: the answer names the field.
+    """
+    if request.model and request.model not in _DEFAULT_MODELS:
+        result.model = request.model
+    if request.messages:
+        for index, message in enumerate(request.messages):
+            _add_message(result, index, message)
+    elif request.llmops is None or not request.llmops.prompt:
+        raise InvalidRequest("messages must hold at least one message when no prompt is named.", param="messages")
+    if request.tools:
+        for tool in request.tools:
+            _add_tool(result, tool.function)
+    _set_parameters(result.parameters, request, extra_json)
+    if request.user:
+        result.labels.end_user = request.user
+    if request.metadata:
+        result.labels.tags.update(request.metadata)
+    if request.llmops is not None:
+        _set_extension(result, request.llmops)
+
+
+def _add_message(result: pb.Conversation, index: int, message: wire.Message) -> None:
+    role, content = message.role, message.content
+    if role == "tool" and not message.tool_call_id:
+        raise InvalidRequest("A tool message names the call that it answers.", param=f"messages[{index}].tool_call_id")
+    if message.tool_calls and role != "assistant":
+        raise InvalidRequest("Only assistant messages call tools.", param=f"messages[{index}].tool_calls")
+    if content is None:
+        if role != "assistant":
+            raise InvalidRequest("content is missing.", param=f"messages[{index}].content")
+        content = ""
+    if isinstance(content, list) and not content:
+        raise InvalidRequest("content holds no part.", param=f"messages[{index}].content")
+    out = result.messages.add(role=_ROLES[role], name=message.name or "", tool_call_id=message.tool_call_id or "")
+    _set_content(out, content, message.refusal)
+    for position, call in enumerate(message.tool_calls or ()):
+        out.tool_calls.add(id=call.id, name=call.function.name, arguments_json=call.function.arguments, index=position)
+
+
+def _set_content(
+    out: chat_pb2.ChatMessage,
+    content: str | list[wire.TextPart | wire.ImagePart | wire.RefusalPart],
+    refusal: str | None,
+) -> None:
+    """A refusal is the assistant's own text: it joins the content. One lone text stays plain, for the cache's sake."""
+    if isinstance(content, str) and not (content and refusal):
+        out.content = content or refusal or ""
+        return
+    parts = [wire.TextPart(content)] if isinstance(content, str) else list(content)
+    if refusal:
+        parts.append(wire.TextPart(refusal))
+    if len(parts) == 1 and not isinstance(parts[0], wire.ImagePart):
+        out.content = _text_of(parts[0])
+        return
+    for part in parts:
+        if isinstance(part, wire.ImagePart):
+            out.parts.add(image=chat_pb2.ImagePart(url=part.image_url.url, detail=part.image_url.detail or ""))
+        else:
+            out.parts.add(text=_text_of(part))
+
+
+def _text_of(part: wire.TextPart | wire.RefusalPart) -> str:
+    return part.text if isinstance(part, wire.TextPart) else part.refusal
+
+
+def _add_tool(result: pb.Conversation, function: wire.Function) -> None:
+    tool = result.tools.add(
+        name=function.name,
+        description=function.description or "",
+        parameters_json_schema=_json_text(function.parameters),
+    )
+    if function.strict is not None:
+        tool.strict = function.strict
+
+
+def _set_parameters(out: chat_pb2.GenerationParameters, request: wire.ChatBody, extra_json: str) -> None:
+    for name in _SAME_NAMES:
+        value = getattr(request, name)
+        if value is not None:
+            setattr(out, name, value)
+    # The newer name wins, as at OpenAI.
+    limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    if limit is not None:
+        out.max_output_tokens = limit
+    if request.stop:
+        out.stop.extend([request.stop] if isinstance(request.stop, str) else request.stop)
+    if request.response_format is not None:
+        _set_format(out.response_format, request.response_format)
+    if isinstance(request.tool_choice, str):
+        out.tool_choice.mode = request.tool_choice
+    elif request.tool_choice is not None:
+        out.tool_choice.tool_name = request.tool_choice.function.name
+    if extra_json:
+        out.extra_json = extra_json
+
+
+def _set_format(out: chat_pb2.ResponseFormat, wanted: wire.ResponseFormat) -> None:
+    out.type = wanted.type
+    schema = wanted.json_schema
+    if (schema is not None) != (wanted.type == "json_schema"):
+        raise InvalidRequest("json_schema and the type json_schema go together.", param="response_format.json_schema")
+    if schema is None:
+        return
+    out.schema_name = schema.name
+    out.json_schema = _described(schema)
+    if schema.strict is not None:
+        out.strict = schema.strict
+
+
+def _described(schema: wire.JsonSchema) -> str:
+    """The contract has no place for a description beside the schema; JSON Schema has one inside."""
+    text = _json_text(schema.schema)
+    if not schema.description:
+        return text
+    fields: Any = msgspec.json.decode(text) if text else {}
+    if isinstance(fields, dict):
+        fields.setdefault("description", schema.description)
+    return msgspec.json.encode(fields).decode()
+
+
+def _set_extension(result: pb.Conversation, extension: wire.Extension) -> None:
+    if extension.prompt:
+        result.prompt.reference = extension.prompt
+        for name, value in (extension.variables or {}).items():
+            result.prompt.variables[name] = _variable(name, value)
+    elif extension.variables:
+        raise InvalidRequest("Variables are given but no prompt is named.", param="llmops.prompt")
+    result.guard_policy = extension.guard_policy or ""
+    if extension.feature:
+        result.labels.feature = extension.feature
+    if extension.conversation_id:
+        result.labels.conversation_id = extension.conversation_id
+    if extension.cache is not None:
+        _set_cache(result.cache, extension.cache)
+
+
+def _variable(name: str, value: msgspec.Raw) -> str:
+    decoded = msgspec.json.decode(value)
+    if decoded is None:
+        raise InvalidRequest("A variable must not be null; leave it out.", param=f"llmops.variables.{name}")
+    return decoded if isinstance(decoded, str) else _json_text(value)
+
+
+def _set_cache(out: pb.CacheControl, options: wire.CacheOptions) -> None:
+    out.bypass, out.refresh = options.bypass, options.refresh
+    out.no_store, out.exact_only = options.no_store, options.exact_only
+    out.scope = _SCOPES[options.scope]
+    out.ttl_class = _TTL_CLASSES[options.ttl_class]
+    if options.max_age_s is not None:
+        out.max_age.FromMilliseconds(round(options.max_age_s * 1000))
+
+
+def _json_text(raw: msgspec.Raw) -> str:
+    """JSON exactly as it was sent; empty for null and for nothing."""
+    text = bytes(raw)
+    return "" if text == b"null" else text.decode()

@@ -1,0 +1,62 @@
+"""Ports that the kit fulfils: probes and metrics of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshkit.executors import Executor
+from meshkit.kit import Kit
+
+_DURATION_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0)
+
+
+class KitProbes:
+    """Readiness and metrics of this process."""
+
+    def __init__(self, kit: Kit, executor: Executor) -> None:
+        self._kit = kit
+        self._executor = executor
+
+    async def readiness(self) -> Mapping[str, str]:
+        """See Probes."""
+        return await self._kit.readiness()
+
+    async def metrics(self) -> bytes:
+        """See Probes."""
+        return await self._executor.run(self._kit.exposition)
+
+
+class KitObserver:
+    """Prometheus metrics. Label values come from fixed sets: routes, statuses, reasons."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._requests = kit.counter("llmops_edge_requests_total", "Requests answered", ("route", "status"))
+        self._durations = kit.histogram(
+            "llmops_edge_request_duration_seconds", "Time from headers to last byte", ("route",), _DURATION_BUCKETS_S
+        )
+        self._first_events = kit.histogram(
+            "llmops_edge_first_event_seconds", "Time to a stream's first event", (), _DURATION_BUCKETS_S
+        )
+        self._failures = kit.counter("llmops_edge_stream_failures_total", "Streams failed in-band", ("reason",))
+        # Looking a label up costs more than counting: each combination is looked up once.
+        self._by_answer = {("", 0): self._requests.labels("unknown", "0")}
+        self._by_route = {"": self._durations.labels("unknown")}
+
+    def answered(self, route: str, http_status: int, duration_s: float) -> None:
+        """See Observer."""
+        counter = self._by_answer.get((route, http_status))
+        if counter is None:
+            counter = self._by_answer[route, http_status] = self._requests.labels(route, str(http_status))
+        counter.inc()
+        histogram = self._by_route.get(route)
+        if histogram is None:
+            histogram = self._by_route[route] = self._durations.labels(route)
+        histogram.observe(duration_s)
+
+    def first_event(self, duration_s: float) -> None:
+        """See Observer."""
+        self._first_events.observe(duration_s)
+
+    def stream_failed(self, reason: str) -> None:
+        """See Observer."""
+        self._failures.labels(reason).inc()

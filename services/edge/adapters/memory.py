@@ -1,0 +1,190 @@
+"""Twins of the edge's ports: an orchestrator that echoes, a sink that keeps, an observer that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmops.cache.v1 import cache_pb2
+from llmops.common.v1 import chat_pb2, usage_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
+
+from services.edge.adapters.chat_answers import ChunkWriter, whole_answer
+from services.edge.adapters.chat_requests import read_chat
+from services.edge.core.errors import CallFailed, SlowReader
+from services.edge.core.origin import CallTerms
+from services.edge.core.ports import AnswerFacts, ChatAnswer, ChatRequest, ListedModel
+
+_TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+_NANO_USD_PER_WORD = 1_000
+
+
+def echo_events(conversation: pb.Conversation, request_id: str) -> Iterator[pb.CompleteStreamResponse]:
+    """A stream that says the last message again, word by word. A word is a token and costs 1,000 nano-USD."""
+    words = conversation.messages[-1].content.split(" ") if conversation.messages else []
+    started = pb.StreamStarted(
+        request_id=request_id,
+        trace_id=_TRACE_ID,
+        model="memory/echo",
+        cache_status=cache_pb2.CACHE_STATUS_MISS,
+    )
+    yield pb.CompleteStreamResponse(started=started)
+    for position, word in enumerate(words):
+        piece = f" {word}" if position else word
+        yield pb.CompleteStreamResponse(delta=chat_pb2.CompletionDelta(content=piece))
+    report = pb.CallReport(
+        request_id=request_id,
+        trace_id=_TRACE_ID,
+        model="memory/echo",
+        cache_status=cache_pb2.CACHE_STATUS_MISS,
+        cost_nano_usd=_NANO_USD_PER_WORD * len(words),
+        usage=usage_pb2.Usage(input_tokens=len(words), output_tokens=len(words)),
+    )
+    yield pb.CompleteStreamResponse(
+        finished=pb.StreamFinished(finish_reason=chat_pb2.FINISH_REASON_STOP, report=report)
+    )
+
+
+def echo_response(conversation: pb.Conversation, request_id: str) -> pb.CompleteResponse:
+    """The same as one answer."""
+    response = pb.CompleteResponse()
+    for event in echo_events(conversation, request_id):
+        response.completion.content += event.delta.content
+        if event.HasField("finished"):
+            response.completion.finish_reason = event.finished.finish_reason
+            response.report.CopyFrom(event.finished.report)
+    return response
+
+
+@dataclass
+class MemoryChat:
+    """Echoes. `failure` is raised before event `fail_at`; `hang_at` waits there until the caller leaves."""
+
+    failure: CallFailed | None = None
+    fail_at: int = 0
+    hang_at: int | None = None
+    ended: int = 0
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self, body: bytes) -> ChatRequest:
+        """See Chat."""
+        return read_chat(body)
+
+    async def complete(self, request: ChatRequest, terms: CallTerms, created_s: int) -> ChatAnswer:
+        """See Chat."""
+        assert isinstance(request.call, pb.CompleteRequest)
+        try:
+            await self._pause(0)
+            response = echo_response(request.call.conversation, terms.origin.request_id)
+            return whole_answer(response, request, created_s)
+        finally:
+            self.ended += 1
+
+    async def stream(
+        self, request: ChatRequest, terms: CallTerms, created_s: int
+    ) -> AsyncGenerator[AnswerFacts | bytes, None]:
+        """See Chat."""
+        assert isinstance(request.call, pb.CompleteStreamRequest)
+        writer = ChunkWriter(request, terms.origin.request_id, created_s)
+        events = echo_events(request.call.conversation, terms.origin.request_id)
+        try:
+            for position, event in enumerate(events):
+                await self._pause(position)
+                for item in writer.frames(event):
+                    yield item
+        finally:
+            self.ended += 1
+        writer.require_finished()
+
+    async def _pause(self, position: int) -> None:
+        if self.failure is not None and position == self.fail_at:
+            raise self.failure
+        if position == self.hang_at:
+            self.waiting.set()
+            await asyncio.Event().wait()
+
+
+@dataclass
+class MemoryModels:
+    """A fixed list."""
+
+    models: Sequence[ListedModel] = ()
+
+    async def list(self, terms: CallTerms) -> Sequence[ListedModel]:
+        """See Models."""
+        return self.models
+
+
+@dataclass
+class MemoryProbes:
+    """A process whose state is set by hand."""
+
+    failing: dict[str, str] = field(default_factory=dict)
+    text: bytes = b""
+
+    async def readiness(self) -> Mapping[str, str]:
+        """See Probes."""
+        return self.failing
+
+    async def metrics(self) -> bytes:
+        """See Probes."""
+        return self.text
+
+
+@dataclass
+class MemoryObserver:
+    """Remembers what it was told."""
+
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    first_events: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def answered(self, route: str, http_status: int, duration_s: float) -> None:
+        """See Observer."""
+        self.answers.append((route, http_status))
+
+    def first_event(self, duration_s: float) -> None:
+        """See Observer."""
+        self.first_events += 1
+
+    def stream_failed(self, reason: str) -> None:
+        """See Observer."""
+        self.failures.append(reason)
+
+
+@dataclass
+class MemorySink:
+    """A client that keeps every frame; `stuck` stops reading, `gone` has left."""
+
+    headers: dict[str, str] | None = None
+    frames: list[bytes] = field(default_factory=list)
+    stuck: bool = False
+    gone: bool = False
+
+    @property
+    def opened(self) -> bool:
+        """See EventSink."""
+        return self.headers is not None
+
+    async def open(self, headers: Mapping[str, str]) -> None:
+        """See EventSink."""
+        self._require_client()
+        self.headers = dict(headers)
+
+    async def write(self, frame: bytes) -> None:
+        """See EventSink."""
+        self._require_client()
+        if self.stuck:
+            raise SlowReader("The client stopped reading.")
+        self.frames.append(frame)
+
+    async def offer(self, frame: bytes) -> None:
+        """See EventSink."""
+        self._require_client()
+        if not self.stuck:
+            self.frames.append(frame)
+
+    def _require_client(self) -> None:
+        if self.gone:
+            raise ConnectionResetError("the client left")

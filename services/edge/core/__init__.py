@@ -1,0 +1,1 @@
+"""The edge's decisions: errors, headers, parameters, framing, admission and the life of a stream."""

@@ -1,0 +1,165 @@
+"""The one table from reasons to HTTP: status, OpenAI error type, and whether a client should send again.
+
+Rows exist for every `ErrorReason` of the contract and for the few reasons that only HTTP has. The `code` of an error
+body is the reason in lower case.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from services.edge.core.errors import EdgeError, MethodNotAllowed
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+RATE = "rate_limit_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One reason over HTTP.
+
+    `retry` becomes the header x-should-retry, which the OpenAI clients obey over their own rules (they send again
+    after 408, 409, 429 and 5xx). None leaves the choice to them. False stands where a second try costs money again
+    or cannot succeed.
+    """
+
+    http_status: int
+    type: str
+    retry: bool | None = None
+
+
+BY_REASON: Mapping[str, Row] = MappingProxyType(
+    {
+        "INVALID_FIELD": Row(400, INVALID),
+        "CREDENTIAL_INVALID": Row(401, "authentication_error"),
+        "PERMISSION_DENIED": Row(403, "permission_error"),
+        "NOT_FOUND": Row(404, INVALID),
+        "REQUEST_ID_REUSED": Row(409, INVALID, retry=False),
+        "ALREADY_EXISTS": Row(409, INVALID, retry=False),
+        "BUDGET_EXHAUSTED": Row(429, "insufficient_quota", retry=False),
+        "RATE_LIMITED": Row(429, RATE),
+        "OVERLOADED": Row(503, SERVER),
+        "DEADLINE_EXCEEDED": Row(504, SERVER, retry=False),
+        # A client that left reads nothing; the row exists for logs and metrics.
+        "CANCELLED": Row(499, INVALID, retry=False),
+        "GUARD_BLOCKED": Row(400, INVALID),
+        "OUTPUT_BLOCKED": Row(422, INVALID),
+        "GUARD_UNAVAILABLE": Row(503, SERVER),
+        "BUDGET_UNAVAILABLE": Row(503, SERVER),
+        "MODEL_UNPRICED": Row(400, INVALID),
+        "MODEL_NOT_FOUND": Row(404, INVALID),
+        "UPSTREAM_UNAVAILABLE": Row(502, SERVER),
+        "UPSTREAM_RATE_LIMITED": Row(429, RATE),
+        "UPSTREAM_REJECTED": Row(400, INVALID),
+        "UPSTREAM_CREDENTIAL": Row(502, SERVER, retry=False),
+        "UPSTREAM_STREAM_CUT": Row(502, SERVER, retry=False),
+        "CONTEXT_TOO_LONG": Row(400, INVALID),
+        "PROMPT_VARIABLES": Row(400, INVALID),
+        "PROMPT_NOT_FOUND": Row(404, INVALID),
+        "REGISTRY_UNAVAILABLE": Row(503, SERVER),
+        "RESERVATION_STATE": Row(500, SERVER, retry=False),
+        "VERSION_TOO_LOW": Row(400, INVALID),
+        "SERVICE_UNAVAILABLE": Row(503, SERVER),
+        "INTERNAL": Row(500, SERVER, retry=False),
+        "UNSUPPORTED": Row(501, SERVER, retry=False),
+        "SCHEMA_MISMATCH": Row(422, INVALID),
+        "SHUTTING_DOWN": Row(503, SERVER, retry=True),
+        "STORAGE_UNAVAILABLE": Row(503, SERVER),
+        # Reasons of HTTP alone.
+        "METHOD_NOT_ALLOWED": Row(405, INVALID),
+        "RECEIPT_TIMEOUT": Row(408, INVALID),
+        "BODY_TOO_LARGE": Row(413, INVALID),
+        "MEDIA_TYPE_REFUSED": Row(415, INVALID),
+        "MALFORMED_HTTP": Row(400, INVALID),
+        "SLOW_READER": Row(408, INVALID, retry=False),
+    }
+)
+
+# For reasons newer than this edge: the canonical status decides (google/rpc/code.proto gives the HTTP mapping).
+BY_STATUS: Mapping[str, Row] = MappingProxyType(
+    {
+        "CANCELLED": Row(499, INVALID, retry=False),
+        "UNKNOWN": Row(500, SERVER, retry=False),
+        "INVALID_ARGUMENT": Row(400, INVALID),
+        "DEADLINE_EXCEEDED": Row(504, SERVER, retry=False),
+        "NOT_FOUND": Row(404, INVALID),
+        "ALREADY_EXISTS": Row(409, INVALID, retry=False),
+        "PERMISSION_DENIED": Row(403, "permission_error"),
+        "UNAUTHENTICATED": Row(401, "authentication_error"),
+        "RESOURCE_EXHAUSTED": Row(429, RATE),
+        "FAILED_PRECONDITION": Row(400, INVALID),
+        "ABORTED": Row(409, INVALID),
+        "OUT_OF_RANGE": Row(400, INVALID),
+        "UNIMPLEMENTED": Row(501, SERVER, retry=False),
+        "INTERNAL": Row(500, SERVER, retry=False),
+        "UNAVAILABLE": Row(503, SERVER),
+        "DATA_LOSS": Row(500, SERVER, retry=False),
+    }
+)
+_UNKNOWN = BY_STATUS["UNKNOWN"]
+
+# The OpenAI parameter at fault where the reason alone tells it.
+_PARAM_BY_REASON = {
+    "MODEL_NOT_FOUND": "model",
+    "MODEL_UNPRICED": "model",
+    "CONTEXT_TOO_LONG": "messages",
+    "GUARD_BLOCKED": "messages",
+    "PROMPT_NOT_FOUND": "llmops.prompt",
+    "PROMPT_VARIABLES": "llmops.variables",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error as HTTP: status, headers, JSON body."""
+
+    http_status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def row_of(error: EdgeError) -> Row:
+    """The row of an error: by reason, else by status, else 500."""
+    return BY_REASON.get(error.reason) or BY_STATUS.get(error.status, _UNKNOWN)
+
+
+def error_body(error: EdgeError, request_id: str = "", trace_id: str = "") -> bytes:
+    """OpenAI's `error` object and ours beside it, as compact JSON in ASCII: safe inside one SSE line."""
+    content = {
+        "error": {
+            "message": str(error),
+            "type": row_of(error).type,
+            "param": error.param or _PARAM_BY_REASON.get(error.reason),
+            "code": error.reason.lower(),
+        },
+        "llmops": {
+            "request_id": request_id or None,
+            "trace_id": trace_id or None,
+            "status": error.status,
+            "reason": error.reason,
+            "retry_after_s": error.retry_after_s,
+            "metadata": error.metadata,
+        },
+    }
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> ErrorAnswer:
+    """The whole answer to a request that failed before its first byte."""
+    row = row_of(error)
+    headers: dict[str, str] = {}
+    if row.retry is not None:
+        headers["x-should-retry"] = "true" if row.retry else "false"
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["retry-after-ms"] = str(max(0, math.ceil(error.retry_after_s * 1000)))
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allowed
+    if row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge on 401
+        headers["www-authenticate"] = "Bearer"
+    return ErrorAnswer(row.http_status, headers, error_body(error, request_id, trace_id))

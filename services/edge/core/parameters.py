@@ -1,0 +1,102 @@
+"""Every parameter of OpenAI's chat API: mapped, passed on to the provider, or refused with a reason.
+
+Nothing is dropped silently. `null` always means absent. A parameter that stands in no table is passed on in
+`extra_json`, so that the vendor extensions of an OpenAI-compatible server stay usable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+# Read into the contract's own fields.
+MAPPED = frozenset(
+    {
+        "frequency_penalty",
+        "llmops",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "response_format",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+        "user",
+    }
+)
+
+# Known to OpenAI, not named by the contract: sent to the provider unchanged.
+PASSED = frozenset(
+    {
+        "logit_bias",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "verbosity",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a parameter is refused, and the values that ask for nothing and therefore pass."""
+
+    message: str
+    neutral: tuple[object, ...] = ()
+
+
+REFUSED: Mapping[str, Refusal] = MappingProxyType(
+    {
+        "audio": Refusal("Audio answers are not supported."),
+        "function_call": Refusal("function_call is the legacy form; use tool_choice.", ("none",)),
+        "functions": Refusal("functions is the legacy form; use tools.", ([],)),
+        "logprobs": Refusal("Log probabilities are not supported: a checked answer carries none.", (False,)),
+        "modalities": Refusal('Only text answers are supported; leave modalities out or send ["text"].', (["text"],)),
+        "moderation": Refusal("moderation is not supported: the guard checks every request and answer."),
+        "n": Refusal("Only one choice per request is supported; send n=1 or leave it out.", (1,)),
+        "top_logprobs": Refusal("Log probabilities are not supported: a checked answer carries none.", (0,)),
+        "web_search_options": Refusal("web_search_options is not supported: its annotations could not be returned."),
+    }
+)
+
+_RENAMED = (
+    (re.compile(r"^conversation\."), ""),
+    (re.compile(r"^parameters\."), ""),
+    (re.compile(r"^max_output_tokens$"), "max_completion_tokens"),
+    (re.compile(r"^response_format\.(?:json_schema|schema_name|strict)$"), "response_format.json_schema"),
+    (re.compile(r"^tool_choice\..*$"), "tool_choice"),
+    (re.compile(r"^labels\.end_user$"), "user"),
+    (re.compile(r"^labels\.tags"), "metadata"),
+    (re.compile(r"^labels\.(feature|conversation_id)$"), r"llmops.\1"),
+    (re.compile(r"^prompt\.reference$"), "llmops.prompt"),
+    (re.compile(r"^prompt\.variables"), "llmops.variables"),
+    (re.compile(r"^prompt$"), "llmops.prompt"),
+    (re.compile(r"^(guard_policy|cache)\b"), r"llmops.\1"),
+    (re.compile(r"^(messages\[\d+\])\.parts(\[\d+\])?(?:\.text)?"), r"\1.content\2"),
+    (re.compile(r"\.image\.(url|detail)$"), r".image_url.\1"),
+    (re.compile(r"(\.tool_calls\[\d+\])\.(name|arguments)(?:_json)?$"), r"\1.function.\2"),
+    (re.compile(r"^(tools\[\d+\])\.(name|description|parameters|strict)(?:_json_schema)?$"), r"\1.function.\2"),
+)
+
+
+def param_of(field_path: str) -> str:
+    """The OpenAI spelling of a field of the contract: "conversation.parameters.top_p" is "top_p"."""
+    for pattern, replacement in _RENAMED:
+        field_path = pattern.sub(replacement, field_path)
+    return field_path

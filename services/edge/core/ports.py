@@ -1,0 +1,124 @@
+"""What the edge needs from outside, and what travels through these ports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.edge.core.origin import CallTerms
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A decoded request. `call` is the adapter's own form of it; nobody else looks inside."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    call: object
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFacts:
+    """What response headers tell about an answer. Empty where it is not known."""
+
+    trace_id: str = ""
+    model: str = ""
+    prompt_version: str = ""
+    cache_status: str = ""
+    cost_nano_usd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """A whole answer: its facts and the JSON body."""
+
+    facts: AnswerFacts
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A name that callers may use. `context_tokens` is 0 when not known."""
+
+    name: str
+    provider: str
+    context_tokens: int
+    supports_tools: bool
+    cooling_down: bool
+
+
+class Chat(Protocol):
+    """Chat completions, from wire bytes to wire bytes."""
+
+    async def read(self, body: bytes) -> ChatRequest:
+        """Decodes a request body. Raises InvalidRequest, which names the parameter."""
+        ...
+
+    async def complete(self, request: ChatRequest, terms: CallTerms, created_s: int) -> ChatAnswer:
+        """One answer. `created_s` is Unix time. Raises CallFailed. Cancelling it cancels the call."""
+        ...
+
+    def stream(
+        self, request: ChatRequest, terms: CallTerms, created_s: int
+    ) -> AsyncGenerator[AnswerFacts | bytes, None]:
+        """The facts first, then SSE frames, without the final marker. Raises CallFailed. Closing it ends the call."""
+        ...
+
+
+class Models(Protocol):
+    """The names that a caller may use."""
+
+    async def list(self, terms: CallTerms) -> Sequence[ListedModel]:
+        """By name, at most 10,000. Raises CallFailed."""
+        ...
+
+
+class Probes(Protocol):
+    """The state of this process."""
+
+    async def readiness(self) -> Mapping[str, str]:
+        """Failing checks and why; empty means ready."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """The Prometheus text format."""
+        ...
+
+
+class Observer(Protocol):
+    """What is counted about requests."""
+
+    def answered(self, route: str, http_status: int, duration_s: float) -> None:
+        """A request ended with this status; 499 when the client left."""
+        ...
+
+    def first_event(self, duration_s: float) -> None:
+        """A stream's first event came."""
+        ...
+
+    def stream_failed(self, reason: str) -> None:
+        """A stream broke off after its first byte."""
+        ...
+
+
+class EventSink(Protocol):
+    """The client's side of a stream."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether status and headers are sent."""
+        ...
+
+    async def open(self, headers: Mapping[str, str]) -> None:
+        """Sends status 200 and headers."""
+        ...
+
+    async def write(self, frame: bytes) -> None:
+        """Sends a frame; waits while the client reads slowly. Raises SlowReader when it stopped."""
+        ...
+
+    async def offer(self, frame: bytes) -> None:
+        """Sends a frame unless the client is behind; never waits."""
+        ...
