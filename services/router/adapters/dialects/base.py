@@ -1,0 +1,127 @@
+"""What every dialect offers, and the small change they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from services.router.core.chat import Delta, FinishReason, ToolCall
+from services.router.core.errors import InvalidRequest
+from services.router.core.failure import ErrorBody
+from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
+from services.router.core.sse import ServerSentEvent
+
+
+class StreamDecoder(Protocol):
+    """Folds the events of one read into one chunk. Raises ProviderError for in-band errors and what is no answer."""
+
+    done: bool
+
+    def feed(self, events: Sequence[ServerSentEvent]) -> Chunk | None:
+        """What these events say; None when it is nothing that a caller could see."""
+        ...
+
+    def end(self) -> Chunk | None:
+        """The connection ended: the final chunk where the answer was complete anyway, None when there is none left.
+
+        Raises ProviderError when the answer was not complete.
+        """
+        ...
+
+
+class Dialect(Protocol):
+    """One wire format. All functions are pure."""
+
+    @property
+    def path(self) -> str:
+        """Where below the base URL it is spoken."""
+        ...
+
+    def headers(self, api_key: str, organisation: str, project: str, request_id: str) -> Mapping[str, str]:
+        """Headers of one request, credentials included."""
+        ...
+
+    def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:
+        """The request body. Raises InvalidRequest for malformed JSON fields, ProviderError for what it cannot say."""
+        ...
+
+    def decode(self, body: bytes) -> ProviderAnswer:
+        """A complete answer. Raises ProviderError."""
+        ...
+
+    def error_body(self, body: bytes) -> ErrorBody:
+        """What an error answer says; empty when it is not in this dialect. Never raises."""
+        ...
+
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for one stream."""
+        ...
+
+
+def json_object(text: str, field_path: str) -> dict[str, Any]:
+    """The JSON object that a request field carries as text. Raises InvalidRequest when it is none."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise InvalidRequest(field_path, "must be valid JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(field_path, "must be a JSON object")
+    return value
+
+
+class DeltaBuilder:
+    """Joins the pieces that arrived together into one delta. Tool fragments join by their index."""
+
+    __slots__ = ("_content", "_refusal", "_tools")
+
+    def __init__(self) -> None:
+        self._content: list[str] = []
+        self._refusal: list[str] = []
+        self._tools: dict[int, tuple[str, str, list[str]]] = {}
+
+    def text(self, text: str) -> None:
+        """Text of the answer."""
+        self._content.append(text)
+
+    def refusal(self, text: str) -> None:
+        """Text of a refusal."""
+        self._refusal.append(text)
+
+    def tool(self, index: int, call_id: str, name: str, arguments: str) -> None:
+        """A fragment of a tool call. An id or a name that a provider repeats on every fragment counts once."""
+        known = self._tools.get(index)
+        if known is None:
+            self._tools[index] = (call_id, name, [arguments])
+        else:
+            self._tools[index] = (known[0] or call_id, known[1] or name, known[2])
+            known[2].append(arguments)
+
+    def take(self) -> Delta | None:
+        """The delta, None when nothing was said."""
+        content = "".join(self._content)
+        refusal = "".join(self._refusal)
+        if not (content or refusal or self._tools):
+            return None
+        tools = tuple(
+            ToolCall(call_id, name, "".join(arguments), index)
+            for index, (call_id, name, arguments) in sorted(self._tools.items())
+        )
+        return Delta(content, tools, refusal)
+
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "pause_turn": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.CONTENT_FILTER,
+}

@@ -1,0 +1,341 @@
+"""OpenAI's chat completions, as served by OpenAI and by whatever speaks it (vLLM, llama.cpp, Ollama, gateways).
+
+Field names after the OpenAI API reference, "Chat Completions", read in the openai package 3.54. Answers are read
+leniently: compatible servers send null or nothing where the reference promises a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_object
+from services.router.core.chat import (
+    Completion,
+    FinishReason,
+    Message,
+    Parameters,
+    TextPart,
+    ToolCall,
+    ToolDefinition,
+    Usage,
+)
+from services.router.core.failure import ErrorBody, ProviderError, broken, error_answer
+from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
+from services.router.core.sse import ServerSentEvent
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int | None = None
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Error(msgspec.Struct, gc=False):
+    message: str | None = None
+    type: str | None = None
+    param: str | None = None
+    code: str | int | None = None
+
+
+class _Answer(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: _Error | str | None = None
+
+
+class _ErrorAnswer(msgspec.Struct):
+    error: _Error | str | None = None
+    message: str | None = None
+    detail: str | None = None
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_error = msgspec.json.Decoder(_ErrorAnswer).decode
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAiChat:
+    """The dialect. `max_tokens_field`: older compatible servers know only `max_tokens`."""
+
+    max_tokens_field: str = "max_completion_tokens"
+    path: str = "/chat/completions"
+
+    def headers(self, api_key: str, organisation: str, project: str, request_id: str) -> Mapping[str, str]:
+        """Bearer credential, OpenAI's tenancy headers and its header for the caller's request id."""
+        pairs = {
+            "authorization": f"Bearer {api_key}" if api_key else "",
+            "openai-organization": organisation,
+            "openai-project": project,
+            "x-client-request-id": request_id,
+        }
+        return {name: value for name, value in pairs.items() if value}
+
+    def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:
+        """The body; usage is always asked for, also on streams."""
+        call, spec = request.call, request.spec
+        body: dict[str, Any] = {"model": spec.model, "messages": [_message(message) for message in call.messages]}
+        if call.tools:
+            body["tools"] = [_tool(tool, position) for position, tool in enumerate(call.tools)]
+        _add_parameters(body, call.parameters, self.max_tokens_field, spec.max_output_tokens)
+        if call.tools and spec.tool_reasoning_effort and not call.parameters.reasoning_effort:
+            body["reasoning_effort"] = spec.tool_reasoning_effort
+        for name in spec.omit_parameters:
+            body.pop(name, None)
+        if call.parameters.extra_json:
+            body |= json_object(call.parameters.extra_json, "call.parameters.extra_json")
+        if stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+        else:
+            body.pop("stream", None)
+        return orjson.dumps(body)
+
+    def decode(self, body: bytes) -> ProviderAnswer:
+        """The first choice. A 200 that carries `error` is an error."""
+        answer = _parse(body)
+        if answer.error is not None:
+            raise ProviderError(error_answer(0, _as_error_body(answer.error)))
+        if not answer.choices or answer.choices[0].message is None:
+            raise broken("no-choices")
+        choice, message = answer.choices[0], answer.choices[0].message
+        calls = tuple(
+            ToolCall(call.id or "", *_name_and_arguments(call), index)
+            for index, call in enumerate(message.tool_calls or ())
+        )
+        finish = FINISH_REASONS.get(choice.finish_reason or "", FinishReason.UNKNOWN)
+        completion = Completion(message.content or "", calls, finish, message.refusal or "")
+        return ProviderAnswer(completion, _usage(answer.usage), answer.model or "", answer.id or "")
+
+    def error_body(self, body: bytes) -> ErrorBody:
+        """`{"error": {...}}`, and the two other shapes that compatible servers use."""
+        try:
+            answer = _decode_error(body)
+        except _UNDECODABLE:
+            return ErrorBody()
+        if answer.error is None:
+            return ErrorBody(message=answer.message or answer.detail or "")
+        return _as_error_body(answer.error)
+
+    def stream_decoder(self) -> OpenAiStreamDecoder:
+        """A decoder for one stream."""
+        return OpenAiStreamDecoder()
+
+
+class OpenAiStreamDecoder:
+    """Folds `chat.completion.chunk` events. The answer is complete with [DONE], or with a finish reason at the end."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._model = ""
+        self._id = ""
+        self._finish = ""
+        self._usage: Usage | None = None
+        self._last_index = 0
+
+    def feed(self, events: Sequence[ServerSentEvent]) -> Chunk | None:
+        """One chunk for all events of one read."""
+        delta = DeltaBuilder()
+        alive = False
+        for event in events:
+            if event.data == b"[DONE]":
+                self.done = True
+                break
+            alive |= self._take(_parse(event.data), delta)
+        joined = delta.take()
+        if self.done:
+            return self._final(joined)
+        if joined is None and not alive:
+            return None
+        return Chunk(joined, self._model, self._id)
+
+    def end(self) -> Chunk | None:
+        """Some servers close without [DONE]: with a finish reason the answer was whole, without one it was cut."""
+        if self.done:
+            return None
+        if not self._finish:
+            raise broken("stream-ended-early")
+        self.done = True
+        return self._final(None)
+
+    def _final(self, delta: Any) -> Chunk:
+        if not self._finish:
+            raise broken("no-finish-reason")
+        finish = FINISH_REASONS.get(self._finish, FinishReason.UNKNOWN)
+        return Chunk(delta, self._model, self._id, finished=True, finish_reason=finish, usage=self._usage)
+
+    def _take(self, chunk: _Answer, delta: DeltaBuilder) -> bool:
+        """Adds one event; True when it shows the model at work."""
+        if chunk.error is not None:
+            raise ProviderError(error_answer(0, _as_error_body(chunk.error)))
+        if chunk.usage is not None:
+            self._usage = _usage(chunk.usage)
+        if not self._model:
+            self._model, self._id = chunk.model or "", chunk.id or ""
+        # Only the first of several answers is relayed.
+        if not chunk.choices or chunk.choices[0].index:
+            return False
+        self._finish = chunk.choices[0].finish_reason or self._finish
+        piece = chunk.choices[0].delta
+        return piece is not None and self._take_piece(piece, delta)
+
+    def _take_piece(self, piece: _Message, delta: DeltaBuilder) -> bool:
+        if piece.content:
+            delta.text(piece.content)
+        if piece.refusal:
+            delta.refusal(piece.refusal)
+        for call in piece.tool_calls or ():
+            self._last_index = self._last_index if call.index is None else call.index
+            delta.tool(self._last_index, call.id or "", *_name_and_arguments(call))
+        return bool(piece.reasoning_content or piece.reasoning)
+
+
+def _parse(body: bytes) -> _Answer:
+    try:
+        return _decode_answer(body)
+    except _UNDECODABLE:
+        raise broken("malformed-json") from None
+
+
+def _as_error_body(error: _Error | str) -> ErrorBody:
+    if isinstance(error, str):
+        return ErrorBody(message=error)
+    code = error.code if error.code not in {None, ""} else error.type
+    return ErrorBody(str(code or ""), error.param or "", error.message or "")
+
+
+def _name_and_arguments(call: _ToolCall) -> tuple[str, str]:
+    function = call.function
+    return ("", "") if function is None else (function.name or "", function.arguments or "")
+
+
+def _usage(usage: _Usage | None) -> Usage | None:
+    """None when the provider does not say both totals; a missing detail counts as zero."""
+    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+        return None
+    read, written = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input_tokens=max(0, usage.prompt_tokens),
+        output_tokens=max(0, usage.completion_tokens),
+        cached_input_tokens=max(0, (read.cached_tokens or 0) if read else 0),
+        reasoning_tokens=max(0, (written.reasoning_tokens or 0) if written else 0),
+        cache_write_input_tokens=max(0, (read.cache_write_tokens or 0) if read else 0),
+    )
+
+
+def _message(message: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": message.role}
+    if message.parts:
+        row["content"] = [
+            {"type": "text", "text": part.text}
+            if isinstance(part, TextPart)
+            else {
+                "type": "image_url",
+                "image_url": {"url": part.url} | ({"detail": part.detail} if part.detail else {}),
+            }
+            for part in message.parts
+        ]
+    else:
+        row["content"] = message.content or (None if message.tool_calls else "")
+    if message.tool_calls:
+        row["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        row["tool_call_id"] = message.tool_call_id
+    if message.name:
+        row["name"] = message.name
+    return row
+
+
+def _tool(tool: ToolDefinition, position: int) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters_json_schema:
+        function["parameters"] = json_object(
+            tool.parameters_json_schema, f"call.tools[{position}].parameters_json_schema"
+        )
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _add_parameters(body: dict[str, Any], parameters: Parameters, max_tokens_field: str, ceiling: int) -> None:
+    limit = parameters.max_output_tokens
+    values: dict[str, Any] = {
+        "temperature": parameters.temperature,
+        "top_p": parameters.top_p,
+        max_tokens_field: min(limit, ceiling) if limit is not None and ceiling else limit,
+        "stop": list(parameters.stop) or None,
+        "seed": parameters.seed,
+        "presence_penalty": parameters.presence_penalty,
+        "frequency_penalty": parameters.frequency_penalty,
+        "parallel_tool_calls": parameters.parallel_tool_calls,
+        "reasoning_effort": parameters.reasoning_effort or None,
+        "tool_choice": _tool_choice(parameters),
+        "response_format": _response_format(parameters),
+    }
+    body.update((name, value) for name, value in values.items() if value is not None)
+
+
+def _tool_choice(parameters: Parameters) -> Any:
+    choice = parameters.tool_choice
+    if choice.tool_name:
+        return {"type": "function", "function": {"name": choice.tool_name}}
+    return choice.mode or None
+
+
+def _response_format(parameters: Parameters) -> dict[str, Any] | None:
+    form = parameters.response_format
+    if form.type != "json_schema":
+        return {"type": form.type} if form.type else None
+    field_path = "call.parameters.response_format.json_schema"
+    schema: dict[str, Any] = {"name": form.schema_name or "answer", "schema": json_object(form.json_schema, field_path)}
+    if form.strict is not None:
+        schema["strict"] = form.strict
+    return {"type": "json_schema", "json_schema": schema}

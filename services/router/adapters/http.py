@@ -1,0 +1,233 @@
+"""HTTP to providers: one session each, with limits, without redirects, and never to an address it must not reach."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from services.router.adapters.dialects.base import Dialect
+from services.router.core.addresses import is_allowed
+from services.router.core.chat import Completion
+from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer
+from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
+from services.router.core.retry_after import parse_retry_after
+from services.router.core.sse import SseParser
+
+USER_AGENT = "llmops-mesh"
+# aiohttp warns when it must copy larger bodies at once; a file-like body goes out in pieces.
+_WHOLE_BODY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider answers and as whom we ask."""
+
+    base_url: str
+    api_key: str
+    organisation: str
+    project: str
+    headers: Mapping[str, str]
+    connect_timeout_s: float
+    max_connections: int
+    keepalive_s: float
+    ca_file: str
+    allow_private: bool
+    allow_loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Limits on what a provider may send; sizes count decompressed bytes."""
+
+    max_response_bytes: int = 16 << 20
+    max_error_bytes: int = 64 << 10
+    max_stream_bytes: int = 64 << 20
+    max_line_bytes: int = 1 << 20
+    max_event_bytes: int = 4 << 20
+    wind_up_s: float = 0.1
+
+
+class AddressRefused(OSError):
+    """The name leads to an address that providers must not live at."""
+
+
+def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
+    """A session of its own for one provider; must be called in the running loop and closed by the caller."""
+    tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
+    connector = aiohttp.TCPConnector(
+        limit=endpoint.max_connections,
+        limit_per_host=endpoint.max_connections,
+        keepalive_timeout=endpoint.keepalive_s,
+        ssl=tls,
+        socket_factory=_socket_factory(private=endpoint.allow_private, loopback=endpoint.allow_loopback),
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=endpoint.connect_timeout_s, sock_connect=endpoint.connect_timeout_s
+        ),
+        # Answers are small and streams flush every token: compression would cost more than it saves.
+        headers={"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT},
+    )
+
+
+def _socket_factory(*, private: bool, loopback: bool) -> Callable[[Any], socket.socket]:
+    """Checks the address that is about to be connected to, so that a name cannot change its meaning in between."""
+
+    def create(address: tuple[Any, Any, Any, Any, tuple[Any, ...]]) -> socket.socket:
+        family, kind, protocol, _, where = address
+        if not is_allowed(str(where[0]), private=private, loopback=loopback):
+            raise AddressRefused("the provider's address is private or reserved")
+        return socket.socket(family=family, type=kind, proto=protocol)
+
+    return create
+
+
+class HttpProvider:
+    """A provider behind HTTP, in one dialect."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        endpoint: Endpoint,
+        session: aiohttp.ClientSession,
+        *,
+        limits: HttpLimits,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._dialect = dialect
+        self._endpoint = endpoint
+        self._session = session
+        self._limits = limits
+        self._now = now
+        self._url = URL(endpoint.base_url.rstrip("/") + dialect.path)
+
+    async def complete(self, request: ProviderRequest) -> ProviderAnswer:
+        """One answer; cancelling closes the connection at once."""
+        body = self._dialect.encode(request, stream=False)
+        try:
+            async with self._post(body, request.request_id) as response:
+                if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
+                    raise await self._refusal(response)
+                answer = self._dialect.decode(await self._read(response, self._limits.max_response_bytes))
+        except aiohttp.ClientError as error:
+            raise ProviderError(connection_failure(error)) from error
+        return _require_content(answer)
+
+    async def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
+        """One chunk for each read that says something; closing the generator closes the connection at once."""
+        body = self._dialect.encode(request, stream=True)
+        try:
+            async with self._post(body, request.request_id) as response:
+                try:
+                    await self._require_stream(response)
+                    async for chunk in self._chunks(response):
+                        yield chunk
+                finally:
+                    response.close()
+        except aiohttp.ClientError as error:
+            raise ProviderError(connection_failure(error)) from error
+
+    def _post(self, body: bytes, request_id: str) -> Any:
+        endpoint = self._endpoint
+        headers = dict(self._dialect.headers(endpoint.api_key, endpoint.organisation, endpoint.project, request_id))
+        headers.update(endpoint.headers)
+        data = body if len(body) < _WHOLE_BODY_BYTES else io.BytesIO(body)
+        return self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Chunk, None]:
+        decoder = self._dialect.stream_decoder()
+        parser = SseParser(self._limits.max_line_bytes, self._limits.max_event_bytes)
+        received = 0
+        async for data in response.content.iter_any():
+            received += len(data)
+            if received > self._limits.max_stream_bytes:
+                raise broken("stream-too-large")
+            events, failure = parser.feed(data)
+            chunk = decoder.feed(events) if events else None
+            if chunk is not None:
+                yield chunk
+            if decoder.done:
+                await self._wind_up(response)
+                return
+            if failure:
+                raise broken(failure)
+        chunk = decoder.end()
+        if chunk is not None:
+            yield chunk
+
+    async def _wind_up(self, response: aiohttp.ClientResponse) -> None:
+        """Reads the last bytes of a complete answer, so that the connection can serve the next call."""
+        try:
+            async with asyncio.timeout(self._limits.wind_up_s):
+                while not response.content.at_eof():
+                    await response.content.readany()
+        except TimeoutError:
+            response.close()
+
+    async def _require_stream(self, response: aiohttp.ClientResponse) -> None:
+        if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
+            raise await self._refusal(response)
+        if response.content_type == "application/json":
+            self._dialect.decode(await self._read(response, self._limits.max_error_bytes))
+            raise broken("not-a-stream")
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
+        body = await self._read(response, self._limits.max_error_bytes)
+        wait_s = parse_retry_after(
+            response.headers.get("retry-after", ""), response.headers.get("retry-after-ms", ""), self._now()
+        )
+        return ProviderError(error_answer(response.status, self._dialect.error_body(body), wait_s))
+
+    async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+        """The whole body; a larger one is not read to its end."""
+        pieces: list[bytes] = []
+        received = 0
+        async for data in response.content.iter_any():
+            received += len(data)
+            if received > max_bytes:
+                response.close()
+                raise broken("response-too-large", response.status)
+            pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _require_content(answer: ProviderAnswer) -> ProviderAnswer:
+    """An answer without text, tool calls, refusal or finish reason is none."""
+    if answer.completion == Completion():
+        raise broken("empty-answer")
+    return answer
+
+
+# Most special first. Before the request went out nothing can be billed; afterwards it may be.
+_CONNECTION_FAILURES: tuple[tuple[type[aiohttp.ClientError], Failure], ...] = (
+    (aiohttp.ClientConnectorCertificateError, Failure(FailureKind.UNREACHABLE, "certificate-invalid")),
+    (aiohttp.ClientConnectorDNSError, Failure(FailureKind.NOT_CONNECTED, "dns-failure")),
+    (aiohttp.ClientSSLError, Failure(FailureKind.UNREACHABLE, "tls-failed")),
+    (aiohttp.ClientConnectorError, Failure(FailureKind.NOT_CONNECTED, "connect-failed")),
+    (aiohttp.ConnectionTimeoutError, Failure(FailureKind.NOT_CONNECTED, "connect-timeout")),
+    (aiohttp.ServerDisconnectedError, Failure(FailureKind.BROKEN, "disconnected")),
+    (aiohttp.ClientPayloadError, Failure(FailureKind.BROKEN, "cut-mid-answer", http_status=200)),
+    (aiohttp.ClientOSError, Failure(FailureKind.BROKEN, "connection-reset")),
+    (aiohttp.ClientError, Failure(FailureKind.BROKEN, "http-protocol-error")),
+)
+
+
+def connection_failure(error: aiohttp.ClientError) -> Failure:
+    """Names what happened to a connection."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, AddressRefused):
+            return Failure(FailureKind.UNREACHABLE, "address-refused")
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return Failure(FailureKind.NOT_CONNECTED, "connection-refused")
+    return next(failure for kind, failure in _CONNECTION_FAILURES if isinstance(error, kind))

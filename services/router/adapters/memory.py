@@ -1,0 +1,80 @@
+"""Twins of everything outside: a provider that follows a script, time that only passes when told, a plain counter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from services.router.core.attempts import Attempt
+from services.router.core.failure import ProviderError
+from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
+
+Step = ProviderAnswer | ProviderError | Sequence[Chunk | ProviderError]
+
+
+class ScriptedProvider:
+    """Answers with the next step of its script; the last step repeats. `requests` records what was asked."""
+
+    def __init__(self, *steps: Step) -> None:
+        self._steps = list(steps)
+        self.requests: list[ProviderRequest] = []
+        self.closed_streams = 0
+
+    def _next(self, request: ProviderRequest) -> Step:
+        self.requests.append(request)
+        return self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+
+    async def complete(self, request: ProviderRequest) -> ProviderAnswer:
+        """The next step, which must be an answer or an error."""
+        step = self._next(request)
+        if isinstance(step, ProviderError):
+            raise step
+        if not isinstance(step, ProviderAnswer):
+            raise TypeError("the script has a stream here")
+        return step
+
+    async def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
+        """The next step: an error at once, or chunks and at last an error."""
+        step = self._next(request)
+        try:
+            if isinstance(step, ProviderError):
+                raise step
+            if isinstance(step, ProviderAnswer):
+                raise TypeError("the script has a whole answer here")
+            for chunk in step:
+                if isinstance(chunk, ProviderError):
+                    raise chunk
+                yield chunk
+        finally:
+            self.closed_streams += 1
+
+
+class ManualClock:
+    """Time that passes only in `sleep` and `advance`."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.slept_s: list[float] = []
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+    async def sleep(self, delay_s: float) -> None:
+        """Passes at once."""
+        self.slept_s.append(delay_s)
+        self.now_s += delay_s
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.now_s += seconds
+
+
+class AttemptLog:
+    """Keeps every attempt."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        """Appends it."""
+        self.attempts.append(attempt)

@@ -1,0 +1,280 @@
+"""The servicer: messages of the contract in, messages of the contract out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+from llmops.common.v1 import chat_pb2, usage_pb2
+from llmops.router.v1 import router_pb2 as pb
+from llmops.router.v1 import router_pb2_grpc
+
+from meshkit.context import current, remaining_s
+from meshkit.errors import InvalidField
+from services.router.core import chat
+from services.router.core.attempts import Attempt
+from services.router.core.failure import Outcome
+from services.router.core.plan import Needs
+from services.router.core.router import Answer, Finished, ListedModel, Router, Started, StreamEvent
+
+_MAX_PAGE_SIZE = 1000
+_DEFAULT_PAGE_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Time for a call whose caller named no deadline, and what is kept back to report a failure within it."""
+
+    unary_s: float
+    stream_s: float
+    margin_s: float
+
+
+class RouterApi(router_pb2_grpc.RouterServiceServicer):
+    """llmops.router.v1.RouterService."""
+
+    def __init__(self, router: Router, budgets: Budgets) -> None:
+        self._router = router
+        self._budgets = budgets
+
+    async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:
+        """One answer."""
+        request_id = request.request_id or current().request_id
+        answer = await self._router.complete(_model_call(request.call), request_id, self._time_s(self._budgets.unary_s))
+        return _complete_response(answer)
+
+    async def CompleteStream(
+        self, request: pb.CompleteStreamRequest, context: object
+    ) -> AsyncIterator[pb.CompleteStreamResponse]:
+        """The same as a stream."""
+        request_id = request.request_id or current().request_id
+        events = self._router.stream(_model_call(request.call), request_id, self._time_s(self._budgets.stream_s))
+        async with aclosing(events):
+            async for event in events:
+                yield _stream_response(event)
+
+    async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
+        """What Complete would do."""
+        needs = Needs(tools=request.uses_tools, input_tokens=request.input_tokens)
+        plan, policy = self._router.plan(request.model, needs)
+        timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
+        return pb.PlanResponse(
+            candidates=[
+                pb.PlannedCandidate(
+                    model_name=spec.name,
+                    provider=spec.provider,
+                    model=spec.model,
+                    timeout=_duration(timeout_s),
+                    max_output_tokens=spec.max_output_tokens,
+                )
+                for spec, timeout_s in zip(plan.candidates, timeouts_s, strict=True)
+            ],
+            rejected=[pb.RejectedCandidate(model_name=no.spec.name, reason=no.reason) for no in plan.rejected],
+            model_policy=policy,
+        )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
+        """Names in order, a page at a time."""
+        size = min(request.page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
+        after = _decode_token(request.page_token)
+        models = [model for model in self._router.models() if model.route.name > after]
+        token = _encode_token(models[size - 1].route.name) if len(models) > size else ""
+        return pb.ListModelsResponse(models=[_listed(model) for model in models[:size]], next_page_token=token)
+
+    def _time_s(self, default_s: float) -> float:
+        return max(0.0, remaining_s(default_s) - self._budgets.margin_s)
+
+
+def _encode_token(name: str) -> str:
+    """A page token is the last name of its page."""
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def _decode_token(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        raise InvalidField("page_token", "must be the token of the last answer") from None
+
+
+def _duration(seconds: float) -> Duration:
+    nanos = round(seconds * 1e9)
+    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+
+
+_ROLES: dict[int, chat.Role] = {
+    chat_pb2.CHAT_ROLE_SYSTEM: "system",
+    chat_pb2.CHAT_ROLE_DEVELOPER: "developer",
+    chat_pb2.CHAT_ROLE_USER: "user",
+    chat_pb2.CHAT_ROLE_ASSISTANT: "assistant",
+    chat_pb2.CHAT_ROLE_TOOL: "tool",
+}
+_FINISH_REASONS = {
+    chat.FinishReason.UNKNOWN: chat_pb2.FINISH_REASON_UNSPECIFIED,
+    chat.FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
+    chat.FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
+    chat.FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
+    chat.FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
+}
+_OUTCOMES = {
+    None: pb.ATTEMPT_OUTCOME_UNSPECIFIED,
+    Outcome.SUCCEEDED: pb.ATTEMPT_OUTCOME_SUCCEEDED,
+    Outcome.REFUSED: pb.ATTEMPT_OUTCOME_REFUSED,
+    Outcome.RATE_LIMITED: pb.ATTEMPT_OUTCOME_RATE_LIMITED,
+    Outcome.TIMED_OUT: pb.ATTEMPT_OUTCOME_TIMED_OUT,
+    Outcome.NOT_CONNECTED: pb.ATTEMPT_OUTCOME_NOT_CONNECTED,
+    Outcome.BROKEN: pb.ATTEMPT_OUTCOME_BROKEN,
+    Outcome.CANCELLED: pb.ATTEMPT_OUTCOME_CANCELLED,
+}
+_NO_PARAMETERS = chat.Parameters()
+
+
+def _model_call(call: pb.ModelCall) -> chat.ModelCall:
+    return chat.ModelCall(
+        call.model,
+        tuple(_message(message) for message in call.messages),
+        tuple(_tool(tool) for tool in call.tools),
+        _parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
+    )
+
+
+def _message(message: chat_pb2.ChatMessage) -> chat.Message:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise InvalidField("call.messages.role", "must be a role that this version knows")
+    calls = tuple(chat.ToolCall(c.id, c.name, c.arguments_json, c.index) for c in message.tool_calls)
+    parts = tuple(_part(part) for part in message.parts)
+    return chat.Message(role, message.content, parts, calls, message.tool_call_id, message.name)
+
+
+def _part(part: chat_pb2.ContentPart) -> chat.TextPart | chat.ImagePart:
+    if part.WhichOneof("kind") == "image":
+        return chat.ImagePart(part.image.url, part.image.detail)
+    return chat.TextPart(part.text)
+
+
+def _tool(tool: chat_pb2.ToolDefinition) -> chat.ToolDefinition:
+    strict = tool.strict if tool.HasField("strict") else None
+    return chat.ToolDefinition(tool.name, tool.description, tool.parameters_json_schema, strict)
+
+
+def _parameters(message: chat_pb2.GenerationParameters) -> chat.Parameters:
+    form, choice, has = message.response_format, message.tool_choice, message.HasField
+    return chat.Parameters(
+        temperature=message.temperature if has("temperature") else None,
+        top_p=message.top_p if has("top_p") else None,
+        max_output_tokens=message.max_output_tokens if has("max_output_tokens") else None,
+        stop=tuple(message.stop),
+        seed=message.seed if has("seed") else None,
+        presence_penalty=message.presence_penalty if has("presence_penalty") else None,
+        frequency_penalty=message.frequency_penalty if has("frequency_penalty") else None,
+        response_format=chat.ResponseFormat(
+            form.type, form.schema_name, form.json_schema, form.strict if form.HasField("strict") else None
+        ),
+        tool_choice=chat.ToolChoice(choice.mode, choice.tool_name),
+        parallel_tool_calls=message.parallel_tool_calls if has("parallel_tool_calls") else None,
+        reasoning_effort=message.reasoning_effort,
+        extra_json=message.extra_json,
+    )
+
+
+def _complete_response(answer: Answer) -> pb.CompleteResponse:
+    completion = answer.completion
+    return pb.CompleteResponse(
+        completion=chat_pb2.Completion(
+            content=completion.content,
+            tool_calls=[_tool_call(call) for call in completion.tool_calls],
+            finish_reason=_FINISH_REASONS[completion.finish_reason],
+            refusal=completion.refusal,
+            citations=[_citation(citation) for citation in completion.citations],
+        ),
+        usage=_usage(answer.usage),
+        attempts=[_attempt(attempt) for attempt in answer.attempts],
+        served_model=answer.served_model,
+        provider_response_id=answer.response_id,
+    )
+
+
+def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
+    if isinstance(event, chat.Delta):
+        return pb.CompleteStreamResponse(delta=_delta(event))
+    if isinstance(event, Started):
+        attempts = [_attempt(attempt) for attempt in event.attempts]
+        return pb.CompleteStreamResponse(started=pb.StreamStarted(attempts=attempts, served_model=event.served_model))
+    return pb.CompleteStreamResponse(finished=_finished(event))
+
+
+def _delta(delta: chat.Delta) -> chat_pb2.CompletionDelta:
+    if not (delta.tool_calls or delta.refusal or delta.citations):  # nearly every chunk of nearly every stream
+        return chat_pb2.CompletionDelta(content=delta.content)
+    return chat_pb2.CompletionDelta(
+        content=delta.content,
+        tool_calls=[_tool_call(call) for call in delta.tool_calls],
+        refusal=delta.refusal,
+        citations=[_citation(citation) for citation in delta.citations],
+    )
+
+
+def _finished(event: Finished) -> pb.StreamFinished:
+    return pb.StreamFinished(
+        finish_reason=_FINISH_REASONS[event.finish_reason],
+        usage=_usage(event.usage),
+        attempts=[_attempt(attempt) for attempt in event.attempts],
+        provider_response_id=event.response_id,
+    )
+
+
+def _tool_call(call: chat.ToolCall) -> chat_pb2.ToolCall:
+    return chat_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json, index=call.index)
+
+
+def _citation(citation: chat.Citation) -> chat_pb2.Citation:
+    return chat_pb2.Citation(
+        index=citation.index,
+        message_index=citation.message_index,
+        start_char=citation.start_char,
+        end_char=citation.end_char,
+        quote=citation.quote,
+    )
+
+
+def _usage(usage: chat.Usage) -> usage_pb2.Usage:
+    return usage_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cache_write_input_tokens=usage.cache_write_input_tokens,
+        estimated=usage.estimated,
+    )
+
+
+def _attempt(attempt: Attempt) -> pb.Attempt:
+    """A running try has no outcome yet and is sent as unspecified."""
+    return pb.Attempt(
+        model_name=attempt.model_name,
+        provider=attempt.provider,
+        model=attempt.model,
+        outcome=_OUTCOMES[attempt.outcome],
+        http_status=attempt.http_status,
+        duration=_duration(attempt.duration_s),
+        usage=_usage(attempt.usage) if attempt.usage is not None else None,
+        cause=attempt.cause,
+    )
+
+
+def _listed(model: ListedModel) -> pb.Model:
+    """A route has the smallest window of its candidates, and takes tools when one of them does."""
+    route = model.route
+    windows = [spec.context_tokens for spec in route.candidates]
+    return pb.Model(
+        name=route.name,
+        provider=route.candidates[0].provider if route.is_model else "route",
+        context_tokens=0 if 0 in windows else min(windows),
+        supports_tools=any(spec.supports_tools for spec in route.candidates),
+        cooling_down=model.cooling_down,
+    )

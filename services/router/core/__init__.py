@@ -1,0 +1,1 @@
+"""What the router decides, without input or output: standard library and numpy only."""

@@ -1,0 +1,61 @@
+"""What became of each try, and how a failed call hands the list to whoever accounts for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from services.router.core.catalogue import ModelSpec
+from services.router.core.chat import Usage
+from services.router.core.failure import OUTCOMES, Failure, FailureKind, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one model.
+
+    `outcome` is None while it runs; `usage` is None when certainly nothing was used; `cause` is short kebab-case.
+    """
+
+    model_name: str
+    provider: str
+    model: str
+    outcome: Outcome | None
+    http_status: int = 0
+    duration_s: float = 0.0
+    usage: Usage | None = None
+    cause: str = ""
+
+
+def succeeded(spec: ModelSpec, duration_s: float, usage: Usage) -> Attempt:
+    """The try that gave the answer."""
+    return Attempt(spec.name, spec.provider, spec.model, Outcome.SUCCEEDED, 0, duration_s, usage)
+
+
+def failed(spec: ModelSpec, duration_s: float, failure: Failure, usage: Usage | None) -> Attempt:
+    """A try that gave none."""
+    answered = failure.kind is FailureKind.UNREACHABLE and failure.http_status
+    outcome = Outcome.REFUSED if answered else OUTCOMES[failure.kind]
+    return Attempt(spec.name, spec.provider, spec.model, outcome, failure.http_status, duration_s, usage, failure.cause)
+
+
+def attempts_json(attempts: Sequence[Attempt]) -> str:
+    """A JSON list for the error metadata: model_name, provider, model, outcome, http_status, duration_ms, usage, cause.
+
+    `outcome` is the name in the contract without its prefix; `usage` has the fields of the contract or is null.
+    """
+    rows = [
+        {
+            "model_name": attempt.model_name,
+            "provider": attempt.provider,
+            "model": attempt.model,
+            "outcome": attempt.outcome.value if attempt.outcome is not None else "",
+            "http_status": attempt.http_status,
+            "duration_ms": round(attempt.duration_s * 1000),
+            "usage": asdict(attempt.usage) if attempt.usage is not None else None,
+            "cause": attempt.cause,
+        }
+        for attempt in attempts
+    ]
+    return json.dumps(rows, separators=(",", ":"))

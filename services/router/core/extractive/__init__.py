@@ -1,0 +1,1 @@
+"""The built-in model: it quotes the sentences that matter and writes none of its own."""

@@ -1,0 +1,99 @@
+"""What the router needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.router.core.attempts import Attempt
+from services.router.core.catalogue import ModelSpec
+from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """One try: the call, the model that shall answer, and the caller's request id."""
+
+    call: ModelCall
+    spec: ModelSpec
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """A complete answer; `usage` is None when the provider does not say."""
+
+    completion: Completion
+    usage: Usage | None = None
+    served_model: str = ""
+    response_id: str = ""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one read of a stream brought: at most one delta, however many events arrived together.
+
+    A chunk without a delta says that the model is at work (hidden reasoning). `finished` marks the last chunk; only
+    there do `finish_reason` and `usage` count.
+    """
+
+    delta: Delta | None = None
+    served_model: str = ""
+    response_id: str = ""
+    finished: bool = False
+    finish_reason: FinishReason = FinishReason.UNKNOWN
+    usage: Usage | None = None
+
+
+class Provider(Protocol):
+    """A place that runs models. Both methods raise ProviderError; cancelling or closing them ends the call there."""
+
+    async def complete(self, request: ProviderRequest) -> ProviderAnswer:
+        """One answer."""
+        ...
+
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
+        """The same in pieces; a stream that ends without a finished chunk raises."""
+        ...
+
+
+class TokenCounter(Protocol):
+    """Counts tokens where a provider does not."""
+
+    async def count(self, texts: Sequence[str]) -> int:
+        """Tokens of all texts together, an estimate."""
+        ...
+
+
+class SentenceEncoder(Protocol):
+    """Turns sentences into points on the unit sphere."""
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 [len(texts), dimensions], each row of L2 norm 1."""
+        ...
+
+
+class AttemptObserver(Protocol):
+    """Learns of every try, also of those whose caller has left."""
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        """Called once a try; must not block."""
+        ...
+
+
+class Clock(Protocol):
+    """Time that passes; never a wall clock for waits."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Waits."""
+        ...

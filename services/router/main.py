@@ -1,0 +1,105 @@
+"""Wires the router: settings into providers, providers into the core, the core behind the servicer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from llmops.router.v1 import router_pb2_grpc
+
+from meshkit.kit import Kit
+from services.router.adapters.dialects.anthropic_messages import AnthropicMessages
+from services.router.adapters.dialects.base import Dialect
+from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
+from services.router.adapters.local import LocalLimits, LocalProvider, MeshSentenceEncoder
+from services.router.adapters.system import AttemptMetrics, LoopClock
+from services.router.adapters.tokens import CharacterTokenCounter, EncoderTokenCounter
+from services.router.api import Budgets, RouterApi
+from services.router.core.addresses import is_loopback_host
+from services.router.core.fallback import RetryPolicy
+from services.router.core.ports import Provider as ProviderPort
+from services.router.core.ports import TokenCounter
+from services.router.core.router import Router
+from services.router.settings import Provider, RouterSettings, with_environment
+
+_NICENESS = 10
+
+
+@asynccontextmanager
+async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
+    """Serves llmops.router.v1.RouterService until the context ends; sessions to providers are closed then."""
+    settings = with_environment(settings, os.environ)
+    settings.validate()
+    limits = settings.limits
+    async with AsyncExitStack() as resources:
+        local, counter = await _local(settings, kit)
+        providers: dict[str, ProviderPort] = {}
+        for name, provider in settings.providers.items():
+            providers[name] = (
+                local if provider.dialect == "local" else await _remote(provider, settings, kit, resources)
+            )
+        router = Router(
+            settings.catalogue(),
+            providers,
+            policy=RetryPolicy(
+                max_attempts=limits.max_attempts,
+                backoff_base_s=limits.backoff_base_s,
+                backoff_max_s=limits.backoff_max_s,
+                max_retry_wait_s=limits.max_retry_wait_s,
+                cooldown_s=limits.cooldown_s,
+                max_cooldown_s=limits.max_cooldown_s,
+            ),
+            clock=LoopClock(asyncio.get_running_loop()),
+            jitter=random.SystemRandom().random,
+            observer=AttemptMetrics(kit),
+            counter=counter,
+        )
+        budgets = Budgets(limits.default_timeout_s, limits.default_stream_timeout_s, limits.deadline_margin_s)
+        kit.serve(router_pb2_grpc.add_RouterServiceServicer_to_server, RouterApi(router, budgets))
+        yield
+
+
+async def _local(settings: RouterSettings, kit: Kit) -> tuple[LocalProvider, TokenCounter]:
+    """The built-in model and the token counter, both on the mesh's encoder where one is installed."""
+    bounds = settings.extractive
+    executor = kit.executor("extractive", bounds.threads, bounds.max_queue, _NICENESS)
+    encoder = await kit.encoder()
+    counter: TokenCounter = CharacterTokenCounter()
+    if encoder is not None:
+        counter = EncoderTokenCounter(encoder, executor, bounds.encoder_count_max_chars)
+    limits = LocalLimits(bounds.max_sentences, bounds.max_encoded_sentences)
+    sentences = MeshSentenceEncoder(encoder) if encoder is not None else None
+    return LocalProvider(sentences, executor, counter, limits), counter
+
+
+async def _remote(provider: Provider, settings: RouterSettings, kit: Kit, resources: AsyncExitStack) -> HttpProvider:
+    endpoint = Endpoint(
+        base_url=provider.base_url,
+        api_key=provider.key(),
+        organisation=provider.organisation,
+        project=provider.project,
+        headers={name: value.reveal() for name, value in provider.headers.items()},
+        connect_timeout_s=provider.connect_timeout_s,
+        max_connections=provider.max_connections,
+        keepalive_s=provider.keepalive_s,
+        ca_file=provider.ca_file,
+        allow_private=provider.allow_private_address,
+        allow_loopback=is_loopback_host(provider.base_url),
+    )
+    bounds = settings.limits
+    limits = HttpLimits(
+        max_response_bytes=bounds.max_response_bytes,
+        max_error_bytes=bounds.max_error_bytes,
+        max_stream_bytes=bounds.max_stream_bytes,
+        max_line_bytes=bounds.max_line_bytes,
+        max_event_bytes=bounds.max_event_bytes,
+    )
+    session = await resources.enter_async_context(open_session(endpoint))
+    dialect: Dialect = AnthropicMessages()
+    if provider.dialect == "openai":
+        dialect = OpenAiChat(max_tokens_field=provider.max_tokens_field)
+    return HttpProvider(dialect, endpoint, session, limits=limits, now=kit.clock.now)

@@ -1,0 +1,303 @@
+"""Providers, models, routes and limits of the router: the section `router` of mesh.yaml."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from meshkit.settings import Secret
+from services.router.core.addresses import is_loopback_host
+from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
+
+DIALECTS = ("openai", "anthropic", "local")
+DEFAULT_MODEL = "local/extractive"
+DEFAULT_ROUTE = "default"
+# More would only multiply a provider's trouble.
+_MAX_RETRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A place that runs models.
+
+    `api_key` and `headers` are secrets. `base_url` includes the version (`https://api.openai.com/v1`). Plain http is
+    for this machine, or with `allow_private_address`, which also opens private networks. A provider on this machine
+    or in a private network may do without a key. `ca_file` names the certificates to trust instead of the system's.
+    """
+
+    dialect: str = "openai"
+    base_url: str = ""
+    api_key: Secret | None = None
+    headers: dict[str, Secret] = field(default_factory=dict)
+    organisation: str = ""
+    project: str = ""
+    connect_timeout_s: float = 5.0
+    max_connections: int = 512
+    keepalive_s: float = 30.0
+    allow_private_address: bool = False
+    ca_file: str = ""
+    max_tokens_field: str = "max_completion_tokens"
+
+    def key(self) -> str:
+        """The key in clear text, empty when there is none."""
+        return self.api_key.reveal() if self.api_key is not None else ""
+
+    def has_credential(self) -> bool:
+        """Whether calls can be expected to pass the door."""
+        keyless = self.dialect == "local" or self.allow_private_address or is_loopback_host(self.base_url)
+        return keyless or bool(self.key()) or bool(self.headers)
+
+    def problem(self) -> str:
+        """What is wrong with this provider; empty when nothing is."""
+        known = ", ".join(DIALECTS)
+        checks = (
+            (self.dialect not in DIALECTS, f"has the unknown dialect {self.dialect!r}; use one of {known}"),
+            (
+                self.connect_timeout_s <= 0 or self.max_connections < 1 or self.keepalive_s <= 0,
+                "needs connect_timeout_s, max_connections and keepalive_s above zero",
+            ),
+            (
+                self.max_tokens_field not in {"max_completion_tokens", "max_tokens"},
+                "needs max_tokens_field to be max_completion_tokens or max_tokens",
+            ),
+        )
+        found = next((sentence for wrong, sentence in checks if wrong), "")
+        return found or ("" if self.dialect == "local" else self._address_problem())
+
+    def _address_problem(self) -> str:
+        url = urlsplit(self.base_url)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            return "needs a base_url such as https://api.example.com/v1"
+        if url.username or url.password or url.query or url.fragment:
+            return "has a base_url with credentials, a query or a fragment; put credentials into api_key or headers"
+        if url.scheme == "http" and not (self.allow_private_address or is_loopback_host(self.base_url)):
+            return "has an http base_url; use https, or set allow_private_address for a private network"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A model that callers and routes may name. `model` is the provider's own name; token counts of 0 mean not known.
+
+    `timeout_s` bounds a whole answer; on streams the first token has `first_token_timeout_s` and each pause
+    `idle_timeout_s`, and the caller's deadline bounds the rest. `omit_parameters` names request fields, in the
+    provider's spelling, that this model refuses and that shall be left out. `tool_reasoning_effort` is sent with
+    tools when the caller names no effort.
+    """
+
+    provider: str = "local"
+    model: str = ""
+    context_tokens: int = 0
+    max_output_tokens: int = 0
+    supports_tools: bool = True
+    supports_images: bool = True
+    supports_structured_output: bool = True
+    timeout_s: float = 110.0
+    first_token_timeout_s: float = 30.0
+    idle_timeout_s: float = 30.0
+    omit_parameters: tuple[str, ...] = ()
+    tool_reasoning_effort: str = ""
+
+    def problem(self) -> str:
+        """What is wrong with this model; empty when nothing is."""
+        if not self.model:
+            return "needs the provider's name of the model in `model`"
+        if min(self.timeout_s, self.first_token_timeout_s, self.idle_timeout_s) <= 0:
+            return "needs timeouts above zero"
+        if min(self.context_tokens, self.max_output_tokens) < 0:
+            return "needs token counts of zero (not known) or more"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Models in the order in which they are tried; each gets `max_retries` further tries."""
+
+    candidates: tuple[str, ...] = ()
+    max_retries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on waiting and on what providers may send. Sizes count decompressed bytes."""
+
+    max_attempts: int = 8
+    backoff_base_s: float = 0.2
+    backoff_max_s: float = 2.0
+    max_retry_wait_s: float = 5.0
+    cooldown_s: float = 5.0
+    max_cooldown_s: float = 300.0
+    default_timeout_s: float = 120.0
+    default_stream_timeout_s: float = 600.0
+    deadline_margin_s: float = 0.05
+    max_response_bytes: int = 16 << 20
+    max_error_bytes: int = 64 << 10
+    max_stream_bytes: int = 64 << 20
+    max_line_bytes: int = 1 << 20
+    max_event_bytes: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Extractive:
+    """Bounds on the built-in model's work: encoding one sentence costs 2 to 6 ms of one core."""
+
+    max_sentences: int = 4000
+    max_encoded_sentences: int = 96
+    threads: int = 1
+    max_queue: int = 64
+    encoder_count_max_chars: int = 40_000
+
+
+def _default_providers() -> dict[str, Provider]:
+    return {"local": Provider(dialect="local")}
+
+
+def _default_models() -> dict[str, ModelConfig]:
+    return {
+        DEFAULT_MODEL: ModelConfig(
+            provider="local",
+            model="extractive",
+            context_tokens=1_000_000,
+            max_output_tokens=4096,
+            supports_tools=False,
+            supports_images=False,
+            supports_structured_output=False,
+            timeout_s=20.0,
+            first_token_timeout_s=20.0,
+            idle_timeout_s=20.0,
+        )
+    }
+
+
+def _default_routes() -> dict[str, Route]:
+    return {DEFAULT_ROUTE: Route(candidates=(DEFAULT_MODEL,))}
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """Everything that the router can be told. Without a file it answers with the built-in extractive model."""
+
+    providers: dict[str, Provider] = field(default_factory=_default_providers)
+    models: dict[str, ModelConfig] = field(default_factory=_default_models)
+    routes: dict[str, Route] = field(default_factory=_default_routes)
+    default_route: str = DEFAULT_ROUTE
+    limits: Limits = field(default_factory=Limits)
+    extractive: Extractive = field(default_factory=Extractive)
+
+    def validate(self) -> None:
+        """Raises ValueError with a sentence that names the setting and what to do."""
+        for name, provider in self.providers.items():
+            if problem := provider.problem():
+                raise ValueError(f"router.providers.{name} {problem}.")
+        for name, model in self.models.items():
+            if problem := model.problem():
+                raise ValueError(f"router.models.{name} {problem}.")
+            _require_known(model.provider, self.providers, f"router.models.{name}.provider", "router.providers")
+        for name, route in self.routes.items():
+            self._validate_route(name, route)
+        _require_known(self.default_route, [*self.routes, *self.models], "router.default_route", "router.routes")
+        for group, values in (("limits", self.limits), ("extractive", self.extractive)):
+            for entry in dataclasses.fields(values):
+                if getattr(values, entry.name) <= 0:
+                    raise ValueError(f"router.{group}.{entry.name} must be above zero.")
+
+    def _validate_route(self, name: str, route: Route) -> None:
+        if name in self.models:
+            raise ValueError(f"router.routes.{name} has the name of a model; rename one of the two.")
+        if not route.candidates or len(set(route.candidates)) != len(route.candidates):
+            raise ValueError(f"router.routes.{name}.candidates must name at least one model, and each only once.")
+        if not 0 <= route.max_retries <= _MAX_RETRIES:
+            raise ValueError(f"router.routes.{name}.max_retries must be between 0 and {_MAX_RETRIES}.")
+        for candidate in route.candidates:
+            _require_known(candidate, self.models, f"router.routes.{name}.candidates", "router.models")
+
+    def catalogue(self) -> Catalogue:
+        """Routes and models as the core knows them; every model is also a route of one candidate."""
+        specs = {name: self._spec(name, model) for name, model in self.models.items()}
+        routes = {name: RouteSpec(name, (spec,), 1, is_model=True) for name, spec in specs.items()}
+        for name, route in self.routes.items():
+            routes[name] = RouteSpec(name, tuple(specs[entry] for entry in route.candidates), route.max_retries)
+        return Catalogue(routes, self.default_route)
+
+    def _spec(self, name: str, model: ModelConfig) -> ModelSpec:
+        provider = self.providers[model.provider]
+        return ModelSpec(
+            name=name,
+            provider=model.provider,
+            model=model.model,
+            endpoint=f"{provider.dialect} {provider.base_url}",
+            context_tokens=model.context_tokens,
+            max_output_tokens=model.max_output_tokens,
+            supports_tools=model.supports_tools,
+            supports_images=model.supports_images,
+            supports_structured_output=model.supports_structured_output,
+            timeout_s=model.timeout_s,
+            first_token_timeout_s=model.first_token_timeout_s,
+            idle_timeout_s=model.idle_timeout_s,
+            omit_parameters=frozenset(model.omit_parameters),
+            tool_reasoning_effort=model.tool_reasoning_effort,
+            has_credential=provider.has_credential(),
+        )
+
+
+def _require_known(name: str, known: Iterable[str], where: str, section: str) -> None:
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(names)) or 'none'}."
+    raise ValueError(f"{where} names {name!r}, which is not under {section}; {hint}")
+
+
+# Current small and middle models of both vendors, November 2026. Their reasoning models refuse sampling parameters;
+# OpenAI's take tools over chat completions only without reasoning.
+_OPENAI_MODELS = {
+    f"openai/{model}": ModelConfig(
+        provider="openai",
+        model=model,
+        context_tokens=1_050_000,
+        max_output_tokens=128_000,
+        omit_parameters=("temperature", "top_p", "presence_penalty", "frequency_penalty"),
+        tool_reasoning_effort="none",
+    )
+    for model in ("gpt-6.1-terra", "gpt-6-luna")
+}
+_ANTHROPIC_MODELS = {
+    f"anthropic/{model}": ModelConfig(
+        provider="anthropic",
+        model=model,
+        context_tokens=1_000_000,
+        max_output_tokens=128_000,
+        omit_parameters=("temperature", "top_p"),
+    )
+    for model in ("claude-sonnet-5-5", "claude-haiku-5-5")
+}
+_VENDORS: tuple[tuple[str, str, Provider, dict[str, ModelConfig]], ...] = (
+    ("OPENAI_API_KEY", "openai", Provider("openai", "https://api.openai.com/v1"), _OPENAI_MODELS),
+    ("ANTHROPIC_API_KEY", "anthropic", Provider("anthropic", "https://api.anthropic.com/v1"), _ANTHROPIC_MODELS),
+)
+
+
+def with_environment(settings: RouterSettings, environ: Mapping[str, str]) -> RouterSettings:
+    """Adds the vendors whose keys are in the environment, unless the file configures a provider of that name.
+
+    Their models become names that callers may use; the first of each vendor goes in front of the default route's
+    candidates, OpenAI's before Anthropic's. A default route that is a single model is left as it is.
+    """
+    providers, models, routes = dict(settings.providers), dict(settings.models), dict(settings.routes)
+    in_front: list[str] = []
+    for variable, name, provider, offered in _VENDORS:
+        key = environ.get(variable, "").strip()
+        if not key or name in providers:
+            continue
+        providers[name] = dataclasses.replace(provider, api_key=Secret(key))
+        models = offered | models
+        in_front.append(next(iter(offered)))
+    default = routes.get(settings.default_route)
+    if default is not None:
+        added = tuple(model for model in in_front if model not in default.candidates)
+        routes[settings.default_route] = dataclasses.replace(default, candidates=added + default.candidates)
+    return dataclasses.replace(settings, providers=providers, models=models, routes=routes)

@@ -1,0 +1,49 @@
+import pytest
+
+from services.router.core.addresses import is_allowed, is_loopback_host
+
+
+@pytest.mark.parametrize(
+    ("address", "public", "private", "loopback"),
+    [
+        ("8.8.8.8", True, True, True),
+        ("2606:4700:4700::1111", True, True, True),
+        ("10.1.2.3", False, True, False),
+        ("192.168.0.1", False, True, False),
+        ("100.64.0.1", False, True, False),
+        ("fd00::1", False, True, False),
+        ("127.0.0.1", False, True, True),
+        ("::1", False, True, True),
+        ("::ffff:127.0.0.1", False, True, True),
+        ("::ffff:10.0.0.1", False, True, False),
+        ("64:ff9b::a00:1", False, True, False),
+        ("2002:a00:1::", False, True, False),
+        ("169.254.169.254", False, False, False),
+        ("::ffff:169.254.169.254", False, False, False),
+        ("64:ff9b::a9fe:a9fe", False, False, False),
+        ("fe80::1%eth0", False, False, False),
+        ("0.0.0.0", False, False, False),
+        ("::", False, False, False),
+        ("224.0.0.1", False, False, False),
+        ("not an address", False, False, False),
+    ],
+)
+def test_which_addresses_may_be_reached(address: str, public: bool, private: bool, loopback: bool) -> None:  # noqa: FBT001
+    assert is_allowed(address, private=False, loopback=False) is public
+    assert is_allowed(address, private=True, loopback=False) is private
+    assert is_allowed(address, private=False, loopback=True) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://localhost:11434/v1", True),
+        ("http://127.0.0.1:9/v1", True),
+        ("http://[::1]:9/v1", True),
+        ("http://localhost.example.com/v1", False),
+        ("http://10.0.0.1/v1", False),
+        ("", False),
+    ],
+)
+def test_which_urls_name_this_machine(url: str, expected: bool) -> None:  # noqa: FBT001
+    assert is_loopback_host(url) is expected

@@ -1,0 +1,125 @@
+import dataclasses
+
+import pytest
+
+from meshkit.settings import Secret, load
+from services.router.core.errors import ModelNotFound
+from services.router.settings import (
+    DEFAULT_MODEL,
+    Limits,
+    ModelConfig,
+    Provider,
+    Route,
+    RouterSettings,
+    with_environment,
+)
+
+KEY = "sk-unit-test"
+REMOTE = Provider(base_url="https://api.example.com/v1", api_key=Secret(KEY))
+
+
+def with_provider(provider: Provider) -> RouterSettings:
+    return RouterSettings(
+        providers={"vendor": provider},
+        models={"big": ModelConfig(provider="vendor", model="big-1")},
+        routes={"default": Route(candidates=("big",))},
+    )
+
+
+def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
+    settings = RouterSettings()
+    settings.validate()
+    assert [spec.name for spec in settings.catalogue().resolve("").candidates] == [DEFAULT_MODEL]
+    assert settings.catalogue().resolve(DEFAULT_MODEL).is_model
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (with_provider(dataclasses.replace(REMOTE, dialect="opanai")), "unknown dialect 'opanai'"),
+        (with_provider(dataclasses.replace(REMOTE, base_url="")), "needs a base_url"),
+        (with_provider(dataclasses.replace(REMOTE, base_url="http://api.example.com/v1")), "use https"),
+        (with_provider(dataclasses.replace(REMOTE, base_url="https://u:p@api.example.com")), "credentials"),
+        (with_provider(dataclasses.replace(REMOTE, max_connections=0)), "above zero"),
+        (with_provider(dataclasses.replace(REMOTE, max_tokens_field="n")), "max_tokens_field"),
+        (RouterSettings(models={"m": ModelConfig(provider="locol", model="x")}), "did you mean 'local'"),
+        (RouterSettings(models={"m": ModelConfig(provider="local")}), "provider's name of the model"),
+        (RouterSettings(routes={"default": Route(candidates=("local/extractiv",))}), "did you mean 'local/extractive'"),
+        (RouterSettings(routes={"default": Route()}), "at least one model"),
+        (RouterSettings(routes={"default": Route(("local/extractive",), max_retries=9)}), "max_retries"),
+        (RouterSettings(routes={"local/extractive": Route(("local/extractive",))}), "name of a model"),
+        (RouterSettings(default_route="defualt"), "did you mean 'default'"),
+        (RouterSettings(limits=Limits(max_attempts=0)), "router.limits.max_attempts"),
+    ],
+)
+def test_mistakes_are_named_with_what_to_do(settings: RouterSettings, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        settings.validate()
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        Provider(base_url="http://localhost:11434/v1"),
+        Provider(base_url="http://127.0.0.1:8000/v1"),
+        Provider(base_url="http://10.0.0.7/v1", allow_private_address=True),
+    ],
+)
+def test_servers_on_this_machine_or_in_a_private_network_need_neither_tls_nor_key(provider: Provider) -> None:
+    settings = with_provider(provider)
+    settings.validate()
+    assert settings.catalogue().resolve("big").candidates[0].has_credential
+
+
+def test_a_public_provider_without_key_is_known_as_such() -> None:
+    settings = with_provider(dataclasses.replace(REMOTE, api_key=None))
+    settings.validate()
+    assert not settings.catalogue().resolve("big").candidates[0].has_credential
+
+
+def test_keys_in_the_environment_put_their_vendors_in_front() -> None:
+    settings = with_environment(RouterSettings(), {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": "other"})
+    settings.validate()
+    names = [spec.name for spec in settings.catalogue().resolve("").candidates]
+    assert names == ["openai/gpt-6.1-terra", "anthropic/claude-sonnet-5-5", DEFAULT_MODEL]
+    assert settings.providers["openai"].key() == KEY
+    assert KEY not in repr(settings)
+
+
+def test_a_provider_of_the_file_wins_over_the_environment() -> None:
+    own = dataclasses.replace(RouterSettings(), providers={"local": Provider(dialect="local"), "openai": REMOTE})
+    settings = with_environment(own, {"OPENAI_API_KEY": "from-environment"})
+    assert settings == own
+    assert with_environment(own, {"OPENAI_API_KEY": "  "}) == own
+
+
+def test_a_policy_changes_with_who_would_answer_and_with_nothing_else() -> None:
+    plain = RouterSettings().catalogue()
+    again = dataclasses.replace(RouterSettings(), limits=Limits(cooldown_s=9.0)).catalogue()
+    keyed = with_environment(RouterSettings(), {"OPENAI_API_KEY": KEY}).catalogue()
+    policy = plain.policy_of(plain.resolve(""))
+    assert policy.startswith("default#")
+    assert again.policy_of(again.resolve("")) == policy
+    assert keyed.policy_of(keyed.resolve("")) != policy
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ModelNotFound, match="Did you mean 'local/extractive'") as caught:
+        RouterSettings().catalogue().resolve("local/extractve")
+    assert caught.value.metadata == {"model": "local/extractve"}
+
+
+def test_the_section_loads_from_a_mapping() -> None:
+    raw = {
+        "providers": {
+            "local": {"dialect": "local"},
+            "vendor": {"base_url": "https://api.example.com/v1", "api_key": "${VENDOR_KEY}", "headers": {"x": "y"}},
+        },
+        "models": {"big": {"provider": "vendor", "model": "big-1", "omit_parameters": ["temperature"]}},
+        "routes": {"default": {"candidates": ["big"], "max_retries": 0}},
+    }
+    settings = load(RouterSettings, raw, "router", {"VENDOR_KEY": KEY})
+    settings.validate()
+    assert settings.providers["vendor"].key() == KEY
+    assert settings.providers["vendor"].headers["x"].reveal() == "y"
+    assert settings.catalogue().resolve("").max_retries == 0
