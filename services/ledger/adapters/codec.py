@@ -1,0 +1,214 @@
+"""Rows and JSON documents of the SQL store, to and from the core's types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from services.ledger.core.books import Books, Counter, Entry, Reservation
+from services.ledger.core.limits import CounterKey, Limit, LimitSet, Scope
+from services.ledger.core.operations import (
+    Answer,
+    CommitAnswer,
+    ExtendAnswer,
+    Kind,
+    LimitAnswer,
+    Operation,
+    OperationKey,
+    Reserve,
+    ReserveAnswer,
+    Sweep,
+    VoidAnswer,
+)
+from services.ledger.core.windows import MICROSECONDS, Period
+
+_encode = msgspec.json.Encoder().encode
+NOTHING = "[]"
+NO_ANSWER = "null"
+
+
+class _CounterRow(NamedTuple):
+    counter_id: str
+    organisation: str
+    scope: Scope
+    subject: str
+    period: Period
+    window_start_s: int
+    spent_nano_usd: int
+    held_nano_usd: int
+    alerted: bool
+
+
+class _AnswerRow(NamedTuple):
+    organisation: str
+    kind: Kind
+    request_id: str
+    fingerprint: int
+    answer: msgspec.Raw
+
+
+_decode_counters = msgspec.json.Decoder(list[_CounterRow]).decode
+_decode_reservations = msgspec.json.Decoder(list[Reservation]).decode
+_decode_answers = msgspec.json.Decoder(list[_AnswerRow]).decode
+_ANSWER_DECODERS: Mapping[Kind, msgspec.json.Decoder[Any]] = {
+    Kind.RESERVE: msgspec.json.Decoder(ReserveAnswer),
+    Kind.EXTEND: msgspec.json.Decoder(ExtendAnswer),
+    Kind.COMMIT: msgspec.json.Decoder(CommitAnswer),
+    Kind.VOID: msgspec.json.Decoder(VoidAnswer),
+    Kind.SET_LIMIT: msgspec.json.Decoder(LimitAnswer),
+}
+
+
+def text(value: object) -> str:
+    """JSON text of any of the core's types."""
+    return _encode(value).decode()
+
+
+def decode_answer(kind: Kind, raw: bytes | str | msgspec.Raw) -> Answer:
+    """A stored answer."""
+    answer: Answer = _ANSWER_DECODERS[kind].decode(raw)
+    return answer
+
+
+def touch(batch: Iterable[Operation], limits: LimitSet, now_us: int, max_expired: int) -> tuple[Any, ...]:
+    """The arguments of LOAD for a batch of operations."""
+    counters: dict[str, CounterKey] = {}
+    reservation_ids: set[str] = set()
+    keys: list[OperationKey] = []
+    sweep = 0
+    for operation in batch:
+        if isinstance(operation, Sweep):
+            sweep = max(sweep, operation.max_reservations)
+            continue
+        keys.append(operation.key)
+        if isinstance(operation, Reserve):
+            for binding in limits.bindings(operation.payer, now_us // MICROSECONDS):
+                if binding.key is not None:
+                    counters[binding.counter_id] = binding.key
+        else:
+            reservation_ids.add(operation.reservation_id)
+    organisations, scopes, subjects, periods, starts = columns(counters.values(), 5)
+    return (
+        now_us,
+        list(reservation_ids),
+        list(counters),
+        organisations,
+        scopes,
+        subjects,
+        periods,
+        starts,
+        *columns(keys, 3),
+        max(sweep, max_expired),
+        sweep > 0,
+    )
+
+
+def columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[Sequence[Any]]:
+    """Rows turned into columns; `width` empty ones when there are no rows."""
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def text_columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[Sequence[str]]:
+    """As `columns`, numbers as text: the driver asks every other element of an array whether it is an array itself."""
+    return [list(map(str, column)) for column in columns(rows, width)]
+
+
+def loaded_books(limits: LimitSet, reservations: str | None, counters: str | None, answers: str | None) -> Books:
+    """The books that LOAD found."""
+    books = Books(limits)
+    for counter_id, organisation, scope, subject, period, start, spent, held, alerted in _decode_counters(
+        counters or NOTHING
+    ):
+        key = CounterKey(organisation, scope, subject, period, start)
+        books.counters[counter_id] = Counter(key, spent, held, alerted)
+    for reservation in _decode_reservations(reservations or NOTHING):
+        books.put(reservation)
+    for organisation, kind, request_id, fingerprint, answer in _decode_answers(answers or NOTHING):
+        books.answers[OperationKey(organisation, kind, request_id)] = (fingerprint, decode_answer(kind, answer))
+    return books
+
+
+def written(books: Books, known: frozenset[str], entries: Sequence[Entry], now_us: int) -> tuple[Any, ...]:
+    """The arguments of WRITE: the entries, and what they changed as it stands now.
+
+    `known` are the reservations that exist in the database already.
+    """
+    touched_reservations: dict[str, Reservation] = {}
+    touched_counters: set[str] = set()
+    for entry in entries:
+        if entry.reservation is not None:
+            touched_reservations[entry.reservation_id] = books.reservations[entry.reservation_id]
+            touched_counters.update(entry.counter_ids)
+    opened = [_opened_row(r) for i, r in touched_reservations.items() if i not in known]
+    changed = [_changed_row(r) for i, r in touched_reservations.items() if i in known]
+    counted = [(i, *books.counters[i][1:]) for i in sorted(touched_counters)]
+    return (
+        now_us,
+        *text_columns([_entry_row(entry) for entry in entries], 12),
+        *text_columns(opened, 10),
+        *text_columns(changed, 7),
+        *columns(counted, 4),
+    )
+
+
+def _entry_row(entry: Entry) -> tuple[Any, ...]:
+    organisation, kind, request_id = entry.key
+    return (
+        kind.value,
+        organisation,
+        request_id,
+        entry.fingerprint,
+        entry.reservation_id,
+        entry.held_delta_nano_usd,
+        entry.spent_delta_nano_usd,
+        uuid_array(entry.counter_ids),
+        text(entry.postings) if entry.postings else NOTHING,
+        text(entry.lines) if entry.lines else NOTHING,
+        entry.note,
+        NO_ANSWER if entry.answer is None else text(entry.answer),
+    )
+
+
+def _opened_row(r: Reservation) -> tuple[Any, ...]:
+    terms = text((r.payer, r.prices))
+    ids = uuid_array(r.counter_ids)
+    return (r.reservation_id, r.organisation, *_amounts(r), ids, terms)
+
+
+def _changed_row(r: Reservation) -> tuple[Any, ...]:
+    return (r.reservation_id, *_amounts(r))
+
+
+def _amounts(r: Reservation) -> tuple[int, ...]:
+    return (
+        r.state.value,
+        r.held_nano_usd,
+        r.reserved_nano_usd,
+        r.spent_so_far_nano_usd,
+        r.booked_nano_usd,
+        r.expire_us,
+    )
+
+
+def uuid_array(ids: Iterable[str]) -> str:
+    """A literal of PostgreSQL: arrays of arrays cannot be unnested by row. UUIDs need no quoting."""
+    return "{" + ",".join(ids) + "}"
+
+
+def limit_of(row: Sequence[Any]) -> Limit:
+    """A row of LIMITS."""
+    limit_id, organisation, scope, subject, period, *rest = row
+    return Limit(limit_id, organisation, Scope(scope), subject, Period(period), *rest)
+
+
+def limit_row(limit: Limit) -> tuple[Any, ...]:
+    """The arguments of SAVE_LIMITS."""
+    return tuple(getattr(limit, name) for name in Limit.__slots__)
+
+
+def counter_of(row: Sequence[Any]) -> tuple[str, Counter]:
+    """A row of USAGE."""
+    counter_id, organisation, scope, subject, period, start, *rest = row
+    return counter_id, Counter(CounterKey(organisation, Scope(scope), subject, Period(period), start), *rest)

@@ -1,0 +1,300 @@
+"""The books in PostgreSQL: group commit, the pure core over what a batch touches, one write.
+
+One writer per process takes what queued while its last transaction ran. A batch costs four round trips: begin,
+lock and load, write, commit. Several processes may share the database: rows are locked in one order, answers are read
+after the locks, and the journal's unique key has the last word on a request id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import asyncpg
+
+from meshkit.group_commit import GroupCommit
+from services.ledger.adapters import statements
+from services.ledger.adapters.codec import (
+    counter_of,
+    decode_answer,
+    limit_of,
+    limit_row,
+    loaded_books,
+    text,
+    touch,
+    written,
+)
+from services.ledger.core import decide
+from services.ledger.core.errors import LedgerError, StorageUnavailable
+from services.ledger.core.limits import Limit, LimitSet, declare
+from services.ledger.core.operations import Operation, SetLimit
+from services.ledger.core.ports import UsageQuery
+from services.ledger.core.windows import SteadyClock
+
+if TYPE_CHECKING:
+    from services.ledger.core.books import Counter, Entry
+
+_FIRST_UUID = "00000000-0000-0000-0000-000000000000"
+# Lost races and deadlocks are rare; more in a row means that something else is wrong.
+_MAX_ATTEMPTS = 5
+_RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_OUTAGES = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+class Connections(Protocol):
+    """Where connections come from; `meshkit.postgres.Database` is one."""
+
+    @property
+    def pool(self) -> Any:
+        """An asyncpg pool, for reads and rare writes."""
+
+    async def connect(self) -> Any:
+        """A connection outside the pool, for the writer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """See settings."""
+
+    max_batch: int = 256
+    max_queue: int = 4096
+    lock_timeout_s: float = 1.0
+    max_expiries_per_batch: int = 64
+    max_limits_per_organisation: int = 1000
+
+
+class _Raced(Exception):
+    """Limits changed, or another replica decided one of the requests: the batch is decided again."""
+
+
+class PostgresStore:
+    """See core.ports.Store."""
+
+    def __init__(
+        self,
+        database: Connections,
+        clock: SteadyClock,
+        cost: decide.CostFunction,
+        logger: logging.Logger,
+        options: StoreOptions,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._cost = cost
+        self._logger = logger
+        self._options = options
+        self._limits = LimitSet(-1, ())
+        self._writer: _Writer | None = None
+        self._commits: GroupCommit[Operation, decide.Outcome] = GroupCommit(
+            self._flush, max_batch=options.max_batch, max_queue=options.max_queue
+        )
+
+    async def execute(self, operation: Operation) -> decide.Outcome:
+        """See Store."""
+        return await self._commits.submit(operation)
+
+    async def close(self) -> None:
+        """Writes what is queued and closes the writer's connection."""
+        await self._commits.close()
+        await self._drop_writer()
+
+    async def check(self) -> None:
+        """Raises StorageUnavailable when the database does not answer."""
+        await self.limits_version()
+
+    async def limits_version(self) -> int:
+        """The version of the set of limits."""
+        return int(await self._read("fetchval", statements.LIMITS_VERSION))
+
+    async def limits(self) -> LimitSet:
+        """See Store."""
+        if await self.limits_version() != self._limits.version:
+            await self._reload_limits()
+        return self._limits
+
+    async def usage(self, query: UsageQuery) -> list[tuple[str, Counter]]:
+        """See Store."""
+        scopes, periods, starts = zip(*query.windows, strict=True) if query.windows else ((), (), ())
+        rows = await self._read(
+            "fetch",
+            statements.USAGE,
+            query.organisation,
+            scopes,
+            periods,
+            starts,
+            query.subject,
+            query.after or _FIRST_UUID,
+            query.size,
+        )
+        return [counter_of(row) for row in rows]
+
+    async def forget_reservations(self, before_id: str, max_rows: int) -> int:
+        """See Store."""
+        tag = await self._read("execute", statements.FORGET, before_id, max_rows)
+        return int(tag.rpartition(" ")[2])
+
+    async def declare_limits(self, limits: Sequence[Limit]) -> None:
+        """See Store."""
+        async with _outages_named(), self._database.pool.acquire() as connection, connection.transaction():
+            before = await _lock_limits(connection)
+            await _save_limits(connection, before, declare(before, limits))
+        await self._reload_limits()
+
+    async def set_limit(self, operation: SetLimit) -> decide.Outcome:
+        """See Store. The lock on the set's version lets one change happen at a time."""
+        async with _outages_named(), self._database.pool.acquire() as connection, connection.transaction():
+            before = await _lock_limits(connection)
+            known = await connection.fetchrow(statements.ANSWER, *operation.key)
+            if known is not None:
+                answer = decode_answer(operation.key.kind, known["answer"])
+                return decide.replay((known["fingerprint"], answer), operation.fingerprint)
+            try:
+                now_us, most = self._clock.now_us(), self._options.max_limits_per_organisation
+                after, entry = decide.set_limit(before, operation, now_us, most)
+            except LedgerError as error:
+                return decide.Outcome(error)
+            await _save_limits(connection, before, after)
+            organisation, kind, request_id = entry.key
+            arguments = (now_us, kind, organisation, request_id, entry.fingerprint, text(entry.answer))
+            await connection.execute(statements.LIMIT_ENTRY, *arguments)
+        assert entry.answer is not None
+        return decide.Outcome(entry.answer, (entry,))
+
+    async def _flush(self, batch: Sequence[Operation]) -> Sequence[decide.Outcome | BaseException]:
+        try:
+            return await self._transact_with_retries(batch)
+        except _OUTAGES as error:
+            self._logger.warning("the ledger's database failed", extra={"fields": {"error": type(error).__name__}})
+            await self._drop_writer()
+            raise StorageUnavailable from None
+        except (asyncpg.PostgresError, ValueError) as error:
+            if len(batch) == 1:
+                raise
+            # Something in one of the requests: the others must not suffer for it.
+            fields = {"error": type(error).__name__, "operations": len(batch)}
+            self._logger.error("a batch failed and is written one by one", extra={"fields": fields})  # noqa: TRY400 - the text may quote the request
+        return [await self._alone(operation) for operation in batch]
+
+    async def _alone(self, operation: Operation) -> decide.Outcome | BaseException:
+        try:
+            return (await self._flush([operation]))[0]
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it belongs to this request's caller
+            return error
+
+    async def _transact_with_retries(self, batch: Sequence[Operation]) -> list[decide.Outcome]:
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                return await self._transact(batch)
+            except _Raced:
+                await self._reload_limits()
+            except _RETRYABLE as error:
+                self._logger.info("a batch is retried", extra={"fields": {"error": type(error).__name__}})
+        raise StorageUnavailable
+
+    async def _transact(self, batch: Sequence[Operation]) -> list[decide.Outcome]:
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = await _Writer.open(self._database, self._options.lock_timeout_s)
+        now_us, limits, cost = self._clock.now_us(), self._limits, self._cost
+        await writer.execute("BEGIN")
+        try:
+            arguments = touch(batch, limits, now_us, self._options.max_expiries_per_batch)
+            version, reservations, counters, answers = await writer.load(*arguments)
+            if version != limits.version:
+                raise _Raced  # noqa: TRY301
+            books = loaded_books(limits, reservations, counters, answers)
+            known = frozenset(books.reservations)
+            outcomes = [decide.run(books, operation, now_us, cost) for operation in batch]
+            entries: list[Entry] = [entry for outcome in outcomes for entry in outcome.entries]
+            if entries and await writer.write(*written(books, known, entries, now_us)) != len(entries):
+                raise _Raced  # noqa: TRY301
+            await writer.execute("COMMIT")
+        except _OUTAGES:
+            raise
+        except BaseException:
+            await self._roll_back(writer)
+            raise
+        return outcomes
+
+    async def _roll_back(self, writer: _Writer) -> None:
+        try:
+            await writer.execute("ROLLBACK")
+        except (asyncpg.PostgresError, *_OUTAGES):
+            await self._drop_writer()
+
+    async def _drop_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.terminate()
+
+    async def _reload_limits(self) -> None:
+        async with (
+            _outages_named(),
+            self._database.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            version = await connection.fetchval(statements.LIMITS_VERSION)
+            rows = await connection.fetch(statements.LIMITS)
+        self._limits = LimitSet(version, map(limit_of, rows))
+
+    async def _read(self, method: str, statement: str, *arguments: Any) -> Any:
+        async with _outages_named(), self._database.pool.acquire() as connection:
+            return await getattr(connection, method)(statement, *arguments)
+
+
+class _Writer:
+    """The writer's connection with its prepared statements."""
+
+    def __init__(self, connection: Any, load: Any, write: Any) -> None:
+        self._connection = connection
+        self.execute = connection.execute
+        self.load = load.fetchrow
+        self.write = write.fetchval
+
+    @classmethod
+    async def open(cls, database: Connections, lock_timeout_s: float) -> _Writer:
+        connection = await database.connect()
+        await connection.execute(f"{statements.WRITER_SETTINGS}; SET lock_timeout = {int(lock_timeout_s * 1000)}")
+        return cls(connection, await connection.prepare(statements.LOAD), await connection.prepare(statements.WRITE))
+
+    def terminate(self) -> None:
+        self._connection.terminate()
+
+
+@asynccontextmanager
+async def _outages_named() -> AsyncIterator[None]:
+    """Turns a failing database into StorageUnavailable."""
+    try:
+        yield
+    except _OUTAGES as error:
+        raise StorageUnavailable from error
+
+
+async def _lock_limits(connection: Any) -> LimitSet:
+    version = await connection.fetchval(statements.LOCK_LIMITS)
+    return LimitSet(version, map(limit_of, await connection.fetch(statements.LIMITS)))
+
+
+async def _save_limits(connection: Any, before: LimitSet, after: LimitSet) -> None:
+    if after is before:
+        return
+    await connection.execute(statements.DROP_LIMITS, [i for i in before.by_id if i not in after.by_id])
+    changed = [limit for i, limit in after.by_id.items() if before.by_id.get(i) != limit]
+    await connection.executemany(statements.SAVE_LIMITS, [limit_row(limit) for limit in changed])
+    await connection.execute(statements.SAVE_LIMITS_VERSION, after.version)

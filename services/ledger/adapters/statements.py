@@ -1,0 +1,95 @@
+"""SQL of the ledger. The hot pair, LOAD and WRITE, is prepared once on the writer's own connection."""
+
+from __future__ import annotations
+
+# Arrays have no statistics, and a plan made while the tables are small would scan them when they are large: the
+# writer's connection is held to index lookups and to one plan per statement.
+WRITER_SETTINGS = """
+SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan; SET jit = off
+"""
+
+LOAD = """
+SELECT limits_version, found_reservations, found_counters, found_answers
+FROM load_batch($1, $2::text[], $3::uuid[], $4::text[], $5::smallint[], $6::text[], $7::smallint[], $8::bigint[],
+    $9::text[], $10::smallint[], $11::text[], $12, $13)
+"""
+
+# One statement, so one round trip. Returns how many entries were new: fewer than sent means that another replica
+# decided one of the requests in between.
+WRITE = """
+WITH entries AS (
+    INSERT INTO journal (at_us, kind, organisation, request_id, fingerprint, reservation_id, held_delta_nano_usd,
+        spent_delta_nano_usd, counter_ids, postings, lines, note, answer)
+    SELECT $1, e.kind::smallint, e.organisation, e.request_id, e.fingerprint::bigint, e.reservation_id,
+        e.held::bigint, e.spent::bigint, e.counter_ids::uuid[], e.postings::jsonb, e.lines::jsonb, e.note,
+        e.answer::jsonb
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::text[], $11::text[], $12::text[], $13::text[])
+        AS e (kind, organisation, request_id, fingerprint, reservation_id, held, spent, counter_ids, postings, lines,
+            note, answer)
+    ON CONFLICT (organisation, kind, request_id) DO NOTHING
+    RETURNING 1
+), opened AS (
+    INSERT INTO reservations (reservation_id, organisation, state, held_nano_usd, reserved_nano_usd,
+        spent_so_far_nano_usd, booked_nano_usd, expire_us, counter_ids, terms)
+    SELECT r.reservation_id, r.organisation, r.state::smallint, r.held::bigint, r.reserved::bigint,
+        r.spent_so_far::bigint, r.booked::bigint, r.expire_us::bigint, r.counter_ids::uuid[], r.terms::jsonb
+    FROM unnest($14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
+        $21::text[], $22::text[], $23::text[])
+        AS r (reservation_id, organisation, state, held, reserved, spent_so_far, booked, expire_us, counter_ids, terms)
+), changed AS (
+    UPDATE reservations r SET state = n.state::smallint, held_nano_usd = n.held::bigint,
+        reserved_nano_usd = n.reserved::bigint, spent_so_far_nano_usd = n.spent_so_far::bigint,
+        booked_nano_usd = n.booked::bigint, expire_us = n.expire_us::bigint
+    FROM unnest($24::text[], $25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::text[])
+        AS n (reservation_id, state, held, reserved, spent_so_far, booked, expire_us)
+    WHERE r.reservation_id = n.reservation_id
+), counted AS (
+    UPDATE counters c SET spent_nano_usd = n.spent, held_nano_usd = n.held, alerted = n.alerted
+    FROM unnest($31::uuid[], $32::bigint[], $33::bigint[], $34::boolean[]) AS n (counter_id, spent, held, alerted)
+    WHERE c.counter_id = n.counter_id
+)
+SELECT count(*) FROM entries
+"""
+
+LOCK_LIMITS = "SELECT version FROM limit_set FOR UPDATE"
+LIMITS_VERSION = "SELECT version FROM limit_set"
+LIMITS = """
+SELECT limit_id, organisation, scope, subject, period, cap_nano_usd, alert_basis_points, stop_basis_points, version,
+    declared FROM limits
+"""
+SAVE_LIMITS = """
+INSERT INTO limits (limit_id, organisation, scope, subject, period, cap_nano_usd, alert_basis_points,
+    stop_basis_points, version, declared)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (limit_id) DO UPDATE SET cap_nano_usd = excluded.cap_nano_usd,
+    alert_basis_points = excluded.alert_basis_points, stop_basis_points = excluded.stop_basis_points,
+    version = excluded.version, declared = excluded.declared
+"""
+DROP_LIMITS = "DELETE FROM limits WHERE limit_id = ANY ($1::text[])"
+SAVE_LIMITS_VERSION = "UPDATE limit_set SET version = $1"
+ANSWER = "SELECT fingerprint, answer FROM journal WHERE organisation = $1 AND kind = $2 AND request_id = $3"
+LIMIT_ENTRY = """
+INSERT INTO journal (at_us, kind, organisation, request_id, fingerprint, reservation_id, held_delta_nano_usd,
+    spent_delta_nano_usd, counter_ids, postings, lines, note, answer)
+VALUES ($1, $2, $3, $4, $5, '', 0, 0, '{}', '[]', '[]', '', $6::text::jsonb)
+"""
+
+USAGE = """
+SELECT c.counter_id::text, c.organisation, c.scope, c.subject, c.period, c.window_start_s, c.spent_nano_usd,
+    c.held_nano_usd, c.alerted
+FROM counters c
+JOIN unnest($2::smallint[], $3::smallint[], $4::bigint[]) AS w (scope, period, window_start_s)
+    USING (scope, period, window_start_s)
+WHERE c.organisation = $1 AND ($5 = '' OR c.subject = $5) AND c.counter_id > $6::uuid
+ORDER BY c.counter_id LIMIT $7
+"""
+
+FORGET = """
+WITH old AS (
+    SELECT reservation_id FROM reservations WHERE reservation_id < $1 AND state <> 1
+    ORDER BY reservation_id LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM reservations r USING old WHERE r.reservation_id = old.reservation_id
+"""

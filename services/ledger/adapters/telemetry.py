@@ -1,0 +1,89 @@
+"""Tells operators what happened: counters and log lines, without organisations, users or content in labels."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from services.ledger.core.operations import Alert
+
+_NANO_PER_USD = 1e9
+
+
+class Metric(Protocol):
+    """A counter of the process."""
+
+    def labels(self, *values: str) -> Metric:
+        """The child of these label values."""
+        ...
+
+    def inc(self, amount: float = 1) -> None:
+        """Adds."""
+        ...
+
+
+class MetricFactory(Protocol):
+    """Makes counters; the kit does."""
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Metric:
+        """A counter of the process."""
+        ...
+
+
+class LedgerTelemetry:
+    """See core.ports.Observer."""
+
+    def __init__(self, metrics: MetricFactory, logger: logging.Logger) -> None:
+        self._logger = logger
+        decisions = metrics.counter("llmops_ledger_decisions_total", "Decisions on holds.", labels=("verb", "decision"))
+        self._decided = {
+            (verb, granted): decisions.labels(verb, "granted" if granted else "denied")
+            for verb in ("reserve", "extend")
+            for granted in (True, False)
+        }
+        self._alerts = metrics.counter("llmops_ledger_alerts_total", "Alert lines passed.", labels=("scope", "period"))
+        self._booked = metrics.counter("llmops_ledger_booked_usd_total", "Money booked by commits.")
+        self._overrun = metrics.counter("llmops_ledger_overrun_usd_total", "Money booked beyond holds.")
+        self._late = metrics.counter("llmops_ledger_late_commits_total", "Commits after expiry.")
+        self._after_void = metrics.counter(
+            "llmops_ledger_commits_after_void_total", "Commits of reservations that were voided: must stay at zero."
+        )
+        self._expired = metrics.counter("llmops_ledger_expired_holds_total", "Holds that ended by themselves.")
+
+    def decided(self, verb: str, *, granted: bool) -> None:
+        """See Observer."""
+        self._decided[verb, granted].inc()
+
+    def alert(self, alert: Alert) -> None:
+        """See Observer. The log names the limit; its subject may be a person and stays out."""
+        limit = alert.limit
+        scope, period = limit.scope.name.lower(), limit.period.name.lower()
+        self._alerts.labels(scope, period).inc()
+        fields = {
+            "limit_id": limit.limit_id,
+            "scope": scope,
+            "period": period,
+            "used_nano_usd": alert.used_nano_usd,
+            "cap_nano_usd": limit.cap_nano_usd,
+        }
+        self._logger.warning("a limit passed its alert line", extra={"fields": fields})
+
+    def booked(self, amount_nano_usd: int, overrun_nano_usd: int, *, late: bool) -> None:
+        """See Observer. Metrics are approximate by nature: the float ends here, the journal has the integers."""
+        self._booked.inc(amount_nano_usd / _NANO_PER_USD)
+        if overrun_nano_usd:
+            self._overrun.inc(overrun_nano_usd / _NANO_PER_USD)
+        if late:
+            self._late.inc()
+
+    def committed_after_void(self, reservation_id: str) -> None:
+        """See Observer."""
+        self._after_void.inc()
+        fields = {"reservation_id": reservation_id}
+        self._logger.error("a voided reservation was committed: its call was executed", extra={"fields": fields})
+
+    def expired(self, reservations: int, charged_nano_usd: int) -> None:
+        """See Observer."""
+        self._expired.inc(reservations)
+        fields = {"reservations": reservations, "charged_nano_usd": charged_nano_usd}
+        self._logger.info("holds ended by themselves", extra={"fields": fields})

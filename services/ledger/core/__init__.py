@@ -1,0 +1,1 @@
+"""The ledger's decisions: pure functions of (books, operation, now). Standard library only."""

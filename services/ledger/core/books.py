@@ -1,0 +1,190 @@
+"""The books: counters, reservations, remembered answers, and the journal entries that change them.
+
+An entry is the only way to change anything. Counters are therefore a projection of the journal: `recount` rebuilds
+them from entries alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from services.ledger.core.limits import CounterKey, LimitSet, Payer
+from services.ledger.core.operations import Answer, Kind, OperationKey
+from services.ledger.core.prices import Price, Tokens
+
+UNATTRIBUTED = "provider:unattributed"
+
+
+class State(IntEnum):
+    """Where a reservation stands; stored, so numbers never change."""
+
+    HELD = 1
+    COMMITTED = 2
+    VOIDED = 3
+    EXPIRED = 4
+
+
+class Counter(NamedTuple):
+    """What one subject used in one window. `alerted`: the alert of this window was raised."""
+
+    key: CounterKey
+    spent_nano_usd: int = 0
+    held_nano_usd: int = 0
+    alerted: bool = False
+
+    @property
+    def used_nano_usd(self) -> int:
+        """What limits are compared with."""
+        return self.spent_nano_usd + self.held_nano_usd
+
+
+class Reservation(NamedTuple):
+    """A hold, and after its end the memory of it.
+
+    `held` is what it holds now, `reserved` the most it held, `booked` what the counters carry as spent for it.
+    The counters and prices are those of the moment of the reservation, whatever changes later.
+    """
+
+    reservation_id: str
+    organisation: str
+    state: State
+    held_nano_usd: int
+    reserved_nano_usd: int
+    spent_so_far_nano_usd: int
+    booked_nano_usd: int
+    expire_us: int
+    counter_ids: tuple[str, ...]
+    payer: Payer
+    prices: tuple[Price, ...]
+
+
+class Posting(NamedTuple):
+    """One side of a double entry; the postings of an entry sum to zero."""
+
+    account: str
+    amount_nano_usd: int
+
+
+class BookedLine(NamedTuple):
+    """A usage line as it was booked."""
+
+    provider: str
+    model: str
+    attempt: int
+    tokens: Tokens
+    amount_nano_usd: int
+    price_version: str
+
+
+class Entry(NamedTuple):
+    """One event. Both deltas apply to each of `counter_ids`; `reservation` is the hold as it stands afterwards."""
+
+    key: OperationKey
+    fingerprint: int
+    at_us: int
+    reservation_id: str = ""
+    held_delta_nano_usd: int = 0
+    spent_delta_nano_usd: int = 0
+    counter_ids: tuple[str, ...] = ()
+    alerted: tuple[str, ...] = ()
+    postings: tuple[Posting, ...] = ()
+    lines: tuple[BookedLine, ...] = ()
+    note: str = ""
+    reservation: Reservation | None = None
+    answer: Answer | None = None
+
+
+class Books:
+    """The part of the ledger that is in memory: everything for the memory store, what a batch touches for SQL."""
+
+    def __init__(self, limits: LimitSet) -> None:
+        self.limits = limits
+        self.counters: dict[str, Counter] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self.answers: dict[OperationKey, tuple[int, Answer]] = {}
+        self._expiries: list[tuple[int, str]] = []
+
+    def put(self, reservation: Reservation) -> None:
+        """Takes over a reservation as it stands."""
+        self.reservations[reservation.reservation_id] = reservation
+        if reservation.state is State.HELD:
+            heapq.heappush(self._expiries, (reservation.expire_us, reservation.reservation_id))
+
+    def next_due(self, now_us: int) -> Reservation | None:
+        """The hold that is longest past its time, or None. It is returned again until an entry ends it."""
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= now_us:
+            reservation = self.reservations.get(expiries[0][1])
+            if reservation is not None and reservation.state is State.HELD and reservation.expire_us <= now_us:
+                return reservation
+            heapq.heappop(expiries)
+        return None
+
+    def open_counters(self, keys: Iterable[tuple[str, CounterKey]]) -> None:
+        """Makes sure that counters exist: a first use then locks and counts like any other use."""
+        for counter_id, key in keys:
+            if counter_id not in self.counters:
+                self.counters[counter_id] = Counter(key)
+
+    def apply(self, entry: Entry) -> None:
+        """Changes the books by one entry."""
+        counters = self.counters
+        for counter_id in entry.counter_ids:
+            key, spent, held, alerted = counters[counter_id]
+            counters[counter_id] = Counter(
+                key,
+                spent + entry.spent_delta_nano_usd,
+                held + entry.held_delta_nano_usd,
+                alerted or counter_id in entry.alerted,
+            )
+        if entry.reservation is not None:
+            self.put(entry.reservation)
+        if entry.answer is not None:
+            self.answers[entry.key] = (entry.fingerprint, entry.answer)
+
+
+def provider_account(provider: str) -> str:
+    """The account that is credited with what a provider charges."""
+    return f"provider:{provider}"
+
+
+def key_account(payer: Payer) -> str:
+    """The account that is debited: the key's, within its organisation, so that invoices can be split to the leaf."""
+    return f"key:{payer.key_id}"
+
+
+class Movement(NamedTuple):
+    """What the journal keeps of an entry's effect on counters."""
+
+    counter_ids: tuple[str, ...]
+    spent_delta_nano_usd: int
+    held_delta_nano_usd: int
+
+
+def recount(movements: Iterable[Movement]) -> dict[str, tuple[int, int]]:
+    """Rebuilds (spent, held) of every counter from the journal alone."""
+    totals: dict[str, tuple[int, int]] = {}
+    for movement in movements:
+        for counter_id in movement.counter_ids:
+            spent, held = totals.get(counter_id, (0, 0))
+            totals[counter_id] = (spent + movement.spent_delta_nano_usd, held + movement.held_delta_nano_usd)
+    return totals
+
+
+def expiry_entry(reservation: Reservation, charge: int, now_us: int) -> Entry:
+    """Ends a hold that is past its time: what its holder reported is charged, the rest is free again."""
+    postings = (Posting(key_account(reservation.payer), charge), Posting(UNATTRIBUTED, -charge)) if charge else ()
+    return Entry(
+        OperationKey(reservation.organisation, Kind.EXPIRE, reservation.reservation_id),
+        0,
+        now_us,
+        reservation.reservation_id,
+        -reservation.held_nano_usd,
+        charge,
+        reservation.counter_ids,
+        postings=postings,
+        reservation=reservation._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=charge),
+    )

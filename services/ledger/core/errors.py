@@ -1,0 +1,94 @@
+"""What can go wrong for a caller of the ledger. A denial is no error: it is an answer."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Root of the ledger's errors.
+
+    LedgerError
+    ├── InvalidRequest        a field breaks a rule that the contract's options cannot express
+    ├── RequestIdReused       the request_id was used before with another payload
+    ├── ModelUnpriced         no price is known and none was declared
+    ├── NotFound              no such reservation or limit in the caller's organisation
+    ├── ReservationEnded      the reservation ended in a way that excludes this
+    └── StorageUnavailable    the database did not answer
+    """
+
+    status = "INTERNAL"
+    reason = "INTERNAL"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.metadata: dict[str, str] = {}
+        self.field_violations: list[tuple[str, str]] = []
+        self.retry_after_s: float | None = None
+
+
+class InvalidRequest(LedgerError):
+    """A field breaks a rule; `field` is its path in the request."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field_violations = [(field, description)]
+
+
+class RequestIdReused(LedgerError):
+    """Deciding twice under one id would make the first answer a lie."""
+
+    status = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self) -> None:
+        super().__init__("request_id was used before with another payload; use a fresh id for a new request")
+
+
+class ModelUnpriced(LedgerError):
+    """No unpriced model is ever admitted; free must be declared."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "MODEL_UNPRICED"
+
+    def __init__(self, provider: str, model: str, why: str) -> None:
+        name = f"{provider}/{model}"
+        super().__init__(
+            f"{name} has no usable price: {why}. Put it into mesh.yaml under ledger.prices, for example "
+            f'"{name}": {{input_usd_per_million: "0.15", output_usd_per_million: "0.60"}}, or {{free: true}}'
+        )
+        self.metadata = {"provider": provider, "model": model}
+
+
+class NotFound(LedgerError):
+    """Not there, or another organisation's: the caller cannot tell the two apart."""
+
+    status = "NOT_FOUND"
+    reason = "NOT_FOUND"
+
+    def __init__(self, resource: str, resource_id: str) -> None:
+        super().__init__(f"no {resource} {resource_id!r} in this organisation")
+        self.metadata = {"resource": resource}
+
+
+class ReservationEnded(LedgerError):
+    """The reservation ended in a way that excludes the request."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "RESERVATION_STATE"
+
+    def __init__(self, state: str, verb: str) -> None:
+        super().__init__(f"the reservation is {state}; {verb} is not possible any more")
+        self.metadata = {"state": state}
+
+
+class StorageUnavailable(LedgerError):
+    """The outcome is unknown: the same request_id tells it once the database answers again."""
+
+    status = "UNAVAILABLE"
+    reason = "STORAGE_UNAVAILABLE"
+
+    def __init__(self, retry_after_s: float = 0.25) -> None:
+        super().__init__("the ledger's database did not answer; retry with the same request_id")
+        self.retry_after_s = retry_after_s

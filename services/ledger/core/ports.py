@@ -1,0 +1,88 @@
+"""What the ledger needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from services.ledger.core.books import Counter
+from services.ledger.core.decide import Outcome
+from services.ledger.core.limits import Limit, LimitSet
+from services.ledger.core.operations import Alert, Operation, SetLimit
+from services.ledger.core.prices import Price
+
+
+class UsageQuery(NamedTuple):
+    """Which counters: an organisation's, in any of `windows` (scope, period, start in seconds).
+
+    `subject` empty means all; ids above `after`, at most `size`.
+    """
+
+    organisation: str
+    windows: tuple[tuple[int, int, int], ...]
+    subject: str
+    after: str
+    size: int
+
+
+class Store(Protocol):
+    """Runs operations on the books, one after the other, durably.
+
+    Every method raises StorageUnavailable when the outcome is unknown.
+    """
+
+    async def execute(self, operation: Operation) -> Outcome:
+        """Decides and writes. Returns when it is durable; a LedgerError of the decision is in the outcome."""
+        ...
+
+    async def set_limit(self, operation: SetLimit) -> Outcome:
+        """Creates or changes a limit; usage is kept."""
+        ...
+
+    async def declare_limits(self, limits: Sequence[Limit]) -> None:
+        """Applies the limits of the configuration, see `limits.declare`."""
+        ...
+
+    async def limits(self) -> LimitSet:
+        """The limits as they stand."""
+        ...
+
+    async def usage(self, query: UsageQuery) -> list[tuple[str, Counter]]:
+        """Counters by id, in the order of their ids, at most `query.size`."""
+        ...
+
+    async def forget_reservations(self, before_id: str, max_rows: int) -> int:
+        """Deletes at most `max_rows` ended reservations with ids below one; later commits find nothing."""
+        ...
+
+
+class PriceBook(Protocol):
+    """What models cost."""
+
+    def price(self, provider: str, model: str, now_us: int) -> Price:
+        """The price that holds now. Raises ModelUnpriced."""
+        ...
+
+
+class Observer(Protocol):
+    """Where events go that an operator wants to see. Never content, never amounts with names."""
+
+    def decided(self, verb: str, *, granted: bool) -> None:
+        """A Reserve or Extend was decided."""
+        ...
+
+    def alert(self, alert: Alert) -> None:
+        """A limit passed its alert line for the first time in its window."""
+        ...
+
+    def booked(self, amount_nano_usd: int, overrun_nano_usd: int, *, late: bool) -> None:
+        """A commit was booked."""
+        ...
+
+    def committed_after_void(self, reservation_id: str) -> None:
+        """A call that was reported as never executed was executed: a caller voids too early."""
+        ...
+
+    def expired(self, reservations: int, charged_nano_usd: int) -> None:
+        """Holds ended by themselves: their holders crashed or forgot them."""
+        ...

@@ -1,0 +1,81 @@
+"""Wires the ledger: database and prices into the core, the core into the servicer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from llmops.ledger.v1 import ledger_pb2_grpc
+
+from meshkit.kit import Kit
+from meshkit.money import cost_nano_usd
+from services.ledger.adapters.genai_prices import load_genai_prices
+from services.ledger.adapters.memory import DeclaredPrices
+from services.ledger.adapters.sql import PostgresStore, StoreOptions
+from services.ledger.adapters.telemetry import LedgerTelemetry
+from services.ledger.api import LedgerApi
+from services.ledger.core.ports import PriceBook
+from services.ledger.core.service import Ledger, Rules
+from services.ledger.core.windows import MICROSECONDS, SteadyClock
+from services.ledger.settings import LedgerSettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Reservation ids need to be unique, not unpredictable: they open nothing outside their organisation.
+_randbits = random.Random().getrandbits  # noqa: S311
+
+
+@asynccontextmanager
+async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
+    """Serves the ledger while the context is open. Raises SettingsError without a database."""
+    clock = SteadyClock(kit.clock.time_ns)
+    database = await kit.database("ledger", MIGRATIONS)
+    store = PostgresStore(database, clock, cost_nano_usd, kit.logger, _options(settings))
+    kit.on_drain(store.close)
+    await store.declare_limits(settings.declared_limits())
+    ledger = Ledger(
+        store,
+        await _prices(settings, kit),
+        clock,
+        cost_nano_usd,
+        lambda: f"{_randbits(80):020x}",
+        LedgerTelemetry(kit, kit.logger),
+        Rules(settings.default_ttl_us, settings.max_ttl_us, settings.max_amount_nano_usd),
+    )
+    kit.ready_check("database", store.check)
+    kit.background("sweeper", lambda: _sweep(ledger, settings))
+    kit.serve(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, LedgerApi(ledger))
+    yield
+
+
+def _options(settings: LedgerSettings) -> StoreOptions:
+    return StoreOptions(
+        settings.max_batch,
+        settings.max_queue,
+        settings.lock_timeout_s,
+        settings.max_expiries_per_batch,
+        settings.max_limits_per_organisation,
+    )
+
+
+async def _prices(settings: LedgerSettings, kit: Kit) -> PriceBook:
+    declared = settings.declared_prices()
+    if not settings.price_table:
+        return DeclaredPrices(declared)
+    try:
+        return await kit.executor("prices", threads=1, max_queue=0).run(load_genai_prices, declared)
+    except ImportError:
+        kit.logger.warning("genai-prices is not installed: only the models under ledger.prices have a price")
+        return DeclaredPrices(declared)
+
+
+async def _sweep(ledger: Ledger, settings: LedgerSettings) -> None:
+    """Ends expired holds and forgets old reservations. No decision depends on it: verbs end what they meet."""
+    retention_us = int(settings.reservation_retention_s * MICROSECONDS)
+    while True:
+        while await ledger.sweep(settings.sweep_batch) == settings.sweep_batch:
+            pass
+        await ledger.forget(retention_us, settings.sweep_batch)
+        await asyncio.sleep(settings.sweep_interval_s)
