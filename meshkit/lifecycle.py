@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -34,12 +35,35 @@ Build = Callable[[Any, Kit], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service as the launcher knows it. `load` imports it, so that an image needs only what it runs."""
+    """A service as the launcher knows it, by import path ("package.module:name"): an image needs only what it runs."""
 
     name: str
-    load: Callable[[], tuple[type, Build]]
+    settings_path: str
+    build_path: str
     depends_on: tuple[str, ...] = ()
     speaks_grpc: bool = True
+    needs_database: bool = False
+
+    def settings_type(self) -> type:
+        """The settings class. Light: importing it imports no adapter."""
+        found: type = _imported(self.settings_path)
+        return found
+
+    def build(self) -> Build:
+        """The service's `build`. Raises SettingsError when a package of an extra is missing."""
+        try:
+            found: Build = _imported(self.build_path)
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"target {self.name} needs the package {error.name}; install it with "
+                f"`pip install 'llmops-mesh[{self.name}]'`"
+            ) from None
+        return found
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def start_order(table: Mapping[str, Target], chosen: frozenset[str]) -> list[Target]:
@@ -109,7 +133,7 @@ async def running_process(
 
 
 async def _enter(stack: AsyncExitStack, runtime: Runtime, target: Target, settings: object) -> None:
-    _, build = target.load()
+    build = target.build()
     kit = Kit(runtime, target.name)
     stack.push_async_callback(kit.close)
     await stack.enter_async_context(build(settings, kit))

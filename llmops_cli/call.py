@@ -1,0 +1,95 @@
+"""`llmops call`: any RPC of a running server, found by reflection."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from meshkit.settings import SettingsError, nearest
+from meshkit.transports.status import decode
+
+EXIT_CALL_FAILED = 1
+_TIMEOUT_S = 60.0
+
+
+def call(address: str, rpc: str, body: str, key: str) -> int:
+    """Prints each response as JSON. Returns the exit code. Raises SettingsError for what cannot be sent."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            method = _find(channel, rpc)
+            return _invoke(channel, method, body, key)
+        except grpc.RpcError as error:
+            return _explain(error, address, rpc)
+
+
+def _find(channel: grpc.Channel, rpc: str) -> MethodDescriptor:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    pool = DescriptorPool(database)
+    services = [pool.FindServiceByName(name) for name in database.get_services() if name.startswith("llmops.")]
+    methods = {f"{service.full_name}/{method.name}": method for service in services for method in service.methods}
+    short = {_short(service, method): method for service in services for method in service.methods}
+    wanted = rpc.strip("/")
+    found = methods.get(wanted) or short.get(wanted.replace("/", ".")) or short.get(_without_suffix(wanted))
+    if found is None:
+        known = ", ".join(sorted(short)) or "none"
+        raise SettingsError(f"there is no RPC {rpc!r} here{nearest(wanted, short)}; known: {known}")
+    return found
+
+
+def _short(service: ServiceDescriptor, method: MethodDescriptor) -> str:
+    return f"{service.full_name.split('.')[1]}.{method.name}"
+
+
+def _without_suffix(name: str) -> str:
+    """LedgerService/GetUsage as ledger.GetUsage."""
+    service, _, method = name.replace("/", ".").rpartition(".")
+    return f"{service.rpartition('.')[2].removesuffix('Service').lower()}.{method}"
+
+
+def _invoke(channel: grpc.Channel, method: MethodDescriptor, body: str, key: str) -> int:
+    request = message_factory.GetMessageClass(method.input_type)()
+    try:
+        json_format.Parse(body, request)
+    except json_format.ParseError as error:
+        raise SettingsError(f"the request is not a {method.input_type.full_name}: {error}") from None
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    serialise = type(request).SerializeToString
+    parse = message_factory.GetMessageClass(method.output_type).FromString
+    options: dict[str, Any] = {"metadata": (("authorization", f"Bearer {key}"),), "timeout": _TIMEOUT_S}
+    requests = iter([request])
+    responses: Iterable[Any]
+    if method.server_streaming and method.client_streaming:
+        responses = channel.stream_stream(path, serialise, parse)(requests, **options)
+    elif method.server_streaming:
+        responses = channel.unary_stream(path, serialise, parse)(request, **options)
+    elif method.client_streaming:
+        responses = [channel.stream_unary(path, serialise, parse)(requests, **options)]
+    else:
+        responses = [channel.unary_unary(path, serialise, parse)(request, **options)]
+    for response in responses:
+        text = json_format.MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _explain(error: Any, address: str, rpc: str) -> int:
+    failure = decode(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()), rpc)
+    if failure.status == "UNAVAILABLE" and failure.reason == "SERVICE_UNAVAILABLE":
+        sys.stderr.write(
+            f"llmops: nothing answers at {address}; is `llmops up` running? --address names another server\n"
+        )
+        return EXIT_CALL_FAILED
+    sys.stderr.write(f"{failure.status} {failure.reason}: {failure.message}\n")
+    for field, description in (*failure.field_violations, *failure.quota_violations):
+        sys.stderr.write(f"  {field}: {description}\n")
+    if failure.retry_after_s is not None:
+        sys.stderr.write(f"  retry after {failure.retry_after_s:.0f} s\n")
+    return EXIT_CALL_FAILED

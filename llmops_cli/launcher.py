@@ -1,0 +1,143 @@
+"""Starts targets in this process and keeps them until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmops_cli.configuration import Configuration
+from llmops_cli.development import DevelopmentKey, with_development_key, with_secrets
+from llmops_cli.embedded_postgres import EmbeddedPostgres
+from llmops_cli.targets import TARGETS
+from meshkit import logs
+from meshkit.lifecycle import (
+    EXIT_CONFIGURATION,
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_PORT,
+    RunningProcess,
+    running_process,
+    start_order,
+    stop_event,
+)
+from meshkit.runtime import Runtime
+from meshkit.settings import Secret, SettingsError
+
+Report = Callable[[str], None]
+# Worker threads that hold the interpreter delay the event loop by up to this; the default is 5 ms.
+_SWITCH_INTERVAL_S = 0.001
+
+
+def to_stderr(line: str) -> None:
+    """Progress for people; standard output is for results."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def prepare(configuration: Configuration, folder: Path) -> tuple[Configuration, DevelopmentKey | None]:
+    """Completes a configuration with what a laptop has: secrets, a key, the folder of models."""
+    configuration, key = with_development_key(with_secrets(configuration, folder), folder)
+    models = configuration.process.models
+    if not models.directory:
+        process = replace(configuration.process, models=replace(models, directory=str(folder / "models")))
+        configuration = replace(configuration, process=process)
+    return configuration, key
+
+
+@asynccontextmanager
+async def running_targets(
+    configuration: Configuration, chosen: frozenset[str], folder: Path, report: Report = to_stderr
+) -> AsyncIterator[RunningProcess]:
+    """Runs targets of a prepared configuration until the block ends. Raises SettingsError and OSError (ports)."""
+    order = start_order(TARGETS, chosen)
+    database = None
+    process = configuration.process
+    if any(t.needs_database for t in order) and not process.database.url:
+        started_s = time.monotonic()
+        database = EmbeddedPostgres(folder / "pg")
+        url = await asyncio.to_thread(database.start)
+        report(f"PostgreSQL is up in {folder / 'pg'} ({time.monotonic() - started_s:.1f} s)")
+        process = replace(process, database=replace(process.database, url=Secret(url)))
+    try:
+        runtime = Runtime("+".join(t.name for t in order), process, chosen, None)
+        complete = replace(configuration, process=process)
+        async with running_process(runtime, order, configuration.targets, complete.effective) as running:
+            yield running
+    finally:
+        if database is not None:
+            await asyncio.to_thread(database.stop)
+
+
+async def _serve(
+    configuration: Configuration,
+    chosen: frozenset[str],
+    folder: Path,
+    after_start: Callable[[RunningProcess], Awaitable[None]] | None,
+) -> None:
+    started_s = time.monotonic()
+    stop = stop_event()
+    async with running_targets(configuration, chosen, folder) as running:
+        for name, (host, port) in sorted(running.addresses.items()):
+            to_stderr(f"{name:9} {host}:{port}")
+        to_stderr(f"ready after {time.monotonic() - started_s:.1f} s: {', '.join(sorted(chosen))}")
+        following = asyncio.ensure_future(after_start(running)) if after_start is not None else None
+        waiting = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({waiting, *([following] if following else [])}, return_when=asyncio.FIRST_COMPLETED)
+            if following is not None and following.done():
+                following.result()
+            await waiting
+        finally:
+            if following is not None:
+                following.cancel()
+            to_stderr("draining; a second signal ends at once")
+    to_stderr("ended cleanly")
+
+
+def run(
+    configuration: Configuration,
+    chosen: frozenset[str],
+    folder: Path,
+    after_start: Callable[[RunningProcess], Awaitable[None]] | None = None,
+) -> int:
+    """Runs targets until SIGTERM or SIGINT. Returns the exit code."""
+    _tune()
+    logs.configure(configuration.process.logs, "+".join(sorted(chosen)))
+    try:
+        _run_loop(_serve(configuration, chosen, folder, after_start))
+    except SettingsError as error:
+        to_stderr(f"llmops: {error}")
+        return EXIT_CONFIGURATION
+    except OSError as error:
+        to_stderr(f"llmops: {error}")
+        return EXIT_PORT
+    except Exception as error:
+        to_stderr(f"llmops: {type(error).__name__}: {error}")
+        logging.getLogger("llmops.launcher").exception("a target failed")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _tune() -> None:
+    # One OpenMP thread: FAISS and BLAS teams on a busy machine are three times slower than none.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        asyncio.run(main)
+        return
+    uvloop.run(main)

