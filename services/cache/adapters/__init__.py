@@ -1,0 +1,1 @@
+"""The cache's outside: PostgreSQL, FAISS and the twins in memory."""

@@ -1,0 +1,39 @@
+"""Counts as metrics and log lines."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+_TIERS = ("miss", "exact", "semantic")
+
+
+class MetricEvents:
+    """Events on the process's metrics; labels are fixed words of this program, never a caller's text."""
+
+    def __init__(self, counter: Callable[[str, str, tuple[str, ...]], Any], logger: logging.Logger) -> None:
+        """Wires the metrics.
+
+        Args:
+            counter: Makes a counter from name, help and labels, as the chassis does.
+            logger: Of the service.
+        """
+        lookups = counter("llmops_cache_lookups_total", "Lookups by how they were answered.", ("tier",))
+        self._looked_up = {tier: lookups.labels(tier) for tier in _TIERS}
+        self._refused = counter(
+            "llmops_cache_refused_candidates_total", "Semantic candidates that were not served.", ("reason",)
+        )
+        self._failed = counter("llmops_cache_upkeep_failures_total", "Background steps that failed.", ("task",))
+        self._logger = logger
+
+    def looked_up(self, tier: str) -> None:
+        """See Events."""
+        self._looked_up[tier].inc()
+
+    def refused(self, reason: str) -> None:
+        """See Events."""
+        self._refused.labels(reason).inc()
+
+    def failed(self, task: str, error: Exception) -> None:
+        """See Events."""
+        self._failed.labels(task).inc()
+        self._logger.warning("cache %s failed: %s", task, error)

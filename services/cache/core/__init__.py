@@ -1,0 +1,1 @@
+"""The cache's decisions: pure Python, no transport, no database, no vector library."""

@@ -1,0 +1,182 @@
+"""What makes two requests the same: the fingerprint, and the partition of the semantic tier.
+
+Both are BLAKE2b-256 over one unambiguous encoding. `frame` writes every part behind its length, so no two different
+lists of parts have the same encoding, whatever bytes the parts hold; lists inside are framed first and then count as
+one part. Messages, tools and parameters come in as byte strings from an injective encoding (api.py says which): this
+module compares bytes and never interprets them. Texts are compared byte for byte: no trimming, no Unicode or JSON
+normalisation, because a needless miss costs one model call and a wrong hit costs trust.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+from typing import Protocol
+
+from services.cache.core.errors import InvalidRequest, NoOrganisation
+
+DIGEST_BYTES = 32
+
+# Changing the encoding below must change these marks: old entries are then never found, instead of found wrongly.
+_FINGERPRINT_MARK = b"cache-exact-1"
+_PARTITION_MARK = b"cache-semant-1"
+_PAYLOAD_MARK = b"cache-payload-1"
+
+
+class Caller(Protocol):
+    """Who calls; the chassis' principal has this shape."""
+
+    @property
+    def organisation(self) -> str:
+        """Tenant."""
+
+    @property
+    def team(self) -> str:
+        """Team, possibly empty."""
+
+    @property
+    def user(self) -> str:
+        """User of the key, possibly empty."""
+
+    @property
+    def key_id(self) -> str:
+        """Id of the API key."""
+
+
+class Scope(Enum):
+    """Who may be served an entry."""
+
+    ORGANISATION = b"organisation"
+    TEAM = b"team"
+    USER = b"user"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """One request, as bytes that compare.
+
+    Attributes:
+        scope: Who may share the answer.
+        model_policy: Route or model with the digest of its configuration.
+        prompt_digest: Digest of the prompt version; empty for raw messages.
+        guard_policy: Digest of the guard policy.
+        end_user: The application's user; counts in scope USER only.
+        messages: Injective encoding of each message, in order; never empty.
+        tools: Injective encoding of each tool, in order.
+        parameters: Injective encoding of the generation parameters; empty when all are default.
+    """
+
+    scope: Scope
+    model_policy: str
+    prompt_digest: str
+    guard_policy: str
+    end_user: str
+    messages: tuple[bytes, ...]
+    tools: tuple[bytes, ...]
+    parameters: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that hashing has to read, within a few hundred."""
+        return sum(map(len, self.messages)) + sum(map(len, self.tools)) + len(self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The last user message as the semantic tier reads it.
+
+    Attributes:
+        text: Its text.
+        shell: Injective encoding of that message without its text: speaker's name and whatever else it carries.
+        language: ISO 639-1 code, or empty when the guard did not say.
+        embedding_model: Model and file digest of the vector.
+        vector: float32, little endian, L2 norm 1.
+    """
+
+    text: str
+    shell: bytes
+    language: str
+    embedding_model: str
+    vector: bytes
+
+
+def frame(parts: Sequence[bytes]) -> bytes:
+    """Encodes a list of byte strings so that different lists always differ."""
+    pieces: list[bytes] = []
+    for part in parts:
+        pieces += (len(part).to_bytes(8, "big"), part)
+    return b"".join(pieces)
+
+
+def tenant(caller: Caller, key: RequestKey) -> list[bytes]:
+    """The parts that say who may share the answer.
+
+    An end user is named by an application, and two applications may name different people alike: the end user counts
+    together with the caller's team. A scope that the credential cannot fill is refused, not widened.
+
+    Raises:
+        NoOrganisation: The credential belongs to no organisation.
+        InvalidRequest: Scope TEAM without a team, scope USER without any user.
+    """
+    if not caller.organisation:
+        raise NoOrganisation
+    organisation = caller.organisation.encode()
+    if key.scope is Scope.ORGANISATION:
+        return [organisation, b"organisation", b"", b""]
+    if key.scope is Scope.TEAM:
+        if not caller.team:
+            raise InvalidRequest("key.scope", "the credential has no team: choose another scope")
+        return [organisation, b"team", caller.team.encode(), b""]
+    if key.end_user:
+        return [organisation, b"end-user", caller.team.encode(), key.end_user.encode()]
+    if not caller.user:
+        raise InvalidRequest("key.scope", "no end_user is named and the credential has no user: choose another scope")
+    return [organisation, b"user", b"", caller.user.encode()]
+
+
+def fingerprint(caller: Caller, key: RequestKey) -> bytes:
+    """Names a request: 32 bytes, equal for the same tenant and the same request only.
+
+    Raises:
+        NoOrganisation: See `tenant`.
+        InvalidRequest: See `tenant`.
+    """
+    return _digest(_FINGERPRINT_MARK, [*tenant(caller, key), *_policy(key), frame(key.messages)])
+
+
+def partition(caller: Caller, key: RequestKey, question: Question) -> bytes:
+    """Names the set of entries that a question may be compared with: 32 bytes.
+
+    Only the text of the last message may differ inside a partition. Tenant, policies, prompt, tools, parameters, every
+    earlier message, language, embedding model and vector length are part of the name, so no similarity, however
+    high, reaches across them.
+    """
+    parts = [
+        *tenant(caller, key),
+        *_policy(key),
+        frame(key.messages[:-1]),
+        question.shell,
+        question.language.encode(),
+        question.embedding_model.encode(),
+        len(question.vector).to_bytes(8, "big"),
+    ]
+    return _digest(_PARTITION_MARK, parts)
+
+
+def payload_digest(operation: str, *parts: bytes) -> bytes:
+    """Names a mutation's payload, to tell a retry from a reused request_id."""
+    return _digest(_PAYLOAD_MARK, [operation.encode(), *parts])
+
+
+def _policy(key: RequestKey) -> list[bytes]:
+    return [
+        key.model_policy.encode(),
+        key.prompt_digest.encode(),
+        key.guard_policy.encode(),
+        frame(key.tools),
+        key.parameters,
+    ]
+
+
+def _digest(mark: bytes, parts: list[bytes]) -> bytes:
+    return blake2b(frame(parts), digest_size=DIGEST_BYTES, person=mark).digest()
