@@ -10,6 +10,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.web_protocol import RequestPayloadError
 
 from services.edge.adapters.http_server import Connection
+from services.edge.core.answer_headers import SERVER_NAME
 from services.edge.core.errors import BodyTooLarge, MalformedHttp, MediaTypeRefused, ReceiptTimeout, SlowReader
 
 
@@ -70,7 +71,7 @@ class HttpSink:
         self._request = request
         self._stall_timeout_s = stall_timeout_s
         self._writer: StreamWriter | None = None
-        self.response = web.StreamResponse(headers=base_headers)
+        self.response = web.StreamResponse(headers={"server": SERVER_NAME, **base_headers})
 
     @property
     def opened(self) -> bool:

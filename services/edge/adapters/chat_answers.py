@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 _ID_PREFIX = "chatcmpl-"
 
 
-def whole_answer(response: pb.CompleteResponse, request: ChatRequest, created_s: int) -> ChatAnswer:
+def whole_answer(response: pb.CompleteResponse, request: ChatRequest, request_id: str, created_s: int) -> ChatAnswer:
     """The unary answer. Its id is the request's, so that one finds the other."""
     report, completion = response.report, response.completion
     message: dict[str, object] = {
@@ -36,7 +36,7 @@ def whole_answer(response: pb.CompleteResponse, request: ChatRequest, created_s:
             for call in completion.tool_calls
         ]
     answer = {
-        "id": _ID_PREFIX + report.request_id,
+        "id": _ID_PREFIX + (report.request_id or request_id),
         "object": "chat.completion",
         "created": created_s,
         "model": model_of(report.model, request.model),

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from services.edge.core.answer_headers import SERVER_NAME
 from services.edge.core.error_table import error_answer
 from services.edge.core.errors import EdgeError, MalformedHttp, ReceiptTimeout
 from services.edge.settings import EdgeLimits, EdgeSettings
@@ -66,7 +67,7 @@ class Connection(RequestHandler):
     def close_when_idle(self) -> None:
         """Closes now unless a request is being received or answered."""
         if self._waiter is not None and self._receipt_timer is None and not self._messages:
-            self.close()
+            self.force_close()
 
     def handle_error(
         self,
@@ -84,7 +85,9 @@ class Connection(RequestHandler):
             error = EdgeError("internal error")
         answer = error_answer(error)
         response = web.Response(
-            status=answer.http_status, body=answer.body, headers={"content-type": "application/json"} | answer.headers
+            status=answer.http_status,
+            body=answer.body,
+            headers={"content-type": "application/json", "server": SERVER_NAME} | answer.headers,
         )
         response.force_close()
         return response
@@ -156,6 +159,8 @@ class EdgeServer(web.Server):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         response = await self._handler(request)
+        if not response.prepared:
+            response.headers["server"] = SERVER_NAME
         if self._draining:
             response.force_close()
         return response

@@ -77,7 +77,7 @@ class MemoryChat:
         try:
             await self._pause(0)
             response = echo_response(request.call.conversation, terms.origin.request_id)
-            return whole_answer(response, request, created_s)
+            return whole_answer(response, request, terms.origin.request_id, created_s)
         finally:
             self.ended += 1
 

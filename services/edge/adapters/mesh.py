@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from llmops.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from llmops.router.v1 import router_pb2, router_pb2_grpc
 
-from meshkit.errors import MeshError
+from meshkit.errors import MeshError, Overloaded
 from meshkit.executors import Executor
 from services.edge.adapters.chat_answers import ChunkWriter, whole_answer
 from services.edge.adapters.chat_requests import read_chat
@@ -38,17 +39,15 @@ class Codec:
             raise call_failed(error) from None
 
     async def answer(
-        self, response: orchestrator_pb2.CompleteResponse, request: ChatRequest, created_s: int
+        self, response: orchestrator_pb2.CompleteResponse, request: ChatRequest, request_id: str, created_s: int
     ) -> ChatAnswer:
         """The answer's JSON. A full executor must not lose an answer that was paid for: then it is encoded here."""
         completion = response.completion
         size = len(completion.content) + sum(len(call.arguments_json) for call in completion.tool_calls)
-        if size < self._offload_bytes:
-            return whole_answer(response, request, created_s)
-        try:
-            return await self._executor.run(whole_answer, response, request, created_s)
-        except MeshError:
-            return whole_answer(response, request, created_s)
+        if size >= self._offload_bytes:
+            with contextlib.suppress(Overloaded):
+                return await self._executor.run(whole_answer, response, request, request_id, created_s)
+        return whole_answer(response, request, request_id, created_s)
 
 
 class MeshChat:
@@ -70,7 +69,7 @@ class MeshChat:
             response = await self._stub.Complete(call, timeout=terms.timeout_s, metadata=terms.metadata())
         except MeshError as error:
             raise call_failed(error) from None
-        return await self._codec.answer(response, request, created_s)
+        return await self._codec.answer(response, request, terms.origin.request_id, created_s)
 
     async def stream(
         self, request: ChatRequest, terms: CallTerms, created_s: int

@@ -7,6 +7,9 @@ from urllib.parse import quote
 from services.edge.core.origin import Origin
 from services.edge.core.ports import AnswerFacts
 
+# Instead of the HTTP library's own, which tells versions.
+SERVER_NAME = "llmops"
+
 
 def id_headers(origin: Origin) -> dict[str, str]:
     """On every answer of /v1, errors included."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 
 import openai as sdk
 import pytest
@@ -10,6 +11,7 @@ from llmops.common.v1 import chat_pb2, usage_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.router.v1 import router_pb2
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
 from services.edge.core.errors import CallFailed
@@ -202,7 +204,7 @@ async def test_a_prompt_by_name(edge: Edge, openai: AsyncOpenAI) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_failures_before_the_first_byte(
-    edge: Edge, openai: AsyncOpenAI, status: str, reason: str, error: type[sdk.APIStatusError], stream: bool
+    edge: Edge, openai: AsyncOpenAI, status: str, reason: str, error: type[sdk.APIStatusError], *, stream: bool
 ) -> None:
     edge.orchestrator.failure = CallFailed(status, reason, "what to do", metadata={"k": "v"}, retry_after_s=3)
     with pytest.raises(error) as raised:
@@ -254,13 +256,18 @@ async def test_a_failure_in_mid_stream_raises_in_the_client(
     edge: Edge, openai: AsyncOpenAI, transport_error: Exception
 ) -> None:
     edge.orchestrator.failure, edge.orchestrator.fail_at = transport_error, 3
-    received = ""
+    received: list[ChatCompletionChunk] = []
+    stream = await openai.chat.completions.create(model="m", messages=HELLO, stream=True)
     with pytest.raises(sdk.APIError) as raised:
-        async for chunk in await openai.chat.completions.create(model="m", messages=HELLO, stream=True):
-            received += chunk.choices[0].delta.content or ""
-            assert chunk.choices[0].finish_reason is None
-    assert received == "one two"
+        await _collect(stream, received)
+    assert "".join(c.choices[0].delta.content or "" for c in received) == "one two"
+    assert all(c.choices[0].finish_reason is None for c in received)
     assert raised.value.code in {"upstream_stream_cut", "internal"}
+
+
+async def _collect(stream: AsyncIterator[ChatCompletionChunk], received: list[ChatCompletionChunk]) -> None:
+    async for chunk in stream:
+        received.append(chunk)  # noqa: PERF401 - what came before the failure counts
 
 
 async def test_models(edge: Edge, openai: AsyncOpenAI) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.edge.adapters.chat_requests import read_chat
-from services.edge.core.errors import EdgeError, InvalidRequest
+from services.edge.core.errors import InvalidRequest
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -190,10 +191,8 @@ def test_a_body_that_is_no_request_is_refused_and_not_repeated(body: bytes) -> N
 
 @given(st.binary(max_size=200))
 def test_no_bytes_cause_anything_but_a_refusal(body: bytes) -> None:
-    try:
+    with contextlib.suppress(InvalidRequest):
         read_chat(body)
-    except InvalidRequest:
-        pass
 
 
 json_values = st.recursive(
@@ -206,10 +205,8 @@ names = st.sampled_from(["model", "messages", "stream", "tools", "tool_choice", 
 
 @given(st.dictionaries(names, json_values, max_size=4))
 def test_no_json_causes_anything_but_a_refusal(fields: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(InvalidRequest):
         read_chat(json.dumps({"messages": HELLO} | fields).encode())
-    except EdgeError as error:
-        assert isinstance(error, InvalidRequest)
 
 
 @given(content=st.text(min_size=1).filter(lambda t: t.isprintable()), name=st.text(max_size=10))

@@ -24,7 +24,7 @@ OPENAI_TYPES = {
 
 
 def reasons_of_the_contract() -> list[str]:
-    names = [name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()]
+    names = [name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()]  # noqa: SIM118
     return [name for name in names if name != "UNSPECIFIED"]
 
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_a_key_is_refused_without_repeating_it(headers: dict[str,
         ({"x-litellm-timeout": "7", "x-llmops-timeout-s": "9"}, True, 9),
     ],
 )
-def test_the_clients_time_is_taken_and_capped(headers: dict[str, str], stream: bool, timeout_s: float) -> None:
+def test_the_clients_time_is_taken_and_capped(headers: dict[str, str], *, stream: bool, timeout_s: float) -> None:
     assert timeout_s_of(headers, DEADLINES, stream=stream) == timeout_s
 
 

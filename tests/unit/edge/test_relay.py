@@ -182,7 +182,7 @@ async def test_a_client_that_leaves_closes_the_stream_of_events() -> None:
 
 @pytest.mark.parametrize(("stuck", "gone", "error"), [(True, False, SlowReader), (False, True, ConnectionError)])
 async def test_a_broken_or_stuck_client_closes_the_stream_of_events(
-    stuck: bool, gone: bool, error: type[Exception]
+    *, stuck: bool, gone: bool, error: type[Exception]
 ) -> None:
     rig = Rig()
     rig.script.put(FACTS)
