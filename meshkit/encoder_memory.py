@@ -34,8 +34,7 @@ class HashingTextModel:
         """Embeds one text on the calling thread."""
         tokens = _TOKEN.findall(text[:_MAX_READ_CHARS].lower())
         kept = tokens[:_MAX_TEXT_TOKENS]
-        # The first feature is the same for all texts, so that the empty text is a point, too.
-        features = [("", _WORD_WEIGHT)]
+        features: list[tuple[str, float]] = []
         for token in kept:
             features.append((token, _WORD_WEIGHT))
             padded = f"<{token}>"
@@ -44,7 +43,7 @@ class HashingTextModel:
         for feature, weight in features:
             digest = zlib.crc32(feature.encode())
             vector[digest % _DIMENSIONS] += weight if digest & _SIGN_BIT else -weight
-        # Signed buckets can cancel out; a text must be a point all the same.
+        # The empty text has no features, and those of others can cancel out: a text must be a point all the same.
         norm = np.linalg.norm(vector)
         vector = vector / norm if norm else np.eye(1, _DIMENSIONS, dtype=np.float32)[0]
         vector.setflags(write=False)

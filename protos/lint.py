@@ -1,6 +1,6 @@
 """The house rules of the contract, checked over its descriptor set. `python protos/lint.py` lists what breaks them.
 
-Each rule is a function over one file that yields sentences; `RULES` is the list. protos/README.md explains the rules.
+Each rule is a function over one file that yields sentences; `RULES` is the list.
 """
 # ruff: noqa: INP001, T201 - a script beside the contract, not a package
 

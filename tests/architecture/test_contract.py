@@ -31,11 +31,13 @@ class Ledger:
         self.enum = self.file.enum_type[0]
 
     def policy(self) -> options_pb2.RpcPolicy:
-        return self.reserve.options.Extensions[lint.RPC_OPTION]
+        policy: options_pb2.RpcPolicy = self.reserve.options.Extensions[lint.RPC_OPTION]
+        return policy
 
     def rules(self, field: str) -> validate_pb2.FieldRules:
         found = next(one for one in self.request.field if one.name == field)
-        return found.options.Extensions[lint.FIELD_RULES]
+        rules: validate_pb2.FieldRules = found.options.Extensions[lint.FIELD_RULES]
+        return rules
 
     def add(self, name: str, kind: int, type_name: str = "") -> None:
         """Adds a field with a comment, so that only its own fault shows."""
