@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import json_object
+from services.router.adapters.dialects.base import json_object, merge_extra
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
 from services.router.core.errors import InvalidRequest
 from services.router.core.failure import unsupported
@@ -33,12 +33,9 @@ def encode_body(request: ProviderRequest, *, stream: bool) -> dict[str, Any]:
             body["tool_choice"] = choice
     for name in spec.omit_parameters:
         body.pop(name, None)
-    if parameters.extra_json:
-        body |= json_object(parameters.extra_json, "call.parameters.extra_json")
+    merge_extra(body, parameters.extra_json)
     if stream:
         body["stream"] = True
-    else:
-        body.pop("stream", None)
     return body
 
 
@@ -69,8 +66,9 @@ def _output_config(parameters: Parameters) -> dict[str, Any]:
         schema = json_object(form.json_schema, "call.parameters.response_format.json_schema")
         config["format"] = {"type": "json_schema", "schema": schema}
     if parameters.reasoning_effort:
-        # "minimal" is OpenAI's word for what Anthropic calls "low".
-        config["effort"] = "low" if parameters.reasoning_effort == "minimal" else parameters.reasoning_effort
+        # OpenAI's scale begins below Anthropic's.
+        below = parameters.reasoning_effort in {"none", "minimal"}
+        config["effort"] = "low" if below else parameters.reasoning_effort
     return config
 
 

@@ -71,6 +71,23 @@ def json_object(text: str, field_path: str) -> dict[str, Any]:
     return value
 
 
+# Who answers, what it reads and how much it may cost is decided by fields that budgets and guards have seen.
+_NOT_EXTRA = frozenset(
+    ("model", "models", "messages", "system", "tools", "stream", "stream_options", "n", "max_tokens")
+    + ("max_completion_tokens",)
+)
+
+
+def merge_extra(body: dict[str, Any], extra_json: str) -> None:
+    """Adds parameters that the contract does not name. Raises InvalidRequest for those that it does not leave open."""
+    if not extra_json:
+        return
+    extra = json_object(extra_json, "call.parameters.extra_json")
+    if forbidden := sorted(_NOT_EXTRA & extra.keys()):
+        raise InvalidRequest("call.parameters.extra_json", f"must not set {', '.join(forbidden)}")
+    body.update(extra)
+
+
 class DeltaBuilder:
     """Joins the pieces that arrived together into one delta. Tool fragments join by their index."""
 

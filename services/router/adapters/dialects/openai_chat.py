@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_object
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_object, merge_extra
 from services.router.core.chat import (
     Completion,
     FinishReason,
@@ -125,13 +125,10 @@ class OpenAiChat:
             body["reasoning_effort"] = spec.tool_reasoning_effort
         for name in spec.omit_parameters:
             body.pop(name, None)
-        if call.parameters.extra_json:
-            body |= json_object(call.parameters.extra_json, "call.parameters.extra_json")
+        merge_extra(body, call.parameters.extra_json)
         if stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
-        else:
-            body.pop("stream", None)
         return orjson.dumps(body)
 
     def decode(self, body: bytes) -> ProviderAnswer:
