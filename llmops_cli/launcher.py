@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_cli.configuration import Configuration
+from llmops_cli.demonstration import shipped_prompts
 from llmops_cli.development import DevelopmentKey, with_development_key, with_secrets
 from llmops_cli.embedded_postgres import EmbeddedPostgres
 from llmops_cli.targets import TARGETS
@@ -44,8 +45,11 @@ def to_stderr(line: str) -> None:
 
 
 def prepare(configuration: Configuration, folder: Path) -> tuple[Configuration, DevelopmentKey | None]:
-    """Completes a configuration with what a laptop has: secrets, a key, the folder of models."""
+    """Completes a configuration with what a laptop has: secrets, a key, the folder of models, example prompts."""
     configuration, key = with_development_key(with_secrets(configuration, folder), folder)
+    if key is not None and not configuration.targets["registry"].prompts_dir:
+        registry = replace(configuration.targets["registry"], prompts_dir=str(shipped_prompts()))
+        configuration = replace(configuration, targets={**configuration.targets, "registry": registry})
     models = configuration.process.models
     if not models.directory:
         process = replace(configuration.process, models=replace(models, directory=str(folder / "models")))

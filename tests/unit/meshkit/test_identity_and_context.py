@@ -1,0 +1,67 @@
+"""Keys, traces and the running call."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshkit.context import child_span, new_trace, parse_traceparent, remaining_s
+from meshkit.errors import Unauthenticated
+from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest, new_key
+from meshkit.testing import call_context
+
+ADA = Principal("acme", "", "ada", "k", frozenset({"caller"}))
+
+
+def test_a_key_is_known_by_its_digest_under_its_pepper_only() -> None:
+    key = new_key()
+    keys = ConfiguredKeys(b"pepper", [StoredKey(key_digest(b"pepper", key), ADA)])
+    assert keys.authenticate(key) is ADA
+    for wrong in (key + "x", key[:-1], key.upper()):
+        with pytest.raises(Unauthenticated):
+            keys.authenticate(wrong)
+    with pytest.raises(Unauthenticated):
+        ConfiguredKeys(b"other", [StoredKey(key_digest(b"pepper", key), ADA)]).authenticate(key)
+
+
+def test_no_key_and_a_wrong_key_have_different_advice() -> None:
+    keys = ConfiguredKeys(b"p", [])
+    with pytest.raises(Unauthenticated, match="send `authorization"):
+        keys.authenticate("")
+    with pytest.raises(Unauthenticated, match="not known here"):
+        keys.authenticate("nope")
+
+
+def test_keys_are_long_and_different() -> None:
+    assert len({new_key() for _ in range(100)}) == 100
+    assert len(new_key().removeprefix("llmops-")) >= 43
+
+
+def test_traceparent_round_trip() -> None:
+    trace = new_trace(sampled=True)
+    assert parse_traceparent(trace.traceparent()) == trace
+    child = child_span(trace)
+    assert (child.trace_id, child.sampled) == (trace.trace_id, True)
+    assert child.span_id != trace.span_id
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "00-" + "0" * 32 + "-" + "1" * 16 + "-01",
+        "00-" + "1" * 32 + "-" + "0" * 16 + "-01",
+        "00-" + "1" * 31 + "-" + "1" * 16 + "-01",
+        "ff-" + "1" * 32 + "-" + "1" * 16 + "-01",
+        "00-" + "G" * 32 + "-" + "1" * 16 + "-01",
+    ],
+)
+def test_malformed_traceparents_begin_a_new_trace(header: str) -> None:
+    assert parse_traceparent(header) is None
+
+
+async def test_remaining_time() -> None:
+    assert remaining_s(7) == 7
+    with call_context():
+        assert remaining_s(7) == 7
+    with call_context(deadline_s=0.0):
+        assert remaining_s(7) == 0

@@ -1,0 +1,321 @@
+"""The sequence of a request: who is asked, in which order, and what is booked however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from services.orchestrator.adapters.memory import MemoryRecords
+from services.orchestrator.core.coordinator import Coordinator
+from services.orchestrator.core.errors import (
+    BudgetExhausted,
+    BudgetUnavailable,
+    GuardUnavailable,
+    InputBlocked,
+    ModelFailed,
+    OutputBlocked,
+    RecordNotFound,
+    SchemaMismatch,
+)
+from services.orchestrator.core.model import (
+    CacheStatus,
+    CacheWish,
+    Delta,
+    Finished,
+    Found,
+    Record,
+    Started,
+    Usage,
+    UsageLine,
+)
+from services.orchestrator.core.policy import Policy
+from services.orchestrator.core.ports import CacheUnavailable
+from tests.support.orchestrator_ports import CHEAP, USED, Script, ScriptedServices
+
+POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
+LENIENT = replace(POLICY, guard_required=False)
+EXACT_HIT = Found(CacheStatus.EXACT, "e-1", "kept", Usage(7, 3), "acme-ai/old", "stored verdict")
+FAILED = ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "every candidate failed", {})
+
+
+class Case:
+    def __init__(self, script: Script, policy: Policy = POLICY) -> None:
+        self.script = script
+        self.ports = ScriptedServices(script)
+        self.records = MemoryRecords(10)
+        self.record = Record("q-1", "t" * 32, "acme", 1)
+        self.coordinator = Coordinator(self.ports.services(self.records), policy)
+
+    async def complete(self) -> object:
+        try:
+            return (await self.coordinator.complete("request", self.record)).completion
+        finally:
+            await self.ports.settled()
+
+    async def stream(self) -> list[object]:
+        events: list[object] = []
+        try:
+            async for event in self.coordinator.stream("request", self.record):
+                events.append(event)
+        finally:
+            await self.ports.settled()
+            self.events = events
+        return events
+
+
+async def test_a_miss_asks_everyone_in_order_and_books_the_answer() -> None:
+    case = Case(Script())
+    assert await case.complete() == "shown"
+    assert case.script.log[0] == "exact"
+    assert set(case.script.log[1:3]) == {"check_input embed=True", "reserve 26+1000"}
+    assert case.script.log[3:] == ["semantic", "model", "check_output"]
+    assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
+    assert case.script.stored == ["shown"]
+    assert case.script.voided == []
+    assert case.record.cost_nano_usd == 10 * 2 + 5 * 10
+    assert [step for step, _ in case.record.steps].count("model") == 1
+
+
+async def test_an_exact_hit_asks_no_guard_no_ledger_and_no_model() -> None:
+    case = Case(Script(exact=EXACT_HIT))
+    assert await case.complete() == "kept"
+    assert case.script.log == ["exact"]
+    assert (case.record.cache_status, case.record.cost_nano_usd) == (CacheStatus.EXACT, 0)
+    assert (case.record.model, case.record.output_verdict) == ("acme-ai/old", "stored verdict")
+
+
+async def test_a_semantic_hit_gives_the_hold_back() -> None:
+    case = Case(Script(semantic=replace(EXACT_HIT, status=CacheStatus.SEMANTIC)))
+    assert await case.complete() == "kept"
+    assert "model" not in case.script.log
+    assert case.script.voided == ["cache-hit"]
+    assert case.script.committed == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "asked", "stored"),
+    [
+        (CacheWish(lookup=False, store=False, semantic=True), [], []),
+        (CacheWish(lookup=False, store=True, semantic=True), [], ["shown"]),
+        (CacheWish(lookup=True, store=False, semantic=False), ["exact"], []),
+    ],
+)
+async def test_cache_wishes(wish: CacheWish, asked: list[str], stored: list[str]) -> None:
+    case = Case(Script(wish=wish))
+    await case.complete()
+    assert [entry for entry in case.script.log if entry in {"exact", "semantic"}] == asked
+    assert case.script.stored == stored
+
+
+async def test_an_absent_cache_is_a_marked_miss() -> None:
+    case = Case(Script(exact=CacheUnavailable(), semantic=CacheUnavailable()))
+    assert await case.complete() == "shown"
+    assert case.record.degraded == ["cache"]
+    assert case.record.cache_status is CacheStatus.BYPASS
+
+
+async def test_blocked_input_gives_the_hold_back_and_calls_no_model() -> None:
+    blocked = replace(Script().checked, blocked=True, detectors=("secret-aws-access-key",))  # type: ignore[type-var]
+    case = Case(Script(checked=blocked))
+    with pytest.raises(InputBlocked) as caught:
+        await case.complete()
+    assert caught.value.metadata == {"detectors": "secret-aws-access-key"}
+    assert "model" not in case.script.log
+    assert case.script.voided == ["not-sent"]
+    assert case.records.get("acme", "q-1").reason == "GUARD_BLOCKED"
+
+
+async def test_a_denied_budget_calls_no_model_and_leaves_nothing() -> None:
+    case = Case(Script(reservation=BudgetExhausted([("organisation", "spent")], 60)))
+    with pytest.raises(BudgetExhausted):
+        await case.complete()
+    assert "model" not in case.script.log
+    assert case.script.voided == []
+
+
+async def test_blocked_and_denied_reports_the_block() -> None:
+    blocked = replace(Script().checked, blocked=True, detectors=("x",))  # type: ignore[type-var]
+    case = Case(Script(checked=blocked, reservation=BudgetUnavailable()))
+    with pytest.raises(InputBlocked):
+        await case.complete()
+
+
+async def test_an_absent_guard_closes_by_default() -> None:
+    case = Case(Script(checked=GuardUnavailable()))
+    with pytest.raises(GuardUnavailable):
+        await case.complete()
+    assert case.script.voided == ["not-sent"]
+
+
+async def test_an_absent_guard_may_be_tolerated_and_is_marked() -> None:
+    case = Case(Script(checked=GuardUnavailable(), output=GuardUnavailable()), LENIENT)
+    assert await case.complete() == "raw"
+    assert case.record.degraded == ["guard"]
+
+
+async def test_an_unrestorable_masked_answer_is_never_shown() -> None:
+    masked = replace(Script().checked, masked=True)  # type: ignore[type-var]
+    case = Case(Script(checked=masked, output=GuardUnavailable()), LENIENT)
+    with pytest.raises(GuardUnavailable):
+        await case.complete()
+    assert len(case.script.committed) == 1
+
+
+async def test_blocked_output_is_booked_and_not_kept() -> None:
+    blocked = replace(Script().output, blocked=True, detectors=("pii-card",))  # type: ignore[type-var]
+    case = Case(Script(output=blocked))
+    with pytest.raises(OutputBlocked):
+        await case.complete()
+    assert len(case.script.committed) == 1
+    assert case.script.stored == []
+
+
+async def test_a_broken_schema_has_a_reason_of_its_own() -> None:
+    broken = replace(Script().output, blocked=True, schema_violations=("/a type",))  # type: ignore[type-var]
+    case = Case(Script(output=broken))
+    with pytest.raises(SchemaMismatch, match="/a type"):
+        await case.complete()
+
+
+async def test_masked_and_cut_answers_are_not_kept() -> None:
+    masked = replace(Script().checked, masked=True)  # type: ignore[type-var]
+    cut = replace(Script().answer, complete=False)  # type: ignore[type-var]
+    for script in (Script(checked=masked), Script(answer=cut)):
+        case = Case(script)
+        await case.complete()
+        assert script.stored == []
+
+
+async def test_a_failed_model_without_billed_tries_gives_the_hold_back() -> None:
+    case = Case(Script(answer=FAILED))
+    with pytest.raises(ModelFailed):
+        await case.complete()
+    assert case.script.voided == ["upstream-refused"]
+    assert case.script.committed == []
+
+
+async def test_a_failed_model_with_billed_tries_is_booked() -> None:
+    line = UsageLine(CHEAP, Usage(10, 0, estimated=True), 1)
+    case = Case(Script(answer=FAILED, billed=(line,)))
+    with pytest.raises(ModelFailed):
+        await case.complete()
+    assert case.script.committed == [(line,)]
+    assert case.record.cost_nano_usd == 20
+
+
+async def test_a_caller_who_leaves_during_the_call_is_booked_by_estimate() -> None:
+    case = Case(Script(model_gate=asyncio.Event()))
+    running = asyncio.ensure_future(case.coordinator.complete("request", case.record))
+    while "model" not in case.script.log:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await case.ports.settled()
+    [[line]] = case.script.committed
+    assert line.usage == Usage(input_tokens=10, output_tokens=0, estimated=True)
+    assert case.records.get("acme", "q-1").status == "CANCELLED"
+
+
+async def test_a_caller_who_leaves_while_money_is_held_gets_it_back() -> None:
+    gate = asyncio.Event()
+    case = Case(Script(reserve_gate=gate))
+    running = asyncio.ensure_future(case.coordinator.complete("request", case.record))
+    while len(case.script.log) < 3:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    gate.set()
+    await case.ports.settled()
+    assert case.script.voided == ["not-sent"]
+
+
+async def test_guard_and_ledger_are_asked_at_once() -> None:
+    gate = asyncio.Event()
+    case = Case(Script(guard_gate=gate, reserve_gate=gate))
+    running = asyncio.ensure_future(case.complete())
+    while len(case.script.log) < 3:
+        await asyncio.sleep(0)
+    assert "model" not in case.script.log
+    gate.set()
+    assert await running == "shown"
+
+
+async def test_a_stream_starts_delivers_finishes_and_is_kept() -> None:
+    case = Case(Script())
+    events = await case.stream()
+    assert [type(e) for e in events] == [Started, Delta, Delta, Finished]
+    assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
+    assert case.script.stored == ["shown"]
+    assert case.record.model == "acme-ai/cheap-1"
+
+
+async def test_a_stream_from_the_cache() -> None:
+    case = Case(Script(exact=EXACT_HIT))
+    events = await case.stream()
+    assert [type(e) for e in events] == [Started, Delta, Finished]
+    assert events[1] == Delta("kept")
+
+
+async def test_an_empty_stream_still_starts_and_finishes() -> None:
+    assert [type(e) for e in await Case(Script(pieces=())).stream()] == [Started, Finished]
+
+
+async def test_a_cut_stream_is_booked_by_what_was_seen() -> None:
+    case = Case(Script(pieces=("a", "b", ModelFailed("UNAVAILABLE", "UPSTREAM_STREAM_CUT", "cut", {}))))
+    with pytest.raises(ModelFailed):
+        await case.stream()
+    assert [type(e) for e in case.events] == [Started, Delta, Delta]
+    [[line]] = case.script.committed
+    assert line.usage == Usage(input_tokens=10, output_tokens=20, estimated=True)
+    assert case.script.stored == []
+
+
+async def test_a_stream_that_never_began_gives_the_hold_back() -> None:
+    case = Case(Script(answer=FAILED))
+    with pytest.raises(ModelFailed):
+        await case.stream()
+    assert case.script.voided == ["upstream-refused"]
+
+
+async def test_a_reader_who_closes_the_stream_is_booked_by_what_was_seen() -> None:
+    case = Case(Script())
+    async with aclosing(case.coordinator.stream("request", case.record)) as events:
+        assert isinstance(await anext(events), Started)
+        await anext(events)
+    await case.ports.settled()
+    [[line]] = case.script.committed
+    assert line.usage.estimated
+    assert line.usage.output_tokens == 10
+    assert case.records.get("acme", "q-1").status == "CANCELLED"
+
+
+async def test_a_blocked_stream_ends_with_the_block_and_is_booked() -> None:
+    blocked = replace(Script().output, blocked=True, detectors=("pii-card",))  # type: ignore[type-var]
+    case = Case(Script(output=blocked))
+    with pytest.raises(OutputBlocked):
+        await case.stream()
+    assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
+    assert case.script.stored == []
+
+
+async def test_an_unexpected_error_is_recorded_without_its_text() -> None:
+    case = Case(Script(answer=ValueError("secret prompt text")))
+    with pytest.raises(ValueError, match="secret"):
+        await case.complete()
+    record = case.records.get("acme", "q-1")
+    assert (record.reason, record.message) == ("INTERNAL", "internal error")
+
+
+def test_records_belong_to_their_organisation_and_are_bounded() -> None:
+    records = MemoryRecords(2)
+    for number in range(3):
+        records.put(Record(f"q-{number}", "", "acme", 1))
+    for organisation, request_id in (("acme", "q-0"), ("other", "q-2")):
+        with pytest.raises(RecordNotFound):
+            records.get(organisation, request_id)
+    assert records.get("acme", "q-2").request_id == "q-2"
