@@ -37,8 +37,8 @@ def objections(service: Path, rpcs: Sequence[str]) -> Iterator[str]:
     for inner in REQUIRED_BELOW:
         if inner.split("/", maxsplit=1)[0] in present and not (service / inner).is_file():
             yield f"services/{name} has no {inner}"
-    if ("migrations" in present) != (service / "adapters/tables.py").is_file():
-        yield f"services/{name} needs both migrations/ and adapters/tables.py where it owns tables, else neither"
+    if ("migrations" in present) != (service / "adapters/sql.py").is_file():
+        yield f"services/{name} needs both migrations/ and adapters/sql.py where it owns tables, else neither"
     yield from (f"services/{name}: {objection}" for objection in _undocumented(service, rpcs))
 
 

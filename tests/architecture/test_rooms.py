@@ -65,11 +65,11 @@ def test_a_service_that_nobody_planned_is_named(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("only", ["migrations", "adapters/tables.py"])
+@pytest.mark.parametrize("only", ["migrations", "adapters/sql.py"])
 def test_tables_and_migrations_come_together(tmp_path: Path, only: str) -> None:
     service = complete_service(tmp_path)
     (service / only).mkdir() if only == "migrations" else (service / only).write_text("")
-    assert any("both migrations/ and adapters/tables.py" in found for found in rooms.objections(service, [CHECK]))
+    assert any("both migrations/ and adapters/sql.py" in found for found in rooms.objections(service, [CHECK]))
 
 
 def test_an_rpc_without_a_grpcurl_line_is_named(tmp_path: Path) -> None:
