@@ -261,7 +261,7 @@ def _check_agreement(
 ) -> list[Violation]:
     declared = {variable.name for variable in variables}
     violations = [
-        (f"variables[{index}]", f"{variable.name} fills no hole; use it or remove it")
+        (f"variables[{index}]", f"fills no hole; use {variable.name} or remove it")
         for index, variable in enumerate(variables)
         if variable.name not in uses
     ]

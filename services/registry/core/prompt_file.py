@@ -147,8 +147,8 @@ def _default(entry: Section, kind: VariableType) -> str:
         VariableType.NUMBER: isinstance(value, int | float) and not isinstance(value, bool),
     }
     if not legal[kind]:
-        hint = " that is not empty, in quotes" if kind is VariableType.STRING else ", without quotes"
-        raise FileProblem(f"{entry.where('default')} must be a {kind}{hint}")
+        hint = "in quotes and not empty" if kind is VariableType.STRING else "without quotes"
+        raise FileProblem(f"{entry.where('default')} must be of type {kind}, {hint}")
     return value if isinstance(value, str) else compact(value)
 
 
