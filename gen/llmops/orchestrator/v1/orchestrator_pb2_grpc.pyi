@@ -45,6 +45,7 @@ class OrchestratorServiceStub:
     CompleteStream: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.CompleteStreamRequest, _orchestrator_pb2.CompleteStreamResponse]
     """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
     delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
+    Never retried automatically: it costs money.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRequest, _orchestrator_pb2.ExplainResponse]
     """What happened to a request of the caller's organisation; for a while, from memory. NOT_FOUND. Safe to retry."""
@@ -66,6 +67,7 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     CompleteStream: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.CompleteStreamRequest, _orchestrator_pb2.CompleteStreamResponse]  # type: ignore[assignment]
     """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
     delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
+    Never retried automatically: it costs money.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRequest, _orchestrator_pb2.ExplainResponse]  # type: ignore[assignment]
     """What happened to a request of the caller's organisation; for a while, from memory. NOT_FOUND. Safe to retry."""
@@ -96,6 +98,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.CompleteStreamResponse], _abc.AsyncIterator[_orchestrator_pb2.CompleteStreamResponse]]:
         """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
         delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
+        Never retried automatically: it costs money.
         """
 
     @_abc_1.abstractmethod

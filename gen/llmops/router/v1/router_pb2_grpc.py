@@ -79,6 +79,7 @@ class RouterServiceServicer(object):
     def CompleteStream(self, request, context):
         """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
         failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
+        Never retried automatically: a model call costs money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,6 +45,7 @@ class RouterServiceStub:
     CompleteStream: _grpc.UnaryStreamMultiCallable[_router_pb2.CompleteStreamRequest, _router_pb2.CompleteStreamResponse]
     """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
     failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
+    Never retried automatically: a model call costs money.
     """
     Plan: _grpc.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]
     """What Complete would do, without doing it. Safe to retry."""
@@ -68,6 +69,7 @@ class RouterServiceAsyncStub(RouterServiceStub):
     CompleteStream: _aio.UnaryStreamMultiCallable[_router_pb2.CompleteStreamRequest, _router_pb2.CompleteStreamResponse]  # type: ignore[assignment]
     """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
     failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
+    Never retried automatically: a model call costs money.
     """
     Plan: _aio.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]  # type: ignore[assignment]
     """What Complete would do, without doing it. Safe to retry."""
@@ -100,6 +102,7 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_router_pb2.CompleteStreamResponse], _abc.AsyncIterator[_router_pb2.CompleteStreamResponse]]:
         """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
         failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
+        Never retried automatically: a model call costs money.
         """
 
     @_abc_1.abstractmethod
