@@ -114,8 +114,9 @@ def summary(report: dict[str, Any]) -> str:
     """One line: model, cache, guard, cost, trace."""
     guard = report.get("guard") or {}
     verdict = (guard.get("input") or {}).get("decision") or "not asked"
+    cache = (report.get("cache") or {}).get("status")
     return (
-        f"[{report.get('model') or 'no model'} · cache {report.get('cache_status')} · guard {verdict} · "
+        f"[{report.get('model') or 'no model'} · cache {cache} · guard {verdict} · "
         f"{format_usd(int(report.get('cost_nano_usd') or 0))} · trace {report.get('trace_id')}]"
     )
 
