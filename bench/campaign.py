@@ -26,6 +26,7 @@ DIRECT: Final = "provider"
 OURS: Final = "mesh"
 _OPEN_CONNECTIONS: Final = 128
 _GENERATOR_TIMEOUT_S: Final = 300.0
+_MAX_REASON_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ def _layout(world: _World, layout: Layout, scenarios: list[Scenario]) -> None:
                 _scenario(world, scenario, system)
     except StartError as error:
         world.say(str(error))
-        world.skipped |= dict.fromkeys((one.name for one in scenarios), str(error).splitlines()[0])
+        reason = " ".join(str(error).splitlines()[:2])[:_MAX_REASON_CHARS]
+        world.skipped |= dict.fromkeys((one.name for one in scenarios), reason)
 
 
 def _scenario(world: _World, scenario: Scenario, system: System) -> None:
@@ -181,7 +183,6 @@ def _generate(world: _World, scenario: Scenario, target: Target, mode: str) -> O
         connections=_OPEN_CONNECTIONS if mode == "open" else scenario.saturation_connections,
         seed=world.seed,
         rate_per_s=scenario.rate_per_s,
-        expected_events=scenario.expected_events,
         cores=world.cores.others,
         watch={"others": world.others} | ({"system": target.pids} if target.pids else {}),
     )

@@ -13,7 +13,9 @@ from typing import Final, Protocol, cast
 _HEAD_END: Final = b"\r\n\r\n"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _EVENT: Final = b"data: "
+_DONE: Final = b"data: [DONE]"
 _NO_LENGTH: Final = -1
+_TAIL_BYTES: Final = len(_DONE) - 1
 
 
 class Owner(Protocol):
@@ -29,27 +31,28 @@ class Owner(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection. After `answered`: `status`, `events`, `first_event_s` and `cache` describe the answer."""
+    """One connection. After `answered`: `status`, `cache`; for streams `events`, `first_event_s`, `done` ([DONE] came)."""
 
     __slots__ = (
         "_body_bytes",
         "_buffer",
-        "_counts_events",
         "_length",
         "_owner",
+        "_streams",
         "_tail",
         "_transport",
         "busy",
         "cache",
+        "done",
         "events",
         "first_event_s",
         "scheduled_s",
         "status",
     )
 
-    def __init__(self, owner: Owner, *, counts_events: bool) -> None:
+    def __init__(self, owner: Owner, *, streams: bool) -> None:
         self._owner = owner
-        self._counts_events = counts_events
+        self._streams = streams
         self._transport: asyncio.Transport | None = None
         self.busy = False
         self.scheduled_s = 0.0
@@ -62,6 +65,7 @@ class ClientConnection(asyncio.Protocol):
         self._body_bytes = 0
         self.status = 0
         self.events = 0
+        self.done = False
         self.first_event_s = 0.0
         self.cache = ""
 
@@ -107,10 +111,10 @@ class ClientConnection(asyncio.Protocol):
             data = self._buffer[end + len(_HEAD_END) :]
             self._buffer = None
         self._body_bytes += len(data)
-        if self._counts_events and data:
+        if self._streams and data:
             self._count(data, now_s)
         if self._length == _NO_LENGTH:
-            self._tail = (self._tail + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
+            self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
             complete = self._tail.endswith(_LAST_CHUNK)
         else:
             complete = self._body_bytes >= self._length
@@ -130,8 +134,8 @@ class ClientConnection(asyncio.Protocol):
             self.cache = head[at + 10 :].split(b"\r\n", 1)[0].strip().decode("latin-1")
 
     def _count(self, data: bytes, now_s: float) -> None:
-        """Count events; a mark that two packets share is found with the bytes kept from the last one."""
-        kept = self._tail[-(len(_EVENT) - 1) :]
-        self.events += (kept + data).count(_EVENT)
+        """Count events and find the end; marks that two packets share are found with the bytes kept from the last."""
+        self.events += (self._tail[-(len(_EVENT) - 1) :] + data).count(_EVENT)
+        self.done = self.done or _DONE in self._tail + data
         if self.events and not self.first_event_s:
             self.first_event_s = now_s

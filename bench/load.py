@@ -32,11 +32,11 @@ class Timer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go and what a good answer is: status 200 and at least `expected_events` events (streams)."""
+    """Where requests go and what a good answer is: status 200 and, for a stream, the end mark [DONE]."""
 
     host: str
     port: int
-    expected_events: int = 0
+    streams: bool = False
 
 
 class Connections:
@@ -64,7 +64,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         endpoint = self._endpoint
         _, connection = await loop.create_connection(
-            lambda: ClientConnection(self, counts_events=endpoint.expected_events > 0), endpoint.host, endpoint.port
+            lambda: ClientConnection(self, streams=endpoint.streams), endpoint.host, endpoint.port
         )
         self._all.add(connection)
         self.on_idle(connection)
@@ -80,11 +80,12 @@ class Connections:
         self._ended()
         if connection.status != 200:
             self.tally.failed(str(connection.status))
-        elif connection.events < self._endpoint.expected_events:
-            self.tally.failed("too few events")
+        elif self._endpoint.streams and not connection.done:
+            self.tally.failed("stream without its end")
         else:
             self.tally.answered(connection.scheduled_s, connection.first_event_s, now_s)
             self.tally.cache[connection.cache or "none"] += 1
+            self.tally.events += connection.events
         self.on_idle(connection)
 
     def lost(self, connection: ClientConnection) -> None:

@@ -33,7 +33,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     rate_per_s: float = 0.0
     spacing: Spacing = "poisson"
-    expected_events: int = 0
     settle_s: float = 10.0
     cores: tuple[int, ...] = ()
     watch: dict[str, tuple[int, ...]] = {}
@@ -50,13 +49,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, int]
     cache: dict[str, int]
     usage: dict[str, Usage]
+    events: int = 0
     missing_connections: int = 0
 
 
 async def run(job: Job) -> Outcome:
     """Warm up, then measure. OSError when the target does not accept connections."""
     warm_up, measured = Tally(), Tally()
-    endpoint = Endpoint(job.host, job.port, job.expected_events)
+    endpoint = Endpoint(job.host, job.port, job.prompts.stream)
     connections = Connections(endpoint, job.connections, warm_up)
     stream = requests(job.prompts, f"{job.host}:{job.port}", job.path, job.api_key, job.seed)
     await connections.open()
@@ -77,6 +77,7 @@ async def run(job: Job) -> Outcome:
         lateness_us=measured.lateness.microseconds(),
         failures=dict(measured.failures),
         cache=dict(measured.cache),
+        events=measured.events,
         missing_connections=connections.missing,
         usage={name: after[name].since(before[name]) for name in job.watch},
     )

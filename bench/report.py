@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bench.campaign import DIRECT
-from bench.results import Measurement, Results, added, over_rounds
+from bench.results import Measurement, OpenRound, Results, added, over_rounds
 from bench.scenarios import SCENARIOS, Scenario
 
 _MIB: Final = 1 << 20
@@ -104,10 +104,18 @@ def _requests(results: Results) -> str:
 
 
 def _streams(results: Results) -> str:
-    head = ["| scenario | target | first event: p50 / p99 added | p50 / p99 | CPU per event |", "|---|---|---|---|---|"]
+    columns = (
+        "scenario",
+        "target",
+        "first event: p50 / p99 added",
+        "p50 / p99",
+        "events per answer",
+        "CPU per chunk of the provider",
+    )
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     rows = []
     for scenario, measurement, baseline in _pairs(results):
-        if not scenario.expected_events:
+        if not scenario.chunks:
             continue
         opened = measurement.open_rounds
         cpu_us = over_rounds([one.cpu_us for one in measurement.closed_rounds])
@@ -118,7 +126,8 @@ def _streams(results: Results) -> str:
             " / ".join(
                 _ms(over_rounds([getattr(one.first_event, name) for one in opened])) for name in _PERCENTILES[:2]
             ),
-            _NONE if cpu_us is None else f"{cpu_us / scenario.expected_events:.1f} µs",
+            _per_answer(opened),
+            _NONE if cpu_us is None else f"{cpu_us / scenario.chunks:.1f} µs",
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(head + rows) if rows else ""
@@ -131,15 +140,16 @@ def _notes(results: Results) -> str:
             f"* `{measurement.scenario}` on {measurement.target}: {warning}." for warning in measurement.warnings()
         ]
     if results.machine.cores == 2:
-        notes.append(
-            "* With two cores, generator, provider and PostgreSQL share one; tails hold their contention, for all alike."
-        )
+        notes.append(_SHARED_CORE)
     measured = {measurement.scenario for measurement in results.measurements} | set(results.skipped)
     shown = [scenario for scenario in SCENARIOS if scenario.name in measured]
     notes += [f"* `{scenario.name}`: {scenario.what}; {scenario.layout.name}." for scenario in shown]
     return "\n".join(notes)
 
 
+_SHARED_CORE: Final = (
+    "* With two cores, generator, provider and PostgreSQL share one: tails hold their contention, for every target."
+)
 _PERCENTILES: Final = ("p50_s", "p99_s", "max_s")
 
 
@@ -152,6 +162,11 @@ def _pairs(results: Results) -> list[tuple[Scenario, Measurement, Measurement]]:
 
 def _added(measurement: Measurement, baseline: Measurement, what: str) -> str:
     return " / ".join(_ms(added(measurement, baseline, what, name)) for name in _PERCENTILES[:2])
+
+
+def _per_answer(rounds: list[OpenRound]) -> str:
+    answered = sum(one.counts.answered for one in rounds)
+    return f"{sum(one.events for one in rounds) / answered:.0f}" if answered else _NONE
 
 
 def _ms(value_s: float | None) -> str:

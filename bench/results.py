@@ -29,6 +29,7 @@ class OpenRound(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float | None
     rss_bytes: int | None
     others_busy: float
+    events: int = 0
 
     @classmethod
     def of(cls, outcome: Outcome) -> OpenRound:
@@ -43,6 +44,7 @@ class OpenRound(msgspec.Struct, frozen=True, kw_only=True):
             cache=outcome.cache,
             cpu_s=system.cpu_s if system else None,
             rss_bytes=system.rss_bytes if system else None,
+            events=outcome.events,
             others_busy=others.cpu_s / outcome.elapsed_s if others else 0.0,
         )
 

@@ -18,7 +18,8 @@ _SYSTEM_PROMPT: Final = "You are a careful assistant. Answer briefly, cite the d
 class Scenario:
     """One row of the report: a request, a layout, a rate that every target gets, and the connections at saturation.
 
-    `cache` is what `x-cache` must say of at least 95 % of our answers, or the row measured something else.
+    `cache` is what `x-cache` must say of at least 95 % of our answers, or the row measured something else. `chunks` is
+    how many a stream has when it leaves the provider.
     """
 
     name: str
@@ -28,8 +29,7 @@ class Scenario:
     rate_per_s: float
     saturation_connections: int
     cache: str
-    expected_events: int = 0
-    versus_provider: bool = True
+    chunks: int = 0
 
 
 _LONG: Final = PromptPlan(model=SHORT_MODEL, words=120, system=_SYSTEM_PROMPT)
@@ -49,7 +49,7 @@ SCENARIOS: Final = (
         20,
         32,
         "miss",
-        expected_events=STREAM_CHUNKS,
+        chunks=STREAM_CHUNKS,
     ),
     Scenario(
         "full-32", "encoder, guard heads and semantic cache on 32 tokens", ONE_WITH_MODELS, _TOKENS_32, 30, 8, "miss"

@@ -45,6 +45,7 @@ class Tally:
         self.lateness = Samples()
         self.failures: Counter[str] = Counter()
         self.cache: Counter[str] = Counter()
+        self.events = 0
         self._late_after_s = late_after_s
         self._sent = self._dropped = self._late = self._answered = 0
 

@@ -25,20 +25,20 @@ class Transport:
 
 class Seen:
     def __init__(self) -> None:
-        self.answers: list[tuple[int, int, str]] = []
+        self.answers: list[tuple[int, int, str, bool]] = []
         self.losses = 0
 
     def answered(self, connection: ClientConnection, now_s: float) -> None:
         assert 0 < connection.first_event_s <= now_s
-        self.answers.append((connection.status, connection.events, connection.cache))
+        self.answers.append((connection.status, connection.events, connection.cache, connection.done))
 
     def lost(self, connection: ClientConnection) -> None:
         self.losses += 1
 
 
-def connected(*, counts_events: bool) -> tuple[ClientConnection, Seen, Transport]:
+def connected(*, streams: bool) -> tuple[ClientConnection, Seen, Transport]:
     seen, transport = Seen(), Transport()
-    connection = ClientConnection(seen, counts_events=counts_events)
+    connection = ClientConnection(seen, streams=streams)
     connection.connection_made(transport)  # type: ignore[arg-type]
     return connection, seen, transport
 
@@ -53,8 +53,9 @@ JSON = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Cache: exact\r\nContent-Length: 12\r\n\r\n"
     + b'{"data: ": 1}'[:12]
 )
+END = b"e\r\ndata: [DONE]\n\n\r\n"
 EVENTS = b"".join(b"%x\r\ndata: {%d}\n\n\r\n" % (len(b"data: {%d}\n\n" % i), i) for i in range(9))
-STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nx-cache: miss\r\n\r\n" + EVENTS + b"0\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nx-cache: miss\r\n\r\n" + EVENTS + END + b"0\r\n\r\n"
 CHUNKED_JSON = b"HTTP/1.1 429 Too Many\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 cuts = st.lists(st.integers(0, 10_000), max_size=30)
@@ -63,20 +64,20 @@ cuts = st.lists(st.integers(0, 10_000), max_size=30)
 @settings(deadline=None)
 @given(cuts=cuts)
 def test_a_stream_ends_once_with_all_its_events(cuts: list[int]) -> None:
-    connection, seen, _ = connected(counts_events=True)
+    connection, seen, _ = connected(streams=True)
     for _ in range(2):
         connection.send(b"request", 0.0)
         feed(connection, STREAM, cuts)
         assert not connection.busy
-    assert seen.answers == [(200, 9, "miss")] * 2
+    assert seen.answers == [(200, 10, "miss", True)] * 2
 
 
 @settings(deadline=None)
-@given(cuts=cuts, data=st.sampled_from([(JSON, (200, 0, "exact")), (CHUNKED_JSON, (429, 0, ""))]))
+@given(cuts=cuts, data=st.sampled_from([(JSON, (200, 0, "exact", False)), (CHUNKED_JSON, (429, 0, "", False))]))
 def test_a_document_ends_with_its_length_or_its_last_chunk(
-    cuts: list[int], data: tuple[bytes, tuple[int, int, str]]
+    cuts: list[int], data: tuple[bytes, tuple[int, int, str, bool]]
 ) -> None:
-    connection, seen, _ = connected(counts_events=False)
+    connection, seen, _ = connected(streams=False)
     connection.send(b"request", 0.0)
     feed(connection, data[0], cuts)
     assert seen.answers == [data[1]]
@@ -84,7 +85,7 @@ def test_a_document_ends_with_its_length_or_its_last_chunk(
 
 @pytest.mark.parametrize("data", [JSON, STREAM, CHUNKED_JSON])
 def test_an_answer_without_its_last_byte_is_not_complete(data: bytes) -> None:
-    connection, seen, _ = connected(counts_events=True)
+    connection, seen, _ = connected(streams=True)
     connection.send(b"request", 0.0)
     connection.data_received(data[:-1])
     assert (seen.answers, connection.busy) == ([], True)
@@ -93,12 +94,12 @@ def test_an_answer_without_its_last_byte_is_not_complete(data: bytes) -> None:
 
 
 def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
-    connection, seen, transport = connected(counts_events=False)
+    connection, seen, transport = connected(streams=False)
     connection.data_received(JSON)
     assert (seen.answers, transport.aborted) == ([], True)
 
 
 def test_a_lost_connection_is_told_and_cannot_send() -> None:
-    connection, seen, _ = connected(counts_events=False)
+    connection, seen, _ = connected(streams=False)
     connection.connection_lost(None)
     assert (seen.losses, connection.open) == (1, False)
