@@ -1,0 +1,226 @@
+"""GuardService on the wire: translation between the contract and the core, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import cast
+
+import numpy as np
+from llmops.common.v1 import chat_pb2, context_pb2, verdict_pb2
+from llmops.guard.v1 import guard_pb2 as pb
+from llmops.guard.v1 import guard_pb2_grpc
+
+from services.guard.core.conversation import AnswerDelta, CallFragment, Message, Tool, Trust
+from services.guard.core.errors import InvalidRequestError
+from services.guard.core.findings import Action, MaskedValue, SchemaViolation, Verdict
+from services.guard.core.guard import Guard
+from services.guard.core.output_check import OutputCheck
+from services.guard.core.ports import EncodedText
+
+_UNTRUSTED = frozenset((chat_pb2.CHAT_ROLE_USER, chat_pb2.CHAT_ROLE_TOOL))
+_MAX_DETECTOR_BYTES = 128
+
+
+class GuardApi(guard_pb2_grpc.GuardServiceServicer):
+    """The servicer."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def CheckInput(self, request: pb.CheckInputRequest, context: object) -> pb.CheckInputResponse:
+        """See guard.proto."""
+        messages = [_message(message) for message in request.messages]
+        tools = [Tool(tool.description, tool.parameters_json_schema) for tool in request.tools]
+        checked = await self._guard.check_input(request.policy, messages, tools, embed=request.embed)
+        response = pb.CheckInputResponse(
+            verdict=_verdict(checked.verdict),
+            masked_messages=(
+                pb.MaskedMessage(message_index=index, message=_with_texts(request.messages[index], message))
+                for index, message in checked.masked_messages.items()
+            ),
+            masked_values=map(_masked_value, checked.masked_values),
+            language=checked.language,
+            estimated_input_tokens=checked.estimated_input_tokens,
+        )
+        if checked.embedding is not None:
+            response.embedding.CopyFrom(_embedding(self._guard.encoder_model, checked.embedding))
+        return response
+
+    async def CheckOutput(self, request: pb.CheckOutputRequest, context: object) -> pb.CheckOutputResponse:
+        """See guard.proto."""
+        check = self._open(request)
+        answer = _whole(request.completion)
+        parts = [await self._guard.feed(check, answer)]
+        rest, verdict = await self._guard.finish(check, chars=request.completion.ByteSize())
+        parts.append(rest)
+        response = pb.CheckOutputResponse(
+            verdict=_verdict(verdict), schema_violations=map(_violation, check.violations)
+        )
+        if verdict.decision is not Action.BLOCK:
+            response.completion.CopyFrom(_completion(request.completion, parts))
+        return response
+
+    async def CheckOutputStream(
+        self, request_iterator: AsyncIterator[pb.CheckOutputStreamRequest], context: object
+    ) -> AsyncIterator[pb.CheckOutputStreamResponse]:
+        """See guard.proto."""
+        check: OutputCheck | None = None
+        async for request in request_iterator:
+            event = request.WhichOneof("event")
+            check = self._expect(event, check, request)
+            if event == "delta":
+                shown = await self._guard.feed(check, _delta(request.delta))
+                if shown is not None:
+                    yield _release(shown, request.delta.citations)
+            if event == "finish" or check.blocked:
+                async for response in self._end(check):
+                    yield response
+                return
+        raise InvalidRequestError("event", "the stream ended without `finish`; nothing that is held was released")
+
+    async def Anonymize(self, request: pb.AnonymizeRequest, context: object) -> pb.AnonymizeResponse:
+        """See guard.proto."""
+        texts, values = await self._guard.anonymize(request.policy, request.texts)
+        return pb.AnonymizeResponse(texts=texts, masked_values=map(_masked_value, values))
+
+    async def Restore(self, request: pb.RestoreRequest, context: object) -> pb.RestoreResponse:
+        """See guard.proto."""
+        return pb.RestoreResponse(texts=await self._guard.restore(request.texts, _values(request.masked_values)))
+
+    async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
+        """See guard.proto."""
+        encoded = await self._guard.embed(request.texts)
+        return pb.EmbedResponse(embeddings=(_embedding(self._guard.encoder_model, text) for text in encoded))
+
+    def _open(self, opening: pb.CheckOutputRequest | pb.StreamOpen) -> OutputCheck:
+        values = _values(opening.masked_values)
+        return self._guard.open_output(opening.policy, values, tuple(opening.sources), opening.json_schema)
+
+    def _expect(
+        self, event: str | None, check: OutputCheck | None, request: pb.CheckOutputStreamRequest
+    ) -> OutputCheck:
+        """The check that an event belongs to: `open` comes first and once."""
+        if (event == "open") is (check is not None):
+            raise InvalidRequestError("event", "a stream begins with `open`, and has one")
+        return self._open(request.open) if check is None else check
+
+    async def _end(self, check: OutputCheck) -> AsyncIterator[pb.CheckOutputStreamResponse]:
+        rest, verdict = await self._guard.finish(check)
+        if rest is not None:
+            yield _release(rest, ())
+        final = pb.StreamVerdict(verdict=_verdict(verdict), schema_violations=map(_violation, check.violations))
+        yield pb.CheckOutputStreamResponse(verdict=final)
+
+
+# From the wire
+
+
+def _message(message: chat_pb2.ChatMessage) -> Message:
+    texts = (message.content, *(part.text for part in message.parts if part.WhichOneof("kind") == "text"))
+    return Message(
+        trust=Trust.UNTRUSTED if message.role in _UNTRUSTED else Trust.TRUSTED,
+        texts=texts,
+        arguments=tuple(call.arguments_json for call in message.tool_calls),
+        is_user=message.role == chat_pb2.CHAT_ROLE_USER,
+    )
+
+
+def _values(values: Iterable[verdict_pb2.MaskedValue]) -> tuple[MaskedValue, ...]:
+    return tuple(MaskedValue(value.token, value.value, value.kind) for value in values)
+
+
+def _whole(completion: chat_pb2.Completion) -> AnswerDelta:
+    calls = tuple(CallFragment(index, call.arguments_json) for index, call in enumerate(completion.tool_calls))
+    return AnswerDelta(completion.content, completion.refusal, calls, _quotes(completion.citations))
+
+
+def _delta(delta: chat_pb2.CompletionDelta) -> AnswerDelta:
+    calls = tuple(CallFragment(call.index, call.arguments_json, call.id, call.name) for call in delta.tool_calls)
+    return AnswerDelta(delta.content, delta.refusal, calls, _quotes(delta.citations))
+
+
+def _quotes(citations: Sequence[chat_pb2.Citation]) -> tuple[str, ...]:
+    return tuple(citation.quote for citation in citations)
+
+
+# To the wire
+
+
+def _decision(action: Action) -> verdict_pb2.GuardDecision:
+    return cast("verdict_pb2.GuardDecision", action.value)  # the enums share their numbers; a test compares them
+
+
+def _verdict(verdict: Verdict) -> verdict_pb2.GuardVerdict:
+    return verdict_pb2.GuardVerdict(
+        decision=_decision(verdict.decision),
+        findings=(
+            verdict_pb2.GuardFinding(
+                detector=finding.detector[:_MAX_DETECTOR_BYTES],
+                category=finding.category,
+                action=_decision(finding.action),
+                score=finding.score,
+                threshold=finding.threshold,
+                message_index=finding.message_index,
+                start_char=finding.start,
+                end_char=finding.end,
+                layer=finding.layer,
+            )
+            for finding in verdict.findings
+        ),
+        policy=verdict.policy,
+        policy_digest=verdict.policy_digest,
+        degraded=verdict.degraded,
+        normalisations=verdict.normalisations,
+    )
+
+
+def _masked_value(value: MaskedValue) -> verdict_pb2.MaskedValue:
+    return verdict_pb2.MaskedValue(token=value.token, value=value.value, kind=value.kind)
+
+
+def _violation(violation: SchemaViolation) -> pb.SchemaViolation:
+    return pb.SchemaViolation(pointer=violation.pointer, rule=violation.rule)
+
+
+def _embedding(model: str, encoded: EncodedText) -> context_pb2.Embedding:
+    values = np.ascontiguousarray(encoded.vector, dtype="<f4").tobytes()
+    return context_pb2.Embedding(model=model, values_f32_le=values, truncated=encoded.truncated)
+
+
+def _with_texts(original: chat_pb2.ChatMessage, masked: Message) -> chat_pb2.ChatMessage:
+    message = chat_pb2.ChatMessage()
+    message.CopyFrom(original)
+    message.content = masked.texts[0]
+    text_parts = (part for part in message.parts if part.WhichOneof("kind") == "text")
+    for part, text in zip(text_parts, masked.texts[1:], strict=True):
+        part.text = text
+    for call, arguments in zip(message.tool_calls, masked.arguments, strict=True):
+        call.arguments_json = arguments
+    return message
+
+
+def _completion(original: chat_pb2.Completion, parts: Iterable[AnswerDelta | None]) -> chat_pb2.Completion:
+    """The answer with its texts replaced by what may be shown."""
+    shown = [part for part in parts if part is not None]
+    completion = chat_pb2.Completion()
+    completion.CopyFrom(original)
+    completion.content = "".join(part.content for part in shown)
+    completion.refusal = "".join(part.refusal for part in shown)
+    for index, call in enumerate(completion.tool_calls):
+        call.arguments_json = "".join(
+            fragment.arguments for part in shown for fragment in part.calls if fragment.index == index
+        )
+    quotes = [quote for part in shown for quote in part.quotes]
+    for citation, quote in zip(completion.citations, quotes, strict=True):
+        citation.quote = quote
+    return completion
+
+
+def _release(shown: AnswerDelta, citations: Sequence[chat_pb2.Citation]) -> pb.CheckOutputStreamResponse:
+    delta = chat_pb2.CompletionDelta(content=shown.content, refusal=shown.refusal)
+    for call in shown.calls:
+        delta.tool_calls.add(id=call.id, name=call.name, arguments_json=call.arguments, index=call.index)
+    for citation, quote in zip(citations, shown.quotes, strict=True):
+        delta.citations.add().CopyFrom(citation)
+        delta.citations[-1].quote = quote
+    return pb.CheckOutputStreamResponse(release=delta)

@@ -1,0 +1,1 @@
+"""Pure decisions of the guard: text in, findings and replacement text out."""

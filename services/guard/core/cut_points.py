@@ -1,0 +1,55 @@
+"""Where an answer can be cut so that no detector's match reaches over the cut.
+
+A *cut point* is a place that no match of a built-in detector can span, whatever follows: between words of prose (a
+lower case letter or punctuation, a space, a letter), after a comma in JSON, at the end of a line that ends in
+punctuation, between CJK characters. Card numbers, IBANs, telephone numbers, keys, encoded runs and tokens contain none
+of these. A private key may, in its headers: the places between its BEGIN and END do not count. Because matches never
+span a cut point, scanning the pieces one by one finds what scanning the whole finds: that is why a stream releases
+exactly what a unary check returns.
+"""
+
+from __future__ import annotations
+
+import re
+
+from services.guard.core.secrets import PRIVATE_KEY_BEGIN, PRIVATE_KEY_END
+
+_LOWER = "a-zß-öø-ÿα-ωа-яё"
+# No combining marks, and nothing that NFKC turns into ASCII.
+_CJK = "\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3。、"
+_CUT = re.compile(
+    f"(?<=[{_LOWER},;!?.)] )(?=[A-Za-zÀ-ÖØ-öø-ÿα-ωа-яА-Яё])"
+    f"|(?<=[.,;:!?{{}}()\\[\\]>|*]\n)"
+    '|(?<=,)(?=["{\\[])'
+    f"|(?<=[{_CJK}])(?=[{_CJK}])"
+    "|(?<=[\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f] )(?=[\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f])"
+)
+_SENTENCE_ENDS = (". ", "! ", "? ", ".\n", "!\n", "?\n", ":\n", "。", "！", "？")
+
+
+def last_cut(text: str, start: int, limit: int, reach: int) -> int:
+    """The last cut point in (start, limit], preferring the end of a sentence; `start` when there is none.
+
+    Private keys are looked for in text[:reach]; inside one there is no cut.
+    """
+    points = [found.start() for found in _CUT.finditer(text, max(0, start - 1), min(len(text), limit + 1))]
+    points = [point for point in points if start < point <= limit]
+    if points and "PRIVATE KEY" in text:
+        closed = _private_key_zones(text[:reach])
+        points = [point for point in points if not any(first < point < end for first, end in closed)]
+    if not points:
+        return start
+    for point in reversed(points):
+        if text.endswith(_SENTENCE_ENDS, 0, point):
+            return point
+    return points[-1]
+
+
+def _private_key_zones(text: str) -> list[tuple[int, int]]:
+    zones: list[tuple[int, int]] = []
+    for begin in PRIVATE_KEY_BEGIN.finditer(text):
+        end = PRIVATE_KEY_END.search(text, begin.end())
+        if end is None:
+            return [*zones, (begin.start(), len(text) + 1)]
+        zones.append((begin.start(), end.end()))
+    return zones

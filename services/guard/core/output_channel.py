@@ -1,0 +1,196 @@
+"""One text of an answer on its way out: held back, scanned, masked, restored, released piece by piece.
+
+Both ways to check an answer go through here, so both give the same text: a stream feeds deltas, a unary check feeds
+everything and finishes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.guard.core.active_policy import MAX_FINDINGS, ActivePolicy, finding_of
+from services.guard.core.cut_points import last_cut
+from services.guard.core.findings import Action, Finding, Group, MaskedValue, Match
+from services.guard.core.json_text import in_string_after, unescape
+from services.guard.core.masking import TokenMap, mask, restore
+from services.guard.core.scan import LayerBudget, ScanResult, scan
+
+# What detectors may look back at: the longest cue is 64 code points of the normal form.
+CONTEXT_CHARS = 160
+# Text is released in pieces of at least this size, so that a delta of one token costs next to nothing.
+MIN_RELEASE_CHARS = 48
+
+
+@dataclass(slots=True, repr=False)
+class OutputRun:
+    """What the channels of one answer share."""
+
+    active: ActivePolicy
+    masked_values: Sequence[MaskedValue]
+    sources: Sequence[str]
+    findings: list[Finding] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    normalisations: set[str] = field(default_factory=set)
+    restorable: Mapping[str, str] = field(init=False, default_factory=dict)
+    known_values: frozenset[str] = field(init=False, default=frozenset())
+    blocked: bool = False
+    char_count: int = 0
+
+    def __post_init__(self) -> None:
+        self.restorable = {entry.token: entry.value for entry in self.masked_values}
+        self.known_values = frozenset(self.restorable.values())
+
+    def is_known(self, value: str) -> bool:
+        """Whether the request held the value: the caller shows its own data to itself."""
+        return value in self.known_values or any(value in text for text in self.sources)
+
+    def report(self, finding: Finding) -> None:
+        """Adds a finding; a blocking one ends the release. Keeps the hardest when there are too many."""
+        self.findings.append(finding)
+        self.blocked = self.blocked or finding.action is Action.BLOCK
+        if len(self.findings) > 4 * MAX_FINDINGS:
+            self.findings.sort(key=lambda kept: -kept.action)
+            del self.findings[MAX_FINDINGS:]
+
+    def absorb(self, result: ScanResult, layers: LayerBudget) -> None:
+        """Takes over what a scan reports beside its matches."""
+        self.normalisations |= result.normalisations
+        for name, error in result.failures.items():
+            if name not in self.failures:
+                self.failures[name] = error
+                for finding in self.active.failure_findings((name,)):
+                    self.report(finding)
+        if layers.exceeded and not any(finding.detector == "encoded-layers" for finding in self.findings):
+            self.report(Finding("encoded-layers", "size", Action.parse(self.active.policy.layers.action)))
+
+    def count(self, chars: int) -> None:
+        """Counts text that came in against the limit of answers."""
+        limit = self.active.policy.size.max_output_chars
+        if self.char_count <= limit < self.char_count + chars:
+            self.report(Finding("size-output", "size", Action.parse(self.active.policy.size.action)))
+        self.char_count += chars
+
+
+class OutputChannel:
+    """One text. `json`: the text is JSON source, and stays valid JSON."""
+
+    __slots__ = ("_context", "_in_string", "_json", "_offset", "_pending", "_run", "_searched", "_tokens", "_window")
+
+    def __init__(self, run: OutputRun, *, json: bool) -> None:
+        self._run = run
+        self._json = json
+        self._pending = ""
+        self._context = ""
+        self._offset = 0
+        self._searched = 0
+        self._in_string = False
+        self._window = run.active.policy.stream_window_bytes
+        # Numbers start after those of the request's map; what an answer's masks hide is never restored.
+        self._tokens = TokenMap(known=run.masked_values)
+
+    def feed(self, text: str) -> str:
+        """Takes the next piece; returns what may be shown now, often nothing."""
+        self._run.count(len(text))
+        self._pending += text
+        if len(self._pending) - self._window - self._searched < MIN_RELEASE_CHARS:
+            return ""
+        released: list[str] = []
+        max_hold = self._run.active.policy.stream_max_hold_chars
+        while not self._run.blocked:
+            limit = min(len(self._pending) - self._window, max_hold)
+            if limit - self._searched < MIN_RELEASE_CHARS and limit < max_hold:
+                break
+            piece = self._release(limit, forced=limit == max_hold)
+            if piece is None:
+                break
+            released.append(piece)
+        return "".join(released)
+
+    def finish(self) -> str:
+        """No more will come: returns what may be shown of the rest."""
+        released: list[str] = []
+        max_hold = self._run.active.policy.stream_max_hold_chars
+        self._searched = 0
+        while not self._run.blocked and len(self._pending) > max_hold:
+            released.append(self._release(max_hold, forced=True) or "")
+        if not self._run.blocked and self._pending:
+            released.append(self._take(len(self._pending), self._scan(self._context + self._pending)))
+        return "".join(released)
+
+    def _release(self, limit: int, *, forced: bool) -> str | None:
+        """Releases up to the last place before `limit` that no match reaches over; None when there is none yet."""
+        start = len(self._context)
+        text = self._context + self._pending
+        reach = start + self._run.active.policy.stream_max_hold_chars
+        cut = last_cut(text, start + self._searched, start + limit, reach) - start
+        result = None
+        if self._run.active.output_plan.custom:
+            # Only custom patterns can match across a cut point: look at all there is, and cut before such a match.
+            result = self._scan(text)
+            while cut > 0 and (match := _across(result.matches, start + cut, len(text))) is not None:
+                cut = last_cut(text, start, match.start, reach) - start
+        if cut <= self._searched:
+            if not forced:
+                self._searched = 0 if result is not None else limit
+                return None
+            cut = limit
+        return self._take(cut, result or self._scan(text[: start + cut]))
+
+    def _scan(self, text: str) -> ScanResult:
+        layers = LayerBudget(
+            sys.maxsize
+        )  # regions are bounded by the text; a count would differ between stream and unary
+        result = scan(text, self._run.active.output_plan, layers, json=self._json, start=len(self._context))
+        self._run.absorb(result, layers)
+        return result
+
+    def _take(self, cut: int, result: ScanResult) -> str:
+        """Removes `cut` code points from what is held, judges them and returns what may be shown instead."""
+        start = len(self._context)
+        text = self._context + self._pending[:cut]
+        masks = [match for match in result.matches if match.end <= len(text) and self._judge(match, text)]
+        piece = text[start:]
+        shown = "" if self._run.blocked else self._rewritten(piece, [_moved(match, -start) for match in masks])
+        if self._json:
+            self._in_string = in_string_after(piece, in_string=self._in_string)
+        self._pending = self._pending[cut:]
+        self._context = text[-CONTEXT_CHARS:]
+        self._offset += cut
+        self._searched = 0
+        return shown
+
+    def _rewritten(self, piece: str, masks: Sequence[Match]) -> str:
+        values, json = self._run.restorable, self._json
+
+        def restored(text: str) -> str:
+            return restore(text, values, json=json)
+
+        if not masks:
+            return restored(piece)
+        return mask(piece, masks, self._token, json=json, in_string=self._in_string, between=restored)
+
+    def _token(self, match: Match, value: str) -> str:
+        return self._tokens.token_for(match.kind, value, restorable=False)
+
+    def _judge(self, match: Match, text: str) -> bool:
+        """Reports a match that counts; whether it is to be masked."""
+        active = self._run.active
+        value = text[match.start : match.end]
+        value = unescape(value).text if self._json else value
+        if not active.applies(match, text) or (match.group is Group.PII and self._run.is_known(value)):
+            return False
+        action = active.output_action(match)
+        if action is not Action.ALLOW:
+            self._run.report(finding_of(match, action, -1, self._offset - len(self._context)))
+        return action is Action.MASK
+
+
+def _across(matches: Sequence[Match], cut: int, end: int) -> Match | None:
+    """The first match that spans the cut, or that begins before it and may still grow."""
+    return next((match for match in matches if match.start < cut and (match.end > cut or match.end == end)), None)
+
+
+def _moved(match: Match, by: int) -> Match:
+    return Match(match.group, match.detector, match.kind, match.start + by, match.end + by, match.layer)

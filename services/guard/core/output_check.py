@@ -1,0 +1,116 @@
+"""What may be shown of an answer: leaks, restored values, schema. The same object serves streams and whole answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.guard.core.active_policy import ActivePolicy
+from services.guard.core.conversation import AnswerDelta, CallFragment
+from services.guard.core.findings import Action, Finding, MaskedValue, SchemaViolation, Verdict
+from services.guard.core.masking import restore
+from services.guard.core.output_channel import OutputChannel, OutputRun
+from services.guard.core.ports import CompiledSchema
+
+MAX_VIOLATIONS = 16
+MAX_CALLS = 128
+
+
+class OutputCheck:
+    """The check of one answer. Feed it pieces, then finish; after a blocking finding nothing more comes out."""
+
+    def __init__(
+        self,
+        active: ActivePolicy,
+        masked_values: Sequence[MaskedValue] = (),
+        sources: Sequence[str] = (),
+        schema: CompiledSchema | None = None,
+    ) -> None:
+        self._run = OutputRun(active, masked_values, sources)
+        self._schema = schema
+        # With a schema the text itself is JSON: restored values are escaped, masked numbers are quoted.
+        self._content = OutputChannel(self._run, json=schema is not None)
+        self._refusal = OutputChannel(self._run, json=False)
+        self._calls: dict[int, OutputChannel] = {}
+        self._headings: dict[int, tuple[str, str]] = {}
+        self._shown: list[str] = []
+        self._has_refusal = False
+        self.violations: tuple[SchemaViolation, ...] = ()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the answer may not be shown further."""
+        return self._run.blocked
+
+    @property
+    def failures(self) -> dict[str, Exception]:
+        """Detectors that raised, by name."""
+        return self._run.failures
+
+    def feed(self, delta: AnswerDelta) -> AnswerDelta | None:
+        """What may be shown after the next piece; None when nothing is."""
+        if self._run.blocked:
+            return None
+        content = self._content.feed(delta.content) if delta.content else ""
+        refusal = ""
+        if delta.refusal:
+            self._has_refusal = True
+            refusal = self._refusal.feed(delta.refusal)
+        calls = [self._feed_call(fragment) for fragment in delta.calls]
+        quotes = tuple(restore(quote, self._run.restorable) for quote in delta.quotes)
+        return self._shown_delta(content, refusal, [call for call in calls if call is not None], quotes)
+
+    def finish(self) -> AnswerDelta | None:
+        """What may be shown of all that is held; checks the schema on the whole text first."""
+        content = "" if self._run.blocked else self._content.finish()
+        refusal = "" if self._run.blocked else self._refusal.finish()
+        calls = []
+        for index in sorted(self._calls):
+            if not self._run.blocked:
+                arguments = self._calls[index].finish()
+                heading = self._headings.pop(index, ("", ""))
+                if arguments or heading != ("", ""):
+                    calls.append(CallFragment(index, arguments, *heading))
+        if self._schema is not None and not self._run.blocked:
+            self._check_schema(self._schema, "".join((*self._shown, content)))
+        return self._shown_delta(content, refusal, calls, ())
+
+    def verdict(self) -> Verdict:
+        """The decision on what was fed so far."""
+        return self._run.active.verdict(self._run.findings, self._run.normalisations)
+
+    def _feed_call(self, fragment: CallFragment) -> CallFragment | None:
+        channel = self._calls.get(fragment.index)
+        if channel is None:
+            if len(self._calls) >= MAX_CALLS:
+                self._run.report(Finding("size-tool-calls", "size", Action.BLOCK))
+                return None
+            channel = self._calls[fragment.index] = OutputChannel(self._run, json=True)
+        if fragment.id or fragment.name:
+            self._headings[fragment.index] = (fragment.id, fragment.name)
+        arguments = channel.feed(fragment.arguments)
+        if not arguments:
+            return None
+        return CallFragment(fragment.index, arguments, *self._headings.pop(fragment.index, ("", "")))
+
+    def _shown_delta(
+        self, content: str, refusal: str, calls: Sequence[CallFragment], quotes: tuple[str, ...]
+    ) -> AnswerDelta | None:
+        if self._run.blocked or not (content or refusal or calls or quotes):
+            return None
+        if self._schema is not None and content:
+            self._shown.append(content)
+        return AnswerDelta(content, refusal, tuple(calls), quotes)
+
+    def _check_schema(self, schema: CompiledSchema, text: str) -> None:
+        """Answers that refuse or only call tools have no document to check."""
+        if not text and (self._has_refusal or self._calls):
+            return
+        try:
+            self.violations = schema.violations(text, MAX_VIOLATIONS)
+        except Exception as error:  # noqa: BLE001 - the policy's on_error decides; the caller observes it
+            self._run.failures["json-schema"] = error
+            for finding in self._run.active.failure_findings(("json-schema",)):
+                self._run.report(finding)
+        if self.violations:
+            action = Action.parse(self._run.active.policy.json_schema.action)
+            self._run.report(Finding("json-schema", "schema", action))

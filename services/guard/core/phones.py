@@ -1,0 +1,102 @@
+"""Telephone numbers: international form, and national forms that nothing else looks like.
+
+Conservative on purpose. "+" and a country code count; North American numbers count when area and exchange are ones the
+plan assigns (NANP); French numbers in pairs count; other national forms, which look like order numbers, count only
+after a word such as "phone" or "Telefon".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from services.guard.core.shape import Shape
+
+_PLUS = re.compile(r"(?<![\w+])\+(?=[1-9])")
+_NANP = re.compile(
+    r"(?<![\w.\-/])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([.-]))[2-9]\d{2}(?(1)\1|[ .-])\d{4}(?![\w-])(?!\.\d)"
+)
+_FRENCH = re.compile(r"(?<![\w.\-/])0[1-9](?:([ .])\d{2})(?:\1\d{2}){3}(?![\w-])(?![ .]\d)")
+_LONG = re.compile(r"\d[\d ().\-/]{5,30}\d")
+_DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4})(?!\d)")
+# Words for a telephone in the languages of the language detector, and the small words between them and the number.
+_CUE_STEMS = ("phone", "mobil", "cell", "tel", "fax", "whatsapp", "call", "handy", "rufnummer", "portable", "teléf",
+              "móvil", "movil", "celular", "gsm", "komórk")  # fmt: skip
+_CUE_WORDS = (
+    "phone|telephone|mobile|cell|tel|fax|whatsapp|call|handy|mobil|telefon|rufnummer|téléphone|portable|teléfono|"
+    "telefono|móvil|movil|celular|cellulare|telemóvel|telefone|gsm|komórka|telefoon|tlf"
+)
+_FILLERS = (
+    "phone|number|no|nr|nummer|numer|numero|número|numéro|numer|me|us|him|her|at|on|is|it|was|est|ist|es|to|my|the|"
+    "under|"
+    "unter|now|today|please|anytime|back|and|or"
+)
+_CUE_BEFORE = re.compile(
+    rf"\b(?:{_CUE_WORDS})[a-z]{{0,3}}[.:]?(?:\s{{1,2}}(?:{_FILLERS})[.:]?){{0,5}}[\s:.#=(\"']{{0,4}}$"
+)
+_CUE_CHARS = 64
+_MIN_DIGITS, _MAX_DIGITS = 8, 15
+_MIN_CUED_DIGITS = 7
+_MAX_SEPARATORS = 2
+_NANP_SHAPES = (b"000-0000", b"000.0000", b"000 0000")
+_FRENCH_SHAPES = (b"00 00 00 00", b"00.00.00.00")
+
+
+def may_hold_phone(shape: Shape) -> bool:
+    """Whether any form of a telephone number can be there."""
+    folded = shape.folded
+    return b"00" in folded and (
+        b"+0" in folded or _holds(folded, _NANP_SHAPES) or _holds(folded, _FRENCH_SHAPES) or _has_cue(shape.lower)
+    )
+
+
+def find_phones(shape: Shape) -> Iterator[tuple[int, int]]:
+    """Spans of telephone numbers; one number may be reported by several forms."""
+    text, folded = shape.text, shape.folded
+    if b"+0" in folded:
+        for plus in _PLUS.finditer(text):
+            yield from _number(text, plus.start(), plus.end(), _MIN_DIGITS)
+    if _holds(folded, _NANP_SHAPES):
+        yield from (found.span() for found in _NANP.finditer(text))
+    if _holds(folded, _FRENCH_SHAPES):
+        yield from (found.span() for found in _FRENCH.finditer(text))
+    if _has_cue(shape.lower):
+        for found in _LONG.finditer(text):
+            yield from _after_cue(text, shape.lower, found.start())
+
+
+def _after_cue(text: str, lower: str, digit: int) -> Iterator[tuple[int, int]]:
+    start = digit - 1 if text[digit - 1 : digit] == "(" else digit
+    before = lower[max(0, start - _CUE_CHARS) : start]
+    if not _DATE.match(text, digit) and _CUE_BEFORE.search(before) is not None:
+        yield from _number(text, start, start, _MIN_CUED_DIGITS)
+
+
+def _has_cue(lower: str) -> bool:
+    return any(stem in lower for stem in _CUE_STEMS)
+
+
+def _holds(folded: bytes, shapes: tuple[bytes, ...]) -> bool:
+    return any(form in folded for form in shapes)
+
+
+def _number(text: str, start: int, at: int, min_digits: int) -> Iterator[tuple[int, int]]:
+    """The number that begins at `start`, when it has a telephone number's count of digits (ITU-T E.164: at most 15).
+
+    Reads digits in groups with at most two separators in a row ("(0) 30"), from `at` on.
+    """
+    digits, separators, end = 0, 0, at
+    while at < len(text) and digits <= _MAX_DIGITS:
+        char = text[at]
+        if char.isascii() and char.isdigit():
+            digits, separators, end = digits + 1, 0, at + 1
+        elif char in " ().-/" and separators < _MAX_SEPARATORS:
+            separators += 1
+        else:
+            break
+        at += 1
+    is_part_of_more = text[end : end + 1].isalpha() or (
+        text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit()
+    )
+    if min_digits <= digits <= _MAX_DIGITS and not is_part_of_more:
+        yield start, end

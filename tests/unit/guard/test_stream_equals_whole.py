@@ -1,0 +1,146 @@
+"""The promise of the stream check: whatever the pieces, it shows exactly what the check of the whole answer shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.guard.adapters.memory import MemoryPatternEngine, MemorySchemaCompiler
+from services.guard.core.active_policy import activate
+from services.guard.core.conversation import AnswerDelta, CallFragment
+from services.guard.core.findings import MaskedValue
+from services.guard.core.output_check import OutputCheck
+from services.guard.core.policy import DEFAULT, CustomPattern, Policy, SecretRules
+
+SECRET = "AKIAQWERTYUIOP234567"
+PEM = (
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: made by a tool\n\n"
+    "lQOYBGNaBc\nxk3JdQ9z\n-----END PGP PRIVATE KEY BLOCK-----\n"
+)
+VALUES = (MaskedValue("<EMAIL_1>", 'ann"q@corp.test', "EMAIL"), MaskedValue("<PHONE_2>", "+49 30 901820", "PHONE"))
+
+# What answers are made of: prose, tokens, leaks, their halves, and the characters that boundaries hang on.
+PARTS = (
+    *(
+        "the ",
+        "word. ",
+        "call me at ",
+        "phone: ",
+        "Next, ",
+        "line.\n",
+        '","',
+        ", ",
+        "', ",
+        "é",
+        "\u0301",
+        "\u200b",
+        "\u200d",
+    ),
+    *("a@b.example", " bob@corp.test ", "john%40doe.example", "am9obi5kb2VAZXhhbXBsZS5jb20="),
+    *("<EMAIL_1>", "<EMA", "IL_1>", "<PHONE_2>", "<EMAIL_9>", "\\u003cEMAIL_1\\u003e"),
+    *("4111 1111 1111 1111", "4111", " 1111", "+1 415 555 2671", "DE89 3704 0044 0532 0130 00", "DE89", "078-05-1122"),
+    *("203.0.113.9", "2001:db8::7:1", "password=Zx9Qw8Er7Ty6", "password: ", "Zx9Qw8Er7Ty6"),
+    *("漢字かな", "。", "пароль ", "pаypal ", "ﬁ", "１２３", "falcon seven", "falcon ", "seven"),
+    *("-----BEGIN ", "PRIVATE KEY-----", "MIIEvQIBADANBg\n", PEM),
+)
+FRAGMENTS = st.sampled_from([*"abzAZ019 .,:;\n\"'{}[]()<>_-+/@=%\\", *PARTS])
+TEXTS = st.lists(FRAGMENTS, max_size=60).map("".join) | st.text(max_size=200)
+SIZES = st.lists(st.integers(1, 90), min_size=1, max_size=12)
+
+SMALL_HOLD = replace(DEFAULT, stream_max_hold_chars=64)
+CUSTOM = replace(DEFAULT, custom=(CustomPattern("falcon", "falcon seven", "mask"),))
+BLOCKING = replace(DEFAULT, secrets=SecretRules(input="block", output="block"))
+
+
+def open_check(policy: Policy, window: int = 256, schema: str = "") -> OutputCheck:
+    active = activate("p", policy, MemoryPatternEngine())
+    active = replace(active, policy=replace(policy, stream_window_bytes=window))
+    compiled = MemorySchemaCompiler().compile(schema) if schema else None
+    return OutputCheck(active, VALUES, ("the source names bob@corp.test",), compiled)
+
+
+def pieces_of(text: str, sizes: Sequence[int]) -> list[str]:
+    pieces, at, turn = [], 0, 0
+    while at < len(text):
+        size = sizes[turn % len(sizes)]
+        pieces.append(text[at : at + size])
+        at, turn = at + size, turn + 1
+    return pieces
+
+
+def released(check: OutputCheck, pieces: Sequence[str], kind: str) -> str:
+    shown = [check.feed(delta_of(piece, kind)) for piece in pieces]
+    shown.append(check.finish())
+    return "".join(text_of(delta, kind) for delta in shown if delta is not None)
+
+
+def delta_of(piece: str, kind: str) -> AnswerDelta:
+    if kind == "arguments":
+        return AnswerDelta(calls=(CallFragment(3, piece),))
+    return AnswerDelta(refusal=piece) if kind == "refusal" else AnswerDelta(content=piece)
+
+
+def text_of(delta: AnswerDelta, kind: str) -> str:
+    if kind == "arguments":
+        return "".join(call.arguments for call in delta.calls)
+    return delta.refusal if kind == "refusal" else delta.content
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS, SIZES, st.sampled_from(["content", "refusal", "arguments"]), st.sampled_from([8, 256]))
+def test_a_stream_shows_what_the_whole_shows(text: str, sizes: list[int], kind: str, window: int) -> None:
+    for policy in (DEFAULT, SMALL_HOLD):
+        whole = released(open_check(policy), [text] if text else [], kind)
+        assert released(open_check(policy, window), pieces_of(text, sizes), kind) == whole
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, SIZES)
+def test_a_custom_pattern_within_the_window_is_found_in_every_split(text: str, sizes: list[int]) -> None:
+    whole = released(open_check(CUSTOM), [text] if text else [], "content")
+    assert released(open_check(CUSTOM), pieces_of(text, sizes), "content") == whole
+    assert "falcon seven" not in whole
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, TEXTS, SIZES, st.sampled_from([SECRET, PEM]))
+def test_nothing_of_a_blocked_secret_is_ever_shown(before: str, after: str, sizes: list[int], secret: str) -> None:
+    check = open_check(BLOCKING, window=8)
+    shown = released(check, pieces_of(f"{before} {secret} {after}", sizes), "content")
+    assert check.blocked
+    assert secret not in shown
+    assert secret[-12:] not in shown.removesuffix(before[-12:])
+    assert check.feed(AnswerDelta(content="more")) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, SIZES)
+def test_what_has_nothing_to_find_comes_through_unchanged(text: str, sizes: list[int]) -> None:
+    plain = "".join(char for char in text if char.isalpha() or char in " .,\n")
+    check = open_check(DEFAULT)
+    shown = released(check, pieces_of(plain, sizes), "content")
+    if not check.verdict().findings:
+        assert shown == plain
+
+
+def test_the_window_is_held_until_the_end() -> None:
+    check = open_check(DEFAULT)
+    fed = shown = 0
+    for number in range(200):
+        piece = f"word{number} and more. "
+        delta = check.feed(AnswerDelta(content=piece))
+        fed += len(piece)
+        shown += len(delta.content) if delta is not None else 0
+        assert fed - shown >= min(256, fed)
+    assert fed - shown <= 256 + 48 + 64
+
+
+def test_a_large_answer_in_one_piece_equals_its_stream() -> None:
+    text = "Write to ann@corp.example, please. " * 2000
+    whole = released(open_check(DEFAULT), [text], "content")
+    assert released(open_check(DEFAULT), pieces_of(text, [777]), "content") == whole
+    assert "ann@corp.example" not in whole
+    assert whole.count("<EMAIL_2>") == 2000
