@@ -15,6 +15,7 @@ from services.cache.core.entries import (
     Receipt,
     Reference,
     Removal,
+    Removed,
     Selector,
     SemanticRecord,
     Write,
@@ -77,19 +78,19 @@ class MemoryEntryStore:
         row = self._rows.get(fingerprint)
         return row.write.entry if row and row.write.entry.organisation == organisation else None
 
-    async def remove(self, removal: Removal) -> int:
+    async def remove(self, removal: Removal) -> Removed:
         """See EntryStore."""
         name = (removal.organisation, removal.request_id)
         if done := self._mutations.get(name):
             if done.recorded.payload_digest != removal.payload_digest:
                 raise RequestIdReused
-            return done.count
+            return Removed(done.count, repeated=True)
         matches = _matcher(removal.selector)
         doomed = [r for r in self._rows.values() if r.write.entry.organisation == removal.organisation and matches(r)]
         if removal.must_exist and not doomed:
             raise EntryNotFound
         self._mutations[name] = _Done(Recorded(removal.payload_digest, "", 0), len(doomed), removal.now_us)
-        return self._drop(doomed, removal.now_us)
+        return Removed(self._drop(doomed, removal.now_us), repeated=False)
 
     async def count(self, organisation: str, now_us: int) -> int:
         """See EntryStore."""

@@ -10,7 +10,7 @@ import asyncpg
 
 from services.cache.adapters import statements
 from services.cache.core.batch import Mutation, Recorded, answers, first_sendings
-from services.cache.core.entries import Change, Entry, Receipt, Reference, Removal, SemanticRecord, Write
+from services.cache.core.entries import Change, Entry, Receipt, Reference, Removal, Removed, SemanticRecord, Write
 from services.cache.core.errors import EntryNotFound, RequestIdReused, StorageUnavailable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ class PostgresEntryStore:
             return None
         return Entry(organisation, fingerprint, row[0], row[1], _microseconds(row[2]), _microseconds(row[3]))
 
-    async def remove(self, removal: Removal) -> int:
+    async def remove(self, removal: Removal) -> Removed:
         """See EntryStore."""
         time = _time(removal.now_us)
         name = (removal.organisation, removal.request_id)
@@ -66,7 +66,7 @@ class PostgresEntryStore:
                 digest, count = await connection.fetchrow(statements.RECORDED_REMOVAL, *name)
                 if digest != removal.payload_digest:
                     raise RequestIdReused
-                return int(count)
+                return Removed(count, repeated=True)
             kind = removal.selector.kind
             if kind == "everything":
                 count = await connection.fetchval(statements.REMOVE_EVERYTHING, time, removal.organisation)
@@ -77,7 +77,7 @@ class PostgresEntryStore:
                 # Leaving the transaction by an exception takes the record of the mutation back.
                 raise EntryNotFound
             await connection.execute(statements.COUNT_REMOVAL, *name, count)
-            return int(count)
+            return Removed(count, repeated=False)
 
     async def count(self, organisation: str, now_us: int) -> int:
         """See EntryStore."""

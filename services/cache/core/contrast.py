@@ -58,6 +58,8 @@ def _sides_by_word() -> dict[str, int]:
 
 
 _SIDES = _sides_by_word()
+# A capital at the beginning of a sentence says nothing about words that the tables know.
+_ORDINARY = STARTERS | _SIDES.keys() | NUMBER_WORDS.keys() | NEGATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Signature:
 
     Attributes:
         numbers: Hashes of numbers, amounts, dates and ranks, in order.
-        names: Hashes of capitalised words, in order, folded.
+        names: Hashes of words that occur capitalised, in order, folded.
         literals: Hashes of quotations, addresses and identifiers, in order.
         negated: Parity of negations.
         sides: Two bits per line of the table of opposites: left side present, right side present.
@@ -197,7 +199,7 @@ class _Scan:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._numbers: list[str] = []
-        self._names: list[str] = []
+        self._names: set[str] = set()
         self._literals: list[str] = []
         self._words: list[str] = []
         self._negations = 0
@@ -232,9 +234,9 @@ class _Scan:
         parts = folded.split("-") if "-" in folded else (folded,)
         for part in parts:
             self._meaning(part)
-        is_name = token[0].isupper() and folded != "i" and not (begins and folded.removesuffix("'s") in STARTERS)
+        is_name = token[0].isupper() and folded != "i" and not (begins and folded.removesuffix("'s") in _ORDINARY)
         if is_name and not folded.startswith("i'"):
-            self._names += (part.removesuffix("'s") for part in parts)
+            self._names.update(part.removesuffix("'s") for part in parts)
 
     def _meaning(self, word: str) -> None:
         word = word.removesuffix("'s")
@@ -261,11 +263,13 @@ class _Scan:
     def _reading(self) -> Reading:
         content = [word for word in self._words if word not in FILLERS]
         words = tuple(map(self._hash, self._words))
-        if max(len(self._numbers), len(self._names), len(self._literals)) > MAX_MARKS:
+        # Every occurrence counts, however it is spelt: the order must not depend on capitals.
+        names = [word for word in self._words if word in self._names]
+        if max(len(self._numbers), len(names), len(self._literals)) > MAX_MARKS:
             return Reading(None, words)
         signature = Signature(
             numbers=tuple(map(self._hash, self._numbers)),
-            names=tuple(map(self._hash, self._names)),
+            names=tuple(map(self._hash, names)),
             literals=tuple(map(self._hash, self._literals)),
             negated=self._negations % 2 == 1,
             sides=self._sides,

@@ -151,6 +151,14 @@ class Removal:
     must_exist: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The answer to a removal; `repeated` when it is the recorded answer to an earlier sending."""
+
+    count: int
+    repeated: bool
+
+
 class Tier(Enum):
     """How an answer was found."""
 

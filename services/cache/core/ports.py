@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, Protocol, TypeVar
 
-from services.cache.core.entries import Change, Entry, Receipt, Reference, Removal, SemanticRecord, Write
+from services.cache.core.entries import Change, Entry, Receipt, Reference, Removal, Removed, SemanticRecord, Write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,8 +58,8 @@ class EntryStore(Protocol):
         """The entry, expired or not."""
         ...
 
-    async def remove(self, removal: Removal) -> int:
-        """Drops the selected entries and logs each; returns their number, also on a repeated sending.
+    async def remove(self, removal: Removal) -> Removed:
+        """Drops the selected entries and logs each.
 
         Raises:
             RequestIdReused: The request_id was used with another payload.

@@ -11,6 +11,7 @@ from services.cache.core.entries import (
     Found,
     Receipt,
     Removal,
+    Removed,
     Selector,
     SemanticRecord,
     Stats,
@@ -130,7 +131,8 @@ class AnswerCache:
             StorageUnavailable: The database did not answer in time; whether entries were dropped is not known.
         """
         selector.check()
-        return await self._remove(caller, request_id, selector, payload_digest("invalidate", payload))
+        removed = await self._remove(caller, request_id, selector, payload_digest("invalidate", payload))
+        return removed.count
 
     async def report_bad_hit(self, caller: Caller, request_id: str, entry_id: str, payload: bytes) -> None:
         """Drops a wrong answer at once.
@@ -141,9 +143,11 @@ class AnswerCache:
         """
         selector = Selector("entry_id", entry_id)
         selector.check()
-        await self._remove(caller, request_id, selector, payload_digest("report", payload), must_exist=True)
-        self._parts.counts.of(caller.organisation).bad_hits += 1
-        self._parts.events.refused("reported")
+        digest = payload_digest("report", payload)
+        removed = await self._remove(caller, request_id, selector, digest, must_exist=True)
+        if not removed.repeated:
+            self._parts.counts.of(caller.organisation).bad_hits += 1
+            self._parts.events.refused("reported")
 
     async def exact_selector(self, caller: Caller, key: RequestKey) -> Selector:
         """Selects the entry of a request, as the caller would look it up. Raises as `keys.tenant`."""
@@ -198,19 +202,19 @@ class AnswerCache:
 
     async def _remove(
         self, caller: Caller, request_id: str, selector: Selector, digest: bytes, *, must_exist: bool = False
-    ) -> int:
+    ) -> Removed:
         if not caller.organisation:
             raise NoOrganisation
         check_text("request_id", request_id)
         removal = Removal(caller.organisation, request_id, digest, selector, self._now_us(), must_exist)
-        count = await self._parts.store.remove(removal)
+        removed = await self._parts.store.remove(removal)
         try:
             await self._mirror.sync()
         except StorageUnavailable as error:
             # The removal is committed: until the log can be read, nothing is served from memory.
             self._mirror.distrust()
             self._parts.events.failed("sync", error)
-        return count
+        return removed
 
     def _prepare(self, caller: Caller, draft: Draft, lifetime_us: int) -> Write:
         """Everything about a write that costs time. Blocks: for worker threads."""

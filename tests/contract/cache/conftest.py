@@ -48,5 +48,5 @@ def new_index(request: pytest.FixtureRequest) -> Callable[[int, int], VectorInde
 
 async def until(condition: Callable[[], bool]) -> None:
     """Lets other tasks run until the condition holds; the test's timeout is the limit."""
-    while not condition():  # noqa: ASYNC110 - what it waits for has no event
+    while not condition():
         await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.cache.core.entries import Receipt, Removal, Selector
+from services.cache.core.entries import Receipt, Removal, Removed, Selector
 from services.cache.core.errors import EntryNotFound, RequestIdReused
 from services.cache.core.ports import EntryStore
 from tests.unit.cache.builders import entry, record, write
@@ -129,19 +129,19 @@ async def test_a_removal_drops_what_it_selects_in_its_organisation_alone(
             write(foreign, prompt_digest="d1", writer_key_id="leaked"),
         ]
     )
-    count = await store.remove(removal(selector))
+    removed = await store.remove(removal(selector))
     found = {chr(e.fingerprint[0]) for e in (a, b, c) if await store.get("acme", e.fingerprint)}
     assert found == left
-    assert count == 3 - len(left)
+    assert removed == Removed(3 - len(left), repeated=False)
     assert await store.get("globex", b"d" * 32) == foreign
 
 
 async def test_a_repeated_removal_gets_the_first_answer_and_drops_nothing_more(store: EntryStore) -> None:
     await store.put_many([write(), write()])
-    assert await store.remove(removal(Selector("everything"))) == 2
+    assert await store.remove(removal(Selector("everything"))) == Removed(2, repeated=False)
     later = entry()
     await store.put_many([write(later)])
-    assert await store.remove(removal(Selector("everything"))) == 2
+    assert await store.remove(removal(Selector("everything"))) == Removed(2, repeated=True)
     assert await store.get("acme", later.fingerprint) == later
 
 
@@ -158,7 +158,7 @@ async def test_a_removal_that_must_find_something_is_not_recorded_when_it_does_n
     with pytest.raises(EntryNotFound):
         await store.remove(missing)
     await store.put_many([write(entry(entry_id=f"{9:032x}"))])
-    assert await store.remove(missing) == 1
+    assert await store.remove(missing) == Removed(1, repeated=False)
 
 
 async def test_counts_are_of_live_entries_of_one_organisation(store: EntryStore) -> None:
@@ -168,18 +168,19 @@ async def test_counts_are_of_live_entries_of_one_organisation(store: EntryStore)
 
 
 async def test_references_page_through_everything_in_order(store: EntryStore) -> None:
-    entries = [entry() for _ in range(5)]
-    await store.put_many([write(e, record(e) if i % 2 else None) for i, e in enumerate(entries)])
+    entries = [entry(fingerprint=bytes([number]) * 32) for number in range(5)]
+    await store.put_many([write(e, record(e) if i % 2 else None) for i, e in enumerate(entries)][::-1])
     seen, after = [], b""
     while page := await store.list_references(after, 2):
         seen += page
         after = page[-1].fingerprint
-    assert [(r.fingerprint, r.entry_id) for r in seen] == sorted((e.fingerprint, e.entry_id) for e in entries)
+    assert [(r.fingerprint, r.entry_id) for r in seen] == [(e.fingerprint, e.entry_id) for e in entries]
     assert [r.partition for r in seen] == [None, b"p" * 32, None, b"p" * 32, None]
 
 
 async def test_records_of_a_partition_come_newest_first_and_whole(store: EntryStore) -> None:
-    entries = [entry(create_time_us=t) for t in (3_000_000, 1_000_000, 2_000_000, 2_000_000)]
+    times = (3_000_000, 1_000_000, 2_000_000, 2_000_000)
+    entries = [entry(create_time_us=time, fingerprint=bytes([i]) * 32) for i, time in enumerate(times)]
     records = [record(e, angle=i / 10) for i, e in enumerate(entries)]
     stranger = entry()
     await store.put_many([write(e, r) for e, r in zip(entries, records, strict=True)])

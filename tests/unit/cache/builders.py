@@ -6,6 +6,7 @@ import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from math import cos, sin, sqrt
 
 from llmops.cache.v1 import cache_pb2 as pb
@@ -89,7 +90,6 @@ class Replica:
                 keeping=KeepingPolicy(TTL_US, TTL_US["stable"], 10_000),
                 working=self.offload,
                 clock=self.clock,
-                # The first 16 digits are what memory tells entries apart by.
                 new_entry_id=lambda: f"{next(numbers):08x}{prefix[-8:]}{0:016x}",
                 events=self.events,
                 counts=CountsByOrganisation(10),
@@ -143,8 +143,9 @@ def entry(**fields: object) -> Entry:
     number = next(_entries)
     given: dict[str, object] = {
         "organisation": "acme",
-        "fingerprint": number.to_bytes(32, "big"),
-        "entry_id": f"{number:032x}",
+        "fingerprint": blake2b(number.to_bytes(8, "big"), digest_size=32).digest(),
+        # The first 16 digits are what memory tells entries apart by.
+        "entry_id": f"{number:016x}{0:016x}",
         "body": b"body",
         "create_time_us": 1_000_000,
         "expire_time_us": 9_000_000_000,
