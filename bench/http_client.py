@@ -31,7 +31,7 @@ class Owner(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection. After `answered`: `status`, `cache`; for streams `events`, `first_event_s`, `done` ([DONE] came)."""
+    """One connection. After `answered`: `status`, `cache`; for streams `events`, `first_event_s`, `done` ([DONE])."""
 
     __slots__ = (
         "_body_bytes",

@@ -14,6 +14,7 @@ from bench.tally import Counts
 MAX_LOST_SHARE = 0.001
 MAX_LATE_SHARE = 0.05
 MIN_CACHE_SHARE = 0.95
+MAX_OTHERS_BUSY = 0.7
 _US_PER_S = 1e6
 
 
@@ -30,6 +31,7 @@ class OpenRound(msgspec.Struct, frozen=True, kw_only=True):
     rss_bytes: int | None
     others_busy: float
     events: int = 0
+    missing_connections: int = 0
 
     @classmethod
     def of(cls, outcome: Outcome) -> OpenRound:
@@ -45,6 +47,7 @@ class OpenRound(msgspec.Struct, frozen=True, kw_only=True):
             cpu_s=system.cpu_s if system else None,
             rss_bytes=system.rss_bytes if system else None,
             events=outcome.events,
+            missing_connections=outcome.missing_connections,
             others_busy=others.cpu_s / outcome.elapsed_s if others else 0.0,
         )
 
@@ -101,6 +104,12 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         late = max((entry.counts.late / max(entry.counts.sent, 1) for entry in self.open_rounds), default=0.0)
         if late > MAX_LATE_SHARE:
             found.append(f"{late:.0%} of the requests left more than a millisecond late")
+        missing = max((entry.missing_connections for entry in self.open_rounds), default=0)
+        if missing:
+            found.append(f"{missing} connections were closed by the target and refused when opened again")
+        busy = max((entry.others_busy for entry in self.open_rounds), default=0.0)
+        if busy > MAX_OTHERS_BUSY:
+            found.append(f"provider and PostgreSQL used {busy:.0%} of a core: the latency may be theirs")
         rounds: list[OpenRound | ClosedRound] = [*self.open_rounds, *self.closed_rounds]
         failures: Counter[str] = Counter()
         for one in rounds:

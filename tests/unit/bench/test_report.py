@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from bench.campaign import Target
@@ -121,6 +122,8 @@ def test_every_table_has_as_many_cells_as_columns() -> None:
     [
         (opened(0.001, counts(dropped=1)), "1.0% of the scheduled requests"),
         (opened(0.001, counts(late=6)), "6% of the requests left more than a millisecond late"),
+        (msgspec.structs.replace(opened(0.001), missing_connections=3), "3 connections were closed by the target"),
+        (msgspec.structs.replace(opened(0.001), others_busy=0.8), "provider and PostgreSQL used 80% of a core"),
         (opened(0.001, cache="exact"), "only 0% of the answers say x-cache: miss"),
     ],
 )
