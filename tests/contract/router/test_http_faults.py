@@ -50,7 +50,7 @@ async def collect(provider: HttpProvider, seen: asyncio.Event | None = None) -> 
     chunks: list[Chunk] = []
     try:
         async for chunk in provider.stream(REQUEST):
-            chunks.append(chunk)  # noqa: PERF401 - what came before a failure counts
+            chunks.append(chunk)
             if seen is not None:
                 seen.set()
     except ProviderError as error:

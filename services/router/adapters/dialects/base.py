@@ -72,9 +72,8 @@ def json_object(text: str, field_path: str) -> dict[str, Any]:
 
 
 # Who answers, what it reads and how much it may cost is decided by fields that budgets and guards have seen.
-_NOT_EXTRA = frozenset(
-    ("model", "models", "messages", "system", "tools", "stream", "stream_options", "n", "max_tokens")
-    + ("max_completion_tokens",)
+_NOT_EXTRA = frozenset({"model", "models", "messages", "system", "tools", "stream", "stream_options"}) | frozenset(
+    {"n", "max_tokens", "max_completion_tokens"}
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,17 @@ NOTHING_TO_QUOTE = (
 )
 _MIN_WORDS = 4
 _MAX_QUOTES = 20
-# Below these the best sentence shares neither meaning nor rare words with the question. Cosines of MiniLM between a
-# question and an unrelated sentence stay under 0.25 for the most part.
-_WEAK_COSINE = 0.25
+# Below these the best sentence shares neither meaning nor rare words with the question: cosines of MiniLM between a
+# question and a sentence that answers it lie above 0.35 for the most part.
+_WEAK_COSINE = 0.35
 _WEAK_OVERLAP = 0.10
-_KEEP_SHARE = 0.75
+_KEEP_SHARE = 0.5
+_SUMMARY_RELEVANCE = 0.7
+_ANSWER_RELEVANCE = 0.9
+_LEANING = re.compile(
+    r"(?:this|that|these|those|it|its|he|she|they|such|but|however|also|moreover|therefore|thus|and|or)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def prepare(messages: Sequence[Message], *, max_sentences: int, max_encoded: int
     for span in assignment.documents:
         text = messages[span.message_index].text()[span.start : span.end]
         for cut in split_sentences(text, max_sentences - len(found)):
-            moved = Sentence(cut.text, cut.start + span.start, cut.end + span.start, cut.heading)
+            moved = replace(cut, start=cut.start + span.start, end=cut.end + span.start)
             found.append(Quotable(span.message_index, moved))
         if len(found) >= max_sentences:
             break
@@ -80,30 +87,36 @@ def prepare(messages: Sequence[Message], *, max_sentences: int, max_encoded: int
     prepared = Prepared(assignment, tuple(found))
     if len(found) <= max_encoded:
         return prepared
-    scores, _ = _scores(prepared, None)
+    scores, traits, _ = _scores(prepared, None)
+    scores[np.asarray(traits.slight)] -= 10  # scores stay below 3
     kept = sorted(np.argsort(-scores, kind="stable")[:max_encoded].tolist())
     return Prepared(assignment, tuple(found[index] for index in kept))
 
 
 def compose(prepared: Prepared, vectors: Floats | None, *, stop: Sequence[str], max_tokens: int | None) -> Quotation:
     """Chooses and quotes. `vectors` are unit rows for `prepared.texts()`, None to go by words alone."""
-    scores, weak = _scores(prepared, vectors)
+    scores, traits, weak = _scores(prepared, vectors)
     sentence_vectors = vectors[:-1] if vectors is not None else _lexical(prepared)[0]
     task = prepared.assignment.task
-    chosen = ranking.select(scores, sentence_vectors, _wanted(prepared, scores))
+    share = _SUMMARY_RELEVANCE if task is Task.SUMMARISE else _ANSWER_RELEVANCE
+    wanted = _wanted(prepared, len(scores))
+    chosen = ranking.select(scores, sentence_vectors, traits, wanted=wanted, relevance_share=share)
     if task is Task.SUMMARISE:
         chosen.sort()
     elif not prepared.assignment.sentences:
-        chosen = [index for index in chosen if scores[index] >= _KEEP_SHARE * scores[chosen[0]]]
+        best = max(float(scores[chosen[0]]), 0.0)
+        chosen = [index for index in chosen if scores[index] >= _KEEP_SHARE * best] or chosen[:1]
     lines = [NOTICE if vectors is not None else f"{NOTICE} {LEXICAL_NOTICE}"]
     if task is Task.ANSWER and weak:
         lines.append(NOT_FOUND)
     elif task is Task.RELEVANT:
         lines.append(FREE_NOTICE)
     pieces = [Delta(" ".join(lines) + "\n\n")]
-    for number, index in enumerate(chosen, start=1):
-        entry = prepared.sentences[index]
-        pieces.append(_quote(number, entry, last=number == len(chosen)))
+    quoted = [prepared.sentences[index] for index in chosen]
+    numbered = all(entry.sentence.passage for entry in quoted)
+    for place, entry in enumerate(quoted, start=1):
+        number = entry.sentence.passage if numbered else place
+        pieces.append(_quote(number, entry, last=place == len(quoted)))
     return _bounded(pieces, stop, max_tokens)
 
 
@@ -124,30 +137,40 @@ def _lexical(prepared: Prepared) -> tuple[Floats, Floats]:
     return ranking.lexical_vectors(texts[:-1], texts[-1])
 
 
-def _scores(prepared: Prepared, vectors: Floats | None) -> tuple[Floats, bool]:
-    """One score a sentence, and whether even the best one is far from the question."""
+def _scores(prepared: Prepared, vectors: Floats | None) -> tuple[Floats, ranking.Traits, bool]:
+    """One score a sentence, what each is, and whether even the best one is far from the question."""
     assignment = prepared.assignment
-    slight = [_is_slight(entry.sentence, assignment.task) for entry in prepared.sentences]
+    traits = _traits([entry.sentence for entry in prepared.sentences], assignment.task)
     lexical, lexical_query = _lexical(prepared)
     overlap = lexical @ lexical_query
     meaning, query = (lexical, lexical_query) if vectors is None else (vectors[:-1], vectors[-1])
     if assignment.task is Task.SUMMARISE:
-        asked = query if assignment.query else None
-        return ranking.summary_scores(meaning, asked, slight), False
+        return ranking.summary_scores(meaning, query if assignment.query else None, traits), traits, False
     near = meaning @ query
     weak = float(overlap.max()) < _WEAK_OVERLAP and (vectors is None or float(near.max()) < _WEAK_COSINE)
-    return ranking.question_scores(near, overlap, slight), weak
+    return ranking.question_scores(near, overlap, traits), traits, weak
 
 
-def _is_slight(sentence: Sentence, task: Task) -> bool:
-    """Headings, scraps, and questions where an answer is wanted."""
-    scrap = sentence.heading or len(sentence.text.split()) < _MIN_WORDS
-    return scrap or (task is not Task.SUMMARISE and sentence.text.endswith("?"))
+def _traits(sentences: Sequence[Sentence], task: Task) -> ranking.Traits:
+    """Questions of the text itself are slight where an answer is wanted."""
+    section: list[int] = []
+    heading = -1
+    for index, sentence in enumerate(sentences):
+        heading = index if sentence.heading and index else heading
+        section.append(-1 if sentence.heading else heading)
+    asked = task is not Task.SUMMARISE
+    leads = [index == 0 or sentences[index - 1].heading for index in range(len(sentences))]
+    return ranking.Traits(
+        slight=[s.heading or len(s.text.split()) < _MIN_WORDS or (asked and s.text.endswith("?")) for s in sentences],
+        section=section,
+        leads=leads,
+        factual=[any(character.isdigit() for character in s.text) for s in sentences],
+        leaning=[not led and _LEANING.match(s.text) is not None for s, led in zip(sentences, leads, strict=True)],
+    )
 
 
-def _wanted(prepared: Prepared, scores: Floats) -> int:
+def _wanted(prepared: Prepared, count: int) -> int:
     """The caller's wish, or: a summary of a quarter of the text, three sentences to five; an answer of up to three."""
-    count = len(scores)
     if prepared.assignment.sentences:
         return min(prepared.assignment.sentences, _MAX_QUOTES, count)
     if prepared.assignment.task is Task.SUMMARISE:

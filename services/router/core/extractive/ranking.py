@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,12 @@ _FUNCTION_WORDS = (
     "with would you your"
 )
 _STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
-_MMR_RELEVANCE = 0.7
 _SUMMARY_WEIGHTS = (0.65, 0.25, 0.10)
 _QUESTION_WEIGHTS = (0.70, 0.30)
+_HEADING_SHARE = 0.15
+_LEAD_BONUS = 0.10
+_FACT_BONUS = 0.25
+_LEANING_SHARE = 0.6
 
 
 def _words(text: str) -> list[str]:
@@ -49,34 +53,62 @@ def lexical_vectors(sentences: Sequence[str], query: str) -> tuple[Floats, Float
     return matrix[:-1], matrix[-1]
 
 
-def summary_scores(vectors: Floats, query: Floats | None, headings: Sequence[bool]) -> Floats:
-    """One score a sentence. Early sentences weigh more (reports lead with the point), headings weigh little."""
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a sentence is, apart from what it says; one entry a sentence.
+
+    `slight` marks headings and scraps, `section` the index of the heading above (-1 for none or the title), `leads` the
+    first sentence of the text or below a heading, `factual` a number in it, `leaning` a beginning that leans on the
+    sentence before.
+    """
+
+    slight: Sequence[bool]
+    section: Sequence[int]
+    leads: Sequence[bool]
+    factual: Sequence[bool]
+    leaning: Sequence[bool]
+
+
+def summary_scores(vectors: Floats, query: Floats | None, traits: Traits) -> Floats:
+    """One score a sentence.
+
+    Early sentences weigh more (reports lead with the point), and so do those that open a section or carry a number;
+    those that begin with "this" or "however" weigh less, because they say little on their own.
+    """
     count = len(vectors)
     similarity = vectors @ vectors.T
     centrality = (similarity.sum(axis=1) - 1) / max(1, count - 1)
-    position = np.asarray([1 / (1 + place) for place in range(count)], dtype=np.float32)
+    places = np.cumsum(~np.asarray(traits.slight)) - 1
+    position = 1 / (1 + np.maximum(places, 0).astype(np.float32))
     central, early, asked = _SUMMARY_WEIGHTS
     scores = central * _unit_range(centrality) + early * position
     if query is not None:
         scores = scores + asked * _unit_range(vectors @ query)
-    return np.asarray(np.where(np.asarray(headings), scores * 0.1, scores), dtype=np.float32)
+    scores = scores + _LEAD_BONUS * np.asarray(traits.leads) + _FACT_BONUS * np.asarray(traits.factual)
+    scores = np.where(np.asarray(traits.leaning), scores * _LEANING_SHARE, scores)
+    return np.asarray(scores, dtype=np.float32)
 
 
-def question_scores(near_query: Floats, word_overlap: Floats, headings: Sequence[bool]) -> Floats:
-    """Nearness in meaning, helped by shared words."""
+def question_scores(near_query: Floats, word_overlap: Floats, traits: Traits) -> Floats:
+    """Nearness in meaning, helped by shared words and by the heading above."""
     meaning, words = _QUESTION_WEIGHTS
     scores = meaning * near_query + words * word_overlap
-    return np.asarray(np.where(np.asarray(headings), scores * 0.5, scores), dtype=np.float32)
+    above = np.asarray([scores[index] if index >= 0 else 0.0 for index in traits.section], dtype=np.float32)
+    return np.asarray(scores + _HEADING_SHARE * np.maximum(above, 0.0), dtype=np.float32)
 
 
-def select(scores: Floats, vectors: Floats, wanted: int) -> list[int]:
-    """Indices by maximal marginal relevance, best first, at most `wanted`. Ties go to the earlier sentence."""
+def select(scores: Floats, vectors: Floats, traits: Traits, *, wanted: int, relevance_share: float) -> list[int]:
+    """Indices by maximal marginal relevance, best first, at most `wanted`; slight ones only when there are no others.
+
+    `relevance_share` is the lambda of the paper. Ties go to the earlier sentence.
+    """
     chosen: list[int] = []
-    relevance = _unit_range(scores)
+    open_ = ~np.asarray(traits.slight) if not all(traits.slight) else np.ones(len(scores), dtype=bool)
+    relevance = np.zeros_like(scores)
+    relevance[open_] = _unit_range(scores[open_])
     nearest = np.zeros(len(scores), dtype=np.float32)
-    open_ = np.ones(len(scores), dtype=bool)
-    while len(chosen) < min(wanted, len(scores)):
-        gain = _MMR_RELEVANCE * relevance - (1 - _MMR_RELEVANCE) * nearest
+    for _ in range(min(wanted, int(open_.sum()))):
+        gain = relevance_share * relevance - (1 - relevance_share) * nearest
         best = int(np.argmax(np.where(open_, gain, -np.inf)))
         chosen.append(best)
         open_[best] = False

@@ -7,7 +7,7 @@ French. A wrong cut costs a shorter or longer quote, never a wrong one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _ENDING_IN_A_STOP = (
     "mr mrs ms dr prof sr jr st vs etc inc ltd co corp dept est approx al fig figs eq no nos vol pp ed eds cf ca "
@@ -15,22 +15,29 @@ _ENDING_IN_A_STOP = (
     "art sec ch bzw z.b d.h u.a usw nr bd hr fr abs str m mme mlle env av"
 )
 _ABBREVIATIONS = frozenset(_ENDING_IN_A_STOP.split())
-_BLOCK = re.compile(r"[^\n]+(?:\n(?![ \t]*(?:\n|[-*•#>|]|\d{1,3}[.)][ \t]))[^\n]+)*")
+_BLOCK = re.compile(
+    r"[ \t]*#{1,6}[ \t][^\n]*|[^\n]+(?:\n(?![ \t]*(?:\n|[-*•#>|]|\d{1,3}[.)][ \t]|\[\d{1,3}\]))[^\n]+)*"
+)
 # Bounded repetitions: a megabyte of full stops must not cost more than a megabyte of anything else.
 _BOUNDARY = re.compile(r"""[.!?…。！？]{1,8}["'”’»)\]]{0,4}(?=\s|$)|[。！？]""")
-_MARKER = re.compile(r"[ \t]*(?:[-*•>]+|#{1,6}|\d{1,3}[.)])[ \t]+")
+_MARKER = re.compile(r"[ \t]*(?:[-*•>]+|#{1,6}|\d{1,3}[.)]|\[(\d{1,3})\])[ \t]+")
 _LAST_WORD = re.compile(r"([^\s(\[\"'“‘]+)\.$")
 _HEADING_MAX_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Half-open range [start, end) of the text that it was cut from; `heading` marks a title, not a statement."""
+    """Half-open range [start, end) of the text that it was cut from.
+
+    `heading` marks a title, not a statement. `passage` is the number in square brackets that the text itself gives
+    the passage, 0 when there is none.
+    """
 
     text: str
     start: int
     end: int
     heading: bool = False
+    passage: int = 0
 
 
 def split_sentences(text: str, max_sentences: int) -> list[Sentence]:
@@ -39,10 +46,13 @@ def split_sentences(text: str, max_sentences: int) -> list[Sentence]:
     for block in _BLOCK.finditer(text):
         start = block.start()
         marker = _MARKER.match(text, start, block.end())
-        titled = marker is not None and marker.group().lstrip().startswith("#")
+        titled, passage = False, 0
         if marker is not None:
             start = marker.end()
-        found.extend(_split_block(text, start, block.end(), titled=titled))
+            titled = marker.group().lstrip().startswith("#")
+            passage = int(marker[1] or 0)
+        cuts = _split_block(text, start, block.end(), titled=titled)
+        found += [replace(cut, passage=passage) for cut in cuts] if passage else cuts
         if len(found) >= max_sentences:
             return found[:max_sentences]
     return found

@@ -46,6 +46,7 @@ _QUERY_LABEL = re.compile(
     r"^[ \t]*(?:#+[ \t]*)?\**(?:question|query|task|instructions?)\**[ \t]*:\**[ \t]*(.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_QUERY_BLOCK = re.compile(r"<(question|query|task|instructions?)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _SUMMARISE = re.compile(
     r"\b(?:summar(?:y|ies|i[sz]e\w*|i[sz]ing)|tl;?dr|key points|main points|condense|abridge|shorten|in brief|gist"
     r"|zusammenfass\w*|fasse?\b.{0,80}\bzusammen|résum\w*|resum\w*|riassum\w*)",
@@ -97,8 +98,8 @@ def find_assignment(messages: Sequence[Message]) -> Assignment | None:
 
 
 def _assign(documents: tuple[Span, ...], query: str, instructions: str) -> Assignment:
-    label = _QUERY_LABEL.search(query)
-    asked = label[1].strip() if label is not None and label[1].strip() else query
+    block, label = _QUERY_BLOCK.search(query), _QUERY_LABEL.search(query)
+    asked = (block[2] if block is not None else label[1] if label is not None else "").strip() or query
     count = _COUNT.search(query) or _COUNT.search(instructions)
     sentences = _NUMBERS.get(count[1].lower(), 0) or int(count[1]) if count is not None else 0
     if _SUMMARISE.search(query):
