@@ -11,12 +11,15 @@ from pathlib import Path
 from llmops.registry.v1 import registry_pb2_grpc
 
 from meshkit.bucketing import choose_arm
+from meshkit.executors import Executor
 from meshkit.kit import Kit
+from meshkit.settings import SettingsError
 from services.registry.adapters.files import read_documents
 from services.registry.adapters.sql import SqlStore
 from services.registry.adapters.telemetry import TelemetryObserver
 from services.registry.adapters.templates import MeshTemplates
 from services.registry.api import RegistryApi
+from services.registry.core.errors import InvalidFiles
 from services.registry.core.registry import Ports, Registry, Rules
 from services.registry.core.validation import Limits
 from services.registry.settings import RegistrySettings
@@ -42,14 +45,19 @@ async def build(settings: RegistrySettings, kit: Kit) -> AsyncIterator[None]:
     observer.count_watchers(lambda: registry.watchers)
     await registry.refresh()
     if settings.prompts_dir:
-        read = partial(read_documents, max_file_bytes=settings.max_file_bytes, max_files=settings.max_files)
-        await registry.publish_directory(await executor.run(read, Path(settings.prompts_dir)))
+        await _publish_directory(registry, executor, settings)
     kit.serve(registry_pb2_grpc.add_RegistryServiceServicer_to_server, RegistryApi(registry, executor))
     kit.background("poll", partial(registry.follow, settings.poll_interval_s))
+    kit.on_drain(registry.drain)
+    yield
+
+
+async def _publish_directory(registry: Registry, executor: Executor, settings: RegistrySettings) -> None:
+    read = partial(read_documents, max_file_bytes=settings.max_file_bytes, max_files=settings.max_files)
     try:
-        yield
-    finally:
-        registry.close()
+        await registry.publish_directory(await executor.run(read, Path(settings.prompts_dir)))
+    except InvalidFiles as error:
+        raise SettingsError(f"registry.prompts_dir {settings.prompts_dir}: {error}") from None
 
 
 def rules_of(settings: RegistrySettings) -> Rules:

@@ -196,8 +196,8 @@ class Registry:
         """The catalog now and after each change. Raises TooManyWatchers, and ShuttingDown at the end."""
         return self._feed.watch()
 
-    def close(self) -> None:
-        """Ends every watch."""
+    async def drain(self) -> None:
+        """Ends every watch, so that watchers turn to another replica at once."""
         self._feed.close()
 
     def _resolve(self, reference: Reference, sticky_key: str) -> Resolution:

@@ -58,7 +58,7 @@ FULL = published(
     "999999.999999",
 )
 POINTER = Pointer("summarize", "production", whole(Version(1, 0)))
-REQUEST = PastRequest("r-1", "digest", "summarize", Version(1, 0), True, NOW)  # noqa: FBT003
+REQUEST = PastRequest("r-1", "digest", "summarize", Version(1, 0), True, NOW)
 
 
 def by_version(change: Change | None) -> list[PublishedPrompt]:

@@ -248,7 +248,7 @@ HOSTILE = ["{{", "{{{{", "{{{", "{{ ", "{", "}}", "{{a", "{{a}}", "{{ " + " " * 
 
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_parsing_takes_steps_in_proportion_to_the_length(unit: str) -> None:
-    """Lines of this module that run are counted, not seconds; the regular expression looks at 100 characters at most."""
+    """Lines that run are counted, not seconds; the regular expression looks at 100 characters at most."""
     once, twice = (_lines_run(unit * count) for count in (500, 1_000))
     assert once < 500 * 12 + 400
     assert twice < 2 * once + 400

@@ -77,73 +77,13 @@ def test_defaults_keep_their_type_as_text() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "the file must be a mapping of keys to values"),
-        ("- a", "the file must be a mapping of keys to values"),
-        ("1: a", "the file has a key that is not text; put it in quotes"),
-        ("template: x\ntempreature: 1", "tempreature is not a known key; did you mean temperature?"),
-        ("template: x\nzzz: 1", "zzz is not a known key; it can be description, author, date, model, template, variables, output_schema, guard_policy, temperature, max_tokens, parameters"),
-        ("template: x\nname: y", "name is not a key of this file: the folder says it; remove the line"),
-        ("template: x\nversion: '1.0'", "version is not a key of this file: the file name says it; remove the line"),
-        ("description: x", "template must be text, or a list of 1 to 64 entries with role and content"),
-        ("template: ''", "template must be text that is not empty"),
-        ("template: []", "template must be text, or a list of 1 to 64 entries with role and content"),
-        ("template: [{role: user}]", "template[0].content must be text that is not empty"),
-        ("template: [{content: x}]", "template[0].role is missing; it can be system, developer, user, assistant, tool"),
-        ("template: [{role: sytem, content: x}]", "template[0].role has a value that is not known; did you mean system?"),
-        ("template: [{role: user, contents: x}]", "template[0].contents is not a known key; did you mean content?"),
-        ("template: '{{a}}'", "template uses a, which is not declared"),
-        ("template: [{role: user, content: '{{'}]", "template[0].content line 1, column 1: '{{' opens a hole and must read {{name}}; for literal braces write '{{{{'"),
-        ("template: x\nvariables: {a: {}}", "variables.a fills no hole; use a or remove it"),
-        ("template: '{{a}}'\nvariables: [a]", "variables must be a mapping of keys to values"),
-        ("template: '{{a}}'\nvariables: {a: {type: text}}", "variables.a.type has a value that is not known; it can be string, integer, number, boolean"),
-        ("template: '{{a}}'\nvariables: {a: {default: 5}}", "variables.a.default must be of type string, in quotes and not empty"),
-        ("template: '{{a}}'\nvariables: {a: {default: ''}}", "variables.a.default must be of type string, in quotes and not empty"),
-        ("template: '{{a}}'\nvariables: {a: {type: integer, default: '5'}}", "variables.a.default must be of type integer, without quotes"),
-        ("template: '{{a}}'\nvariables: {a: {type: integer, default: true}}", "variables.a.default must be of type integer, without quotes"),
-        ("template: '{{a}}'\nvariables: {a: {required: false}}", "variables.a.default must be set, or the variable marked as required"),
-        ("template: '{{a}}'\nvariables: {a: {required: true, default: x}}", "variables.a.default would never be used: the variable is required"),
-        ("template: '{{a}}'\nvariables: {a: {max_chars: 0}}", "variables.a.max_chars must be a whole number from 1 to 4194304"),
-        ("template: x\ntemperature: 3", "temperature must be a number from 0 to 2"),
-        ("template: x\ntemperature: .nan", "temperature must be a number from 0 to 2"),
-        ("template: x\nmax_tokens: 0", "max_tokens must be a whole number from 1 to 10000000"),
-        ("template: x\nmax_tokens: true", "max_tokens must be a whole number from 1 to 10000000"),
-        ("template: x\nmodel: 4", "model must be text; put it in quotes"),
-        ("template: x\ndate: tomorrow", "date must read 2026-11-23"),
-        ("template: x\ndate: 2026-13-01", "has a date that does not exist; put it in quotes or correct it"),
-        ("template: x\nparameters: {temperature: 1}", "parameters.temperature belongs at the top of the file, as temperature"),
-        ("template: x\nparameters: {stop: end}", "parameters.stop must be a list of at most 16 texts"),
-        ("template: x\nparameters: {stop: ['']}", "parameters.stop must hold texts of 1 to 1024 characters"),
-        ("template: x\nparameters: {response_format: json}", "parameters.response_format has a value that is not known; it can be text, json_object"),
-        ("template: x\nparameters: {tool_choice: some}", "parameters.tool_choice must be auto, none, required, or a mapping with the key tool"),
-        ("template: x\nparameters: {extra: {1: x}}", "parameters.extra has a key that is not text; put it in quotes"),
-        ("template: x\noutput_schema: text", "output_schema must be a mapping"),
-        ("template: x\noutput_schema: {default: 2026-01-01}", "output_schema has a value that JSON does not know; put dates in quotes"),
-        ("template: x\ntemplate: y", "has a key twice; remove one of them at line 2, column 1"),
-        ("template: &a x\nmodel: *a", "aliases are not supported; write the value out at line 2, column 8"),
-        ("template: !!python/object/apply:os.system [x]", "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system' at line 1, column 11"),
         ("template: " + "[" * 70 + "]" * 70, "is nested deeper than 64 at line 1, column 74"),
-        ("template: [", "expected the node content, but found '<stream end>' at line 1, column 12"),
         ("template: x\x07", "has a character that YAML does not allow, at position 11"),
     ],
-)  # fmt: skip
-def test_every_mistake_names_the_key_and_what_to_do(text: str, problem: str) -> None:
-    assert problem_in(text) == problem
-
-
-@pytest.mark.parametrize(
-    ("file", "problem"),
-    [
-        ("summarize/v1.yaml", "has no place here"),
-        ("summarize/v01.0.yaml", "has no place here"),
-        ("summarize/v1.0.yml", "has no place here"),
-        ("summarize/1.0.yaml", "has no place here"),
-        ("summarize.yaml", "has no place here"),
-        ("eval_suite.yaml", "has no place here"),
-        ("Summarize/v1.0.yaml", "the folder names the prompt"),
-    ],
 )
-def test_a_file_in_the_wrong_place_is_not_ignored(file: str, problem: str) -> None:
-    assert problem_in(MINIMAL, file).startswith(problem)
+def test_yaml_that_is_no_configuration_is_refused(text: str, problem: str) -> None:
+    """tests/golden/registry/mistakes.txt has the mistakes that people make."""
+    assert problem_in(text) == problem
 
 
 def test_evaluation_files_are_left_alone_even_when_they_are_broken() -> None:
@@ -181,28 +121,6 @@ def test_every_wrong_file_is_listed() -> None:
 )
 def test_settings_of_an_environment_become_arms(text: str, arms: tuple[Arm, ...]) -> None:
     assert arms_in(text) == arms
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("prompts: {summarize: {prodction: v1.0}}", "prompts.summarize.prodction is not an environment of this registry; did you mean production?"),
-        ("prompts: {Summarize: {production: v1.0}}", "prompts.Summarize must be lower-case letters, digits and hyphens"),
-        ("prompts: {summarize: {production: 1.0}}", "prompts.summarize.production must be a version such as v1.0"),
-        ("prompts: {summarize: {production: v1}}", "prompts.summarize.production must be a version such as v1.0"),
-        ("prompts: {summarize: {production: {}}}", "prompts.summarize.production.active must be a version such as v1.0"),
-        ("prompts: {summarize: {production: {active: v1.0, cannary: {}}}}", "prompts.summarize.production.cannary is not a known key; did you mean canary?"),
-        ("prompts: {summarize: {production: {active: v1.0, canary: {version: v1.1}}}}", "prompts.summarize.production.canary.percent is missing"),
-        ("prompts: {summarize: {production: {active: v1.0, canary: {version: v1.1, percent: 101}}}}", "prompts.summarize.production.canary.percent must be a number from 0 to 100"),
-        ("prompts: {summarize: {production: {active: v1.0, canary: {version: v1.1, percent: 0.001}}}}", "prompts.summarize.production.canary.percent must have at most two decimals"),
-        ("prompts: {summarize: {production: {active: v1.0, ab_test: {}}}}", "prompts.summarize.production.ab_test stands alone: name the active version as one of its arms"),
-        ("prompts: {summarize: {production: {ab_test: {a: {version: v1.0, percent: 100}}}}}", "prompts.summarize.production.ab_test must have 2 to 16 arms, each with version and percent"),
-        ("prompts: {summarize: {production: {ab_test: {a: {version: v1.0, percent: 50}, b: {version: v1.1, percent: 49}}}}}", "prompts.summarize.production.ab_test has arms of 99 percent together; make it 100"),
-        ("prompt: {}\nprompts: {}", "prompt is not a known key; did you mean prompts?"),
-    ],
-)  # fmt: skip
-def test_mistakes_in_the_registry_file(text: str, problem: str) -> None:
-    assert problem_in(text, "registry.yaml") == problem
 
 
 EMPTY = Catalog().with_change(Change(0))

@@ -61,8 +61,25 @@ def test_a_version_published_between_two_pages_disturbs_neither() -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["x", "é", "AAAA", *(base64.urlsafe_b64encode(text.encode()).decode() for text in ("[]", "1", '["","a"]', '["","a","1"]', '["b","b","1.0"]', '["",3,"1.0"]', '["","a",7]', "[" * 5_000))],
-)  # fmt: skip
+    [
+        "x",
+        "é",
+        "AAAA",
+        *(
+            base64.urlsafe_b64encode(text.encode()).decode()
+            for text in (
+                "[]",
+                "1",
+                '["","a"]',
+                '["","a","1"]',
+                '["b","b","1.0"]',
+                '["",3,"1.0"]',
+                '["","a",7]',
+                "[" * 5_000,
+            )
+        ),
+    ],
+)
 def test_tokens_of_others_are_refused(token: str) -> None:
     with pytest.raises(InvalidRequest, match="page_token is not from the last answer"):
         page_of(CATALOG.newest_first(""), "", 10, token, 10**6)

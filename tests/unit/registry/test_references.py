@@ -32,10 +32,9 @@ def test_a_bare_name_means_production(name: str) -> None:
 def test_any_other_text_is_refused_and_never_misread(text: str) -> None:
     try:
         reference = parse_reference(text)
-    except InvalidRequest as error:
-        assert error.field_violations[0][0] == "reference"
-    else:
-        assert str(reference) in (text, f"{text}@production")
+    except InvalidRequest:
+        return
+    assert str(reference) in (text, f"{text}@production")
 
 
 @pytest.mark.parametrize(

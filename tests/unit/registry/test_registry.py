@@ -268,7 +268,7 @@ async def test_watches_end_when_the_registry_closes() -> None:
         await anext(catalogs)
         waiting = asyncio.ensure_future(anext(catalogs))
         await asyncio.sleep(0)
-        world.registry.close()
+        await world.registry.drain()
         with pytest.raises(ShuttingDown):
             await waiting
 
