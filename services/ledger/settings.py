@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from meshkit.money import NANO_USD_PER_USD
 from services.ledger.core.limits import BASIS_POINTS, EVERY_ORGANISATION, Limit, Scope, limit_id_of
-from services.ledger.core.prices import Price, nano_usd_per_million
+from services.ledger.core.prices import Price, nano_usd
 from services.ledger.core.windows import MICROSECONDS, Period
-
-_MAX_CAP_USD = 9_000_000_000  # int64 nano-USD ends at 9.2 billion USD
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +34,7 @@ class LimitSettings:
         alert, stop = _basis_points("alert", self.alert), _basis_points("stop", self.stop)
         if not self.cap_usd:
             raise ValueError('cap_usd is missing; write it like "5.00", or "0" to suspend')
-        cap = nano_usd_per_million(self.cap_usd)
-        if cap > _MAX_CAP_USD * NANO_USD_PER_USD:
-            raise ValueError(f"cap_usd must be at most {_MAX_CAP_USD}")
+        cap = nano_usd(self.cap_usd)
         if alert > stop:
             raise ValueError("alert must not be above stop: the alert would never be seen")
         if scope is Scope.ORGANISATION and self.subject:
@@ -72,7 +67,7 @@ class PriceSettings:
             return Price(provider, model, "mesh.yaml/free", 0, 0, 0, 0)
         if not plain or not output:
             raise ValueError("input_usd_per_million and output_usd_per_million are both needed, or `free: true`")
-        nano = [nano_usd_per_million(text or plain) for text in stated]
+        nano = [nano_usd(text or plain) for text in stated]
         if not any(nano):
             raise ValueError("every price is zero; declare `free: true` if that is meant")
         digest = hashlib.blake2b(repr(nano).encode(), digest_size=4).hexdigest()
@@ -114,7 +109,7 @@ class LedgerSettings:
         if len(set(limits)) != len(limits):
             raise ValueError("limits: two entries have the same organisation, scope, subject and period; keep one")
         self.declared_prices()
-        nano_usd_per_million(self.max_amount_usd)
+        nano_usd(self.max_amount_usd)
         if not 0 < self.default_ttl_s <= self.max_ttl_s <= 900:  # noqa: PLR2004 - the contract's bound
             raise ValueError("ttl: need 0 < default_ttl_s <= max_ttl_s <= 900")
         if self.reservation_retention_s < self.max_ttl_s:
@@ -142,7 +137,7 @@ class LedgerSettings:
     @property
     def max_amount_nano_usd(self) -> int:
         """The most that one reservation, extension or report may carry."""
-        return nano_usd_per_million(self.max_amount_usd)
+        return nano_usd(self.max_amount_usd)
 
     @property
     def default_ttl_us(self) -> int:

@@ -26,7 +26,6 @@ from services.ledger.core.windows import MICROSECONDS, Period
 
 _encode = msgspec.json.Encoder().encode
 NOTHING = "[]"
-NO_ANSWER = "null"
 
 
 class _CounterRow(NamedTuple):
@@ -167,7 +166,7 @@ def _entry_row(entry: Entry) -> tuple[Any, ...]:
         text(entry.postings) if entry.postings else NOTHING,
         text(entry.lines) if entry.lines else NOTHING,
         entry.note,
-        NO_ANSWER if entry.answer is None else text(entry.answer),
+        text(entry.answer),
     )
 
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from services.ledger.core.errors import ModelUnpriced
-from services.ledger.core.prices import Price, nano_usd_per_million
+from services.ledger.core.prices import Price, nano_usd
 from services.ledger.core.windows import MICROSECONDS, Period, window_at
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _rows_of_the_day(info: ModelInfo, at: datetime) -> Iterable[ModelPrice]:
 
 def _dearest(rows: Iterable[ModelPrice], key: str) -> int:
     """The dearest alternative of one component in nano-USD per million; 0 where none is stated. Raises ValueError."""
-    return max((nano_usd_per_million(amount) for row in rows for amount in _amounts(row, key)), default=0)
+    return max((nano_usd(amount) for row in rows for amount in _amounts(row, key)), default=0)
 
 
 def _amounts(row: ModelPrice, key: str) -> Iterable[Decimal]:

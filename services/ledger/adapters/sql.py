@@ -46,6 +46,7 @@ _OUTAGES = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver raises on a connection that died unnoticed
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -171,7 +172,6 @@ class PostgresStore:
             organisation, kind, request_id = entry.key
             arguments = (now_us, kind, organisation, request_id, entry.fingerprint, text(entry.answer))
             await connection.execute(statements.LIMIT_ENTRY, *arguments)
-        assert entry.answer is not None
         return decide.Outcome(entry.answer, (entry,))
 
     async def _flush(self, batch: Sequence[Operation]) -> Sequence[decide.Outcome | BaseException]:
@@ -209,7 +209,7 @@ class PostgresStore:
 
     async def _transact(self, batch: Sequence[Operation]) -> list[decide.Outcome]:
         writer = self._writer
-        if writer is None:
+        if writer is None or writer.closed():
             writer = self._writer = await _Writer.open(self._database, self._options.lock_timeout_s)
         now_us, limits, cost = self._clock.now_us(), self._limits, self._cost
         await writer.execute("BEGIN")
@@ -263,6 +263,7 @@ class _Writer:
 
     def __init__(self, connection: Any, load: Any, write: Any) -> None:
         self._connection = connection
+        self.closed = connection.is_closed
         self.execute = connection.execute
         self.load = load.fetchrow
         self.write = write.fetchval

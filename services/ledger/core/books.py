@@ -12,9 +12,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from services.ledger.core.limits import CounterKey, LimitSet, Payer
-from services.ledger.core.operations import Answer, Kind, OperationKey
+from services.ledger.core.operations import Answer, OperationKey
 from services.ledger.core.prices import Price, Tokens
 
+# Credited when expiry charges what was reported: whom it was paid to is known only by a late commit.
 UNATTRIBUTED = "provider:unattributed"
 
 
@@ -85,6 +86,7 @@ class Entry(NamedTuple):
     key: OperationKey
     fingerprint: int
     at_us: int
+    answer: Answer
     reservation_id: str = ""
     held_delta_nano_usd: int = 0
     spent_delta_nano_usd: int = 0
@@ -94,7 +96,6 @@ class Entry(NamedTuple):
     lines: tuple[BookedLine, ...] = ()
     note: str = ""
     reservation: Reservation | None = None
-    answer: Answer | None = None
 
 
 class Books:
@@ -142,8 +143,7 @@ class Books:
             )
         if entry.reservation is not None:
             self.put(entry.reservation)
-        if entry.answer is not None:
-            self.answers[entry.key] = (entry.fingerprint, entry.answer)
+        self.answers[entry.key] = (entry.fingerprint, entry.answer)
 
 
 def provider_account(provider: str) -> str:
@@ -172,19 +172,3 @@ def recount(movements: Iterable[Movement]) -> dict[str, tuple[int, int]]:
             spent, held = totals.get(counter_id, (0, 0))
             totals[counter_id] = (spent + movement.spent_delta_nano_usd, held + movement.held_delta_nano_usd)
     return totals
-
-
-def expiry_entry(reservation: Reservation, charge: int, now_us: int) -> Entry:
-    """Ends a hold that is past its time: what its holder reported is charged, the rest is free again."""
-    postings = (Posting(key_account(reservation.payer), charge), Posting(UNATTRIBUTED, -charge)) if charge else ()
-    return Entry(
-        OperationKey(reservation.organisation, Kind.EXPIRE, reservation.reservation_id),
-        0,
-        now_us,
-        reservation.reservation_id,
-        -reservation.held_nano_usd,
-        charge,
-        reservation.counter_ids,
-        postings=postings,
-        reservation=reservation._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=charge),
-    )

@@ -15,7 +15,6 @@ from services.ledger.core.books import (
     Posting,
     Reservation,
     State,
-    expiry_entry,
     key_account,
     provider_account,
 )
@@ -26,10 +25,13 @@ from services.ledger.core.operations import (
     Answer,
     Commit,
     CommitAnswer,
+    ExpireAnswer,
     Extend,
     ExtendAnswer,
+    Kind,
     LimitAnswer,
     Operation,
+    OperationKey,
     Reserve,
     ReserveAnswer,
     SetLimit,
@@ -78,7 +80,6 @@ def run(books: Books, operation: Operation, now_us: int, cost: CostFunction) -> 
     except LedgerError as error:
         return Outcome(error, ended)
     books.apply(entry)
-    assert entry.answer is not None
     return Outcome(entry.answer, (*ended, entry))
 
 
@@ -91,12 +92,30 @@ def replay(remembered: tuple[int, Answer], fingerprint: int) -> Outcome:
 
 def _expire_due(books: Books, now_us: int) -> Iterable[Entry]:
     while (reservation := books.next_due(now_us)) is not None:
-        # An absurd report must not overflow a counter: it would keep every later batch from being written.
-        others = max((books.counters[i].used_nano_usd for i in reservation.counter_ids), default=0)
-        room = INT64_MAX - (others - reservation.held_nano_usd)
-        entry = expiry_entry(reservation, min(reservation.spent_so_far_nano_usd, room), now_us)
+        entry = _expire(books, reservation, now_us)
         books.apply(entry)
         yield entry
+
+
+def _expire(books: Books, held: Reservation, now_us: int) -> Entry:
+    """Ends a hold that is past its time: what its holder reported is charged, the rest is free again."""
+    # An absurd report must not overflow a counter: it would keep every later batch from being written.
+    used = max((books.counters[i].used_nano_usd for i in held.counter_ids), default=0)
+    charge = min(held.spent_so_far_nano_usd, INT64_MAX - (used - held.held_nano_usd))
+    alerted, alerts = _crossed(books, held.counter_ids, charge - held.held_nano_usd)
+    return Entry(
+        OperationKey(held.organisation, Kind.EXPIRE, held.reservation_id),
+        0,
+        now_us,
+        ExpireAnswer(charge, alerts),
+        held.reservation_id,
+        -held.held_nano_usd,
+        charge,
+        held.counter_ids,
+        alerted,
+        (Posting(key_account(held.payer), charge), Posting(UNATTRIBUTED, -charge)) if charge else (),
+        reservation=held._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=charge),
+    )
 
 
 def _sweep(books: Books, sweep: Sweep, now_us: int) -> Outcome:
@@ -130,7 +149,7 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
             alerted.append(counter_id)
     if violations:
         denied = ReserveAnswer(False, "", 0, tuple(violations), (), _retry_after_us(violations, now_us), (), 0)
-        return Entry(operation.key, operation.fingerprint, now_us, answer=denied)
+        return Entry(operation.key, operation.fingerprint, now_us, denied)
     _check_room(books, counter_ids, amount, "input_tokens")
     expire_us = now_us + operation.ttl_us
     ids, prices = tuple(counter_ids), operation.prices
@@ -138,6 +157,7 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
         operation.key,
         operation.fingerprint,
         now_us,
+        ReserveAnswer(True, operation.reservation_id, amount, (), tuple(alerts), None, prices, expire_us),
         operation.reservation_id,
         amount,
         0,
@@ -156,7 +176,6 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
             operation.payer,
             prices,
         ),
-        answer=ReserveAnswer(True, operation.reservation_id, amount, (), tuple(alerts), None, prices, expire_us),
     )
 
 
@@ -179,13 +198,13 @@ def _extend(books: Books, operation: Extend, now_us: int) -> Entry:
         operation.key,
         operation.fingerprint,
         now_us,
+        ExtendAnswer(not violations, reservation.held_nano_usd, violations, alerts, reservation.expire_us),
         held.reservation_id,
         granted,
         0,
         held.counter_ids,
         alerted,
         reservation=reservation,
-        answer=ExtendAnswer(not violations, reservation.held_nano_usd, violations, alerts, reservation.expire_us),
     )
 
 
@@ -203,6 +222,7 @@ def _commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) ->
         operation.key,
         operation.fingerprint,
         now_us,
+        CommitAnswer(amount, max(amount - held.reserved_nano_usd, 0), late, after_void, alerts),
         held.reservation_id,
         -held.held_nano_usd,
         spent,
@@ -212,7 +232,6 @@ def _commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) ->
         lines,
         "after-void" if after_void else "late" if late else "",
         held._replace(state=State.COMMITTED, held_nano_usd=0, booked_nano_usd=amount),
-        CommitAnswer(amount, max(amount - held.reserved_nano_usd, 0), late, after_void, alerts),
     )
 
 
@@ -225,13 +244,13 @@ def _void(books: Books, operation: Void, now_us: int) -> Entry:
         operation.key,
         operation.fingerprint,
         now_us,
+        VoidAnswer(held.held_nano_usd),
         held.reservation_id,
         -held.held_nano_usd,
         0,
         held.counter_ids,
         note=operation.reason,
         reservation=held if ended else held._replace(state=State.VOIDED, held_nano_usd=0),
-        answer=VoidAnswer(held.held_nano_usd),
     )
 
 
@@ -340,7 +359,7 @@ def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: in
         after = replace(wanted, limit_id=limit_id, version=before.version, declared=before.declared)
         if after != before:
             after = replace(after, version=before.version + 1)
-    entry = Entry(operation.key, operation.fingerprint, now_us, answer=LimitAnswer(after))
+    entry = Entry(operation.key, operation.fingerprint, now_us, LimitAnswer(after))
     return (limits if after == before else limits.replaced_with(after)), entry
 
 

@@ -152,6 +152,13 @@ class VoidAnswer(NamedTuple):
     released_nano_usd: int
 
 
+class ExpireAnswer(NamedTuple):
+    """What the end of a forgotten hold came to; nobody asked, the observer hears of it."""
+
+    charged_nano_usd: int
+    alerts: tuple[Alert, ...]
+
+
 class SweepAnswer(NamedTuple):
     """How many holds ended, and what their holders had reported as spent."""
 
@@ -167,4 +174,4 @@ class LimitAnswer(NamedTuple):
 
 ReservationOperation = Extend | Commit | Void
 Operation = Reserve | Extend | Commit | Void | Sweep
-Answer = ReserveAnswer | ExtendAnswer | CommitAnswer | VoidAnswer | SweepAnswer | LimitAnswer
+Answer = ReserveAnswer | ExtendAnswer | CommitAnswer | VoidAnswer | ExpireAnswer | SweepAnswer | LimitAnswer

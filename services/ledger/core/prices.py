@@ -7,8 +7,8 @@ from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 _NANO_PER_USD = Decimal(10**9)
-# 1,000 USD per token: far above any price, and small enough that a thousand million tokens stay within int64 guards.
-MAX_USD_PER_MILLION_TOKENS = Decimal(10**9)
+# int64 nano-USD ends at 9.2 billion USD.
+MAX_USD = Decimal(9_000_000_000)
 
 
 class Price(NamedTuple):
@@ -34,17 +34,17 @@ class Tokens(NamedTuple):
     estimated: bool = False
 
 
-def nano_usd_per_million(usd_per_million: str | Decimal) -> int:
-    """Converts a decimal price exactly. Raises ValueError for what is no price or not a whole number of nano-USD."""
+def nano_usd(usd: str | Decimal) -> int:
+    """Converts a decimal amount or price exactly. Raises ValueError for what is none, or finer than a nano-USD."""
     try:
-        usd = Decimal(usd_per_million)
+        amount = Decimal(usd)
     except InvalidOperation:
-        raise ValueError(f"{usd_per_million!r} is not a decimal number; write it like '0.15'") from None
-    if not usd.is_finite() or usd < 0 or usd > MAX_USD_PER_MILLION_TOKENS:
-        raise ValueError(f"{usd_per_million} is not a price; it must be from 0 to {MAX_USD_PER_MILLION_TOKENS}")
-    nano = usd * _NANO_PER_USD
+        raise ValueError(f"{usd!r} is not a decimal number; write it like '0.15'") from None
+    if not amount.is_finite() or amount < 0 or amount > MAX_USD:
+        raise ValueError(f"{usd} is not an amount in USD; it must be at least 0 and at most {MAX_USD}")
+    nano = amount * _NANO_PER_USD
     if nano != nano.to_integral_value():
-        raise ValueError(f"{usd_per_million} has more than nine decimals; it would not be booked exactly")
+        raise ValueError(f"{usd} has more than nine decimals; it would not be booked exactly")
     return int(nano)
 
 

@@ -15,6 +15,7 @@ from services.ledger.core.operations import (
     Answer,
     Commit,
     CommitAnswer,
+    ExpireAnswer,
     Extend,
     ExtendAnswer,
     Kind,
@@ -100,6 +101,8 @@ class Ledger:
         ttl_us: int,
     ) -> ReserveAnswer:
         """Holds the most that a call on the dearest of `models` may cost. Raises ModelUnpriced."""
+        _stored("labels", "".join(payer))
+        _stored("models", "".join(map("".join, models)))
         now_us = self._clock.now_us()
         prices = tuple(self._prices.price(provider, model, now_us) for provider, model in models)
         estimate = self._estimate(Tokens(input_tokens, max_output_tokens), prices)
@@ -209,9 +212,11 @@ class Ledger:
 
     async def _execute(self, operation: Reserve | Extend | Commit | Void | Sweep, kind: type[A]) -> tuple[Outcome, A]:
         outcome = await self._store.execute(operation)
-        ended = [entry for entry in outcome.entries if entry.key.kind is Kind.EXPIRE]
-        if ended:
-            self._observer.expired(len(ended), sum(entry.spent_delta_nano_usd for entry in ended))
+        expiries = [e.answer for e in outcome.entries if isinstance(e.answer, ExpireAnswer)]
+        if expiries:
+            self._observer.expired(len(expiries), sum(expiry.charged_nano_usd for expiry in expiries))
+            for expiry in expiries:
+                self._raise_alerts(expiry)
         return outcome, _answer(outcome, kind)
 
     def _estimate(self, tokens: Tokens, prices: tuple[Price, ...]) -> int:
@@ -222,7 +227,7 @@ class Ledger:
         self._check_amount("max_output_tokens", estimate)
         return estimate
 
-    def _raise_alerts(self, answer: ReserveAnswer | ExtendAnswer | CommitAnswer) -> None:
+    def _raise_alerts(self, answer: ReserveAnswer | ExtendAnswer | CommitAnswer | ExpireAnswer) -> None:
         for alert in answer.alerts:
             self._observer.alert(alert)
 

@@ -1,0 +1,194 @@
+"""What every store promises, in memory and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.ledger.adapters.memory import RecordedEvents
+from services.ledger.core.errors import NotFound, RequestIdReused, ReservationEnded
+from services.ledger.core.limits import Limit, Payer, Scope
+from services.ledger.core.ports import Store
+from services.ledger.core.service import Ledger, Model
+from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
+from tests.unit.ledger.builders import ADA, TurnableClock, desk_ledger, limit, used_tokens
+
+UNIT = [Model("acme-ai", "unit")]
+LIMITS = [
+    limit(Scope.USER, Period.HOUR, 100),
+    limit(Scope.ORGANISATION, Period.DAY, 10_000),
+    limit(Scope.ORGANISATION, Period.QUERY, 90),
+]
+
+
+@pytest.fixture
+def events() -> RecordedEvents:
+    return RecordedEvents()
+
+
+@pytest.fixture
+async def ledger(store: Store, clock: TurnableClock, events: RecordedEvents) -> Ledger:
+    await store.declare_limits(LIMITS)
+    return desk_ledger(store, SteadyClock(clock.time_ns), events)
+
+
+async def usage(ledger: Ledger, organisation: str = "acme") -> dict[tuple[str, str], tuple[int, int]]:
+    found, _ = await ledger.usage(organisation, None, "", None, 1000, "")
+    return {
+        (u.limit.scope.name, u.counter.key.subject): (u.counter.spent_nano_usd, u.counter.held_nano_usd) for u in found
+    }
+
+
+async def test_reserve_extend_commit(ledger: Ledger) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 40, 0)
+    assert await usage(ledger) == {("USER", "ada"): (0, 40), ("ORGANISATION", ""): (0, 40)}
+    extended = await ledger.extend(ADA, "e", hold.reservation_id, 20, 30, 0)
+    assert (extended.granted, extended.reserved_nano_usd) == (True, 60)
+    booked = await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(30), used_tokens(40, 2)])
+    assert (booked.amount_nano_usd, booked.overrun_nano_usd) == (70, 10)
+    assert await usage(ledger) == {("USER", "ada"): (70, 0), ("ORGANISATION", ""): (70, 0)}
+
+
+async def test_void(ledger: Ledger) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 40, 0)
+    assert (await ledger.void(ADA, "v", hold.reservation_id, "cache-hit")).released_nano_usd == 40
+    assert await usage(ledger) == {("USER", "ada"): (0, 0), ("ORGANISATION", ""): (0, 0)}
+
+
+async def test_l6_a_denial_changes_nothing_and_names_all(ledger: Ledger) -> None:
+    await ledger.reserve(ADA, "r1", UNIT, 0, 80, 0)
+    before = await usage(ledger)
+    denied = await ledger.reserve(ADA, "r2", UNIT, 0, 95, 0)
+    assert [v.limit.period for v in denied.violations] == [Period.QUERY, Period.HOUR]
+    assert denied.retry_after_us is None
+    assert (await ledger.reserve(ADA, "r3", UNIT, 0, 30, 0)).retry_after_us == 2400 * MICROSECONDS
+    assert await usage(ledger) == before
+
+
+async def test_l3_every_verb_answers_the_same_again(ledger: Ledger, events: RecordedEvents) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 85, 0)
+    denied = await ledger.reserve(ADA, "d", UNIT, 0, 50, 0)
+    extended = await ledger.extend(ADA, "e", hold.reservation_id, 50, 1, 0)
+    booked = await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(10)])
+    other = await ledger.reserve(ADA, "r2", UNIT, 0, 5, 0)
+    voided = await ledger.void(ADA, "v", other.reservation_id, "not-sent")
+    assert not denied.granted
+    assert not extended.granted
+    assert len(hold.alerts) == 1
+    assert await ledger.reserve(ADA, "r", UNIT, 0, 85, 0) == hold
+    assert await ledger.reserve(ADA, "d", UNIT, 0, 50, 0) == denied
+    assert await ledger.extend(ADA, "e", hold.reservation_id, 50, 1, 0) == extended
+    assert await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(10)]) == booked
+    assert await ledger.void(ADA, "v", other.reservation_id, "not-sent") == voided
+    assert len(events.alerts) == 1
+    with pytest.raises(RequestIdReused):
+        await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(11)])
+    with pytest.raises(RequestIdReused):
+        await ledger.reserve(ADA, "r", UNIT, 0, 84, 0)
+
+
+async def test_the_same_request_twice_at_once_is_decided_once(ledger: Ledger) -> None:
+    answers = await asyncio.gather(*(ledger.reserve(ADA, "r", UNIT, 0, 10, 0) for _ in range(5)))
+    assert all(answer == answers[0] for answer in answers)
+    assert await usage(ledger) == {("USER", "ada"): (0, 10), ("ORGANISATION", ""): (0, 10)}
+
+
+async def test_concurrent_reserves_never_overshoot(ledger: Ledger) -> None:
+    answers = await asyncio.gather(*(ledger.reserve(ADA, f"r{n}", UNIT, 0, 7, 0) for n in range(40)))
+    assert sum(answer.granted for answer in answers) == 14
+    assert (await usage(ledger))["USER", "ada"] == (0, 98)
+
+
+async def test_errors_belong_to_their_request_alone(ledger: Ledger) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 10, 0)
+    stranger = Payer("globex", "", "bob", "key-9", "")
+    results = await asyncio.gather(
+        ledger.commit(ADA, "c1", "no-such-reservation", []),
+        ledger.commit(stranger, "c2", hold.reservation_id, []),
+        ledger.commit(ADA, "c3", hold.reservation_id, [used_tokens(4)]),
+        ledger.commit(ADA, "c4", hold.reservation_id, [used_tokens(5)]),
+        return_exceptions=True,
+    )
+    assert [type(r) for r in results[:2]] == [NotFound, NotFound]
+    assert getattr(results[2], "amount_nano_usd", None) == 4
+    assert isinstance(results[3], ReservationEnded)
+
+
+async def test_expiry_lets_the_next_one_in_without_a_sweeper(
+    ledger: Ledger, clock: TurnableClock, events: RecordedEvents
+) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 90, 30 * MICROSECONDS)
+    await ledger.extend(ADA, "e", hold.reservation_id, 0, 15, 30 * MICROSECONDS)
+    assert not (await ledger.reserve(ADA, "r2", UNIT, 0, 20, 0)).granted
+    clock.turn(30)
+    assert (await ledger.reserve(ADA, "r3", UNIT, 0, 20, 0)).granted
+    assert (await usage(ledger))["USER", "ada"] == (15, 20)
+    assert events.expiries == [(1, 15)]
+    late = await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(12)])
+    assert (late.late, late.amount_nano_usd) == (True, 12)
+    assert (await usage(ledger))["USER", "ada"] == (12, 20)
+
+
+async def test_sweep_ends_what_is_due_and_no_more_than_asked(ledger: Ledger, clock: TurnableClock) -> None:
+    for n in range(3):
+        await ledger.reserve(ADA, f"r{n}", UNIT, 0, 10, 30 * MICROSECONDS)
+    await ledger.reserve(ADA, "live", UNIT, 0, 10, 60 * MICROSECONDS)
+    assert await ledger.sweep(10) == 0
+    clock.turn(31)
+    assert [await ledger.sweep(2), await ledger.sweep(2), await ledger.sweep(2)] == [2, 1, 0]
+    assert (await usage(ledger))["USER", "ada"] == (0, 10)
+
+
+async def test_old_reservations_are_forgotten_and_live_ones_never(ledger: Ledger, clock: TurnableClock) -> None:
+    ended = await ledger.reserve(ADA, "r1", UNIT, 0, 10, 30 * MICROSECONDS)
+    live = await ledger.reserve(ADA, "r2", UNIT, 0, 10, 900 * MICROSECONDS)
+    await ledger.void(ADA, "v", ended.reservation_id, "not-sent")
+    assert await ledger.forget(60 * MICROSECONDS, 10) == 0
+    clock.turn(61)
+    assert await ledger.forget(60 * MICROSECONDS, 10) == 1
+    with pytest.raises(NotFound):
+        await ledger.commit(ADA, "c1", ended.reservation_id, [])
+    await ledger.commit(ADA, "c2", live.reservation_id, [])
+
+
+async def test_a_new_window_starts_empty(ledger: Ledger, clock: TurnableClock) -> None:
+    await ledger.reserve(ADA, "r1", UNIT, 0, 90, 900 * MICROSECONDS)
+    clock.turn(2400)
+    assert (await ledger.reserve(ADA, "r2", UNIT, 0, 90, 0)).granted
+    assert (await usage(ledger))["USER", "ada"] == (0, 90)
+
+
+async def test_set_limit_applies_to_the_next_request_and_keeps_usage(ledger: Ledger) -> None:
+    await ledger.reserve(ADA, "r1", UNIT, 0, 60, 0)
+    wanted = Limit("", "acme", Scope.USER, "", Period.HOUR, 200, 8000, 10_000)
+    saved = await ledger.set_limit(ADA, "s", wanted)
+    assert await ledger.set_limit(ADA, "s", wanted) == saved
+    assert (await ledger.reserve(ADA, "r2", UNIT, 0, 90, 0)).granted
+    assert not (await ledger.reserve(ADA, "r3", UNIT, 0, 60, 0)).granted
+    with pytest.raises(RequestIdReused):
+        await ledger.set_limit(ADA, "s", Limit("", "acme", Scope.USER, "", Period.HOUR, 300))
+    listed, _ = await ledger.list_limits("acme", 0, "")
+    assert saved in listed
+    assert LIMITS[0].limit_id not in {x.limit_id for x in listed}
+
+
+async def test_a_restart_with_another_configuration(store: Store, ledger: Ledger) -> None:
+    by_hand = await ledger.set_limit(ADA, "s", Limit("", "acme", Scope.TEAM, "", Period.DAY, 5, 8000, 10_000))
+    before = {x.limit_id: x for x in (await ledger.list_limits("acme", 0, ""))[0]}
+    dearer = limit(Scope.USER, Period.HOUR, 500)
+    await store.declare_limits([dearer, LIMITS[1]])
+    after = {x.limit_id: x for x in (await ledger.list_limits("acme", 0, ""))[0]}
+    assert after.keys() == {dearer.limit_id, LIMITS[1].limit_id, by_hand.limit_id}
+    assert (after[dearer.limit_id].cap_nano_usd, after[dearer.limit_id].version) == (500, 2)
+    assert after[LIMITS[1].limit_id] == before[LIMITS[1].limit_id]
+    assert after[by_hand.limit_id] == by_hand
+
+
+async def test_names_of_any_script_and_with_quotes_are_kept_apart(ledger: Ledger) -> None:
+    names = ["o'brien", 'a"b', "{x,y}", "\\", "日本", "a\x1fb", " ", "\U0001f600", "null"]
+    for number, name in enumerate(names):
+        hold = await ledger.reserve(ADA._replace(user=name, feature=name), f'r"{number}{name}', UNIT, 0, 10, 0)
+        await ledger.commit(ADA, f"c'{number}{name}", hold.reservation_id, [used_tokens(number)])
+    found = await usage(ledger)
+    assert {name: found["USER", name] for name in names} == {name: (n, 0) for n, name in enumerate(names)}

@@ -1,0 +1,84 @@
+"""Settings: safe defaults, exact prices, and sentences that say what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshkit.settings import SettingsError, load
+from services.ledger.core.limits import Scope
+from services.ledger.core.prices import nano_usd
+from services.ledger.core.windows import Period
+from services.ledger.settings import LedgerSettings
+
+
+def read(**section: object) -> LedgerSettings:
+    return load(LedgerSettings, section, "ledger", {})
+
+
+def test_a_fresh_laptop_is_safe_and_the_built_in_model_is_free() -> None:
+    settings = read()
+    caps = {(x.scope, x.period): (x.organisation, x.cap_nano_usd) for x in settings.declared_limits()}
+    assert caps == {
+        (Scope.ORGANISATION, Period.QUERY): ("*", 10**9),
+        (Scope.USER, Period.HOUR): ("*", 5 * 10**9),
+        (Scope.ORGANISATION, Period.DAY): ("*", 50 * 10**9),
+    }
+    assert all((x.alert_basis_points, x.stop_basis_points) == (8000, 9500) for x in settings.declared_limits())
+    price = settings.declared_prices()["local", "extractive"]
+    assert price[3:] == (0, 0, 0, 0)
+
+
+def test_declared_prices_are_exact_and_leave_the_built_in_one_alone() -> None:
+    row = {"input_usd_per_million": "0.15", "output_usd_per_million": "0.60", "cached_input_usd_per_million": "0.0375"}
+    prices = read(prices={"openai/org/model-x": row}).declared_prices()
+    assert prices["openai", "org/model-x"][3:] == (150_000_000, 600_000_000, 37_500_000, 150_000_000)
+    assert ("local", "extractive") in prices
+
+
+def test_the_version_of_a_price_changes_with_the_price() -> None:
+    def version(output: str) -> str:
+        row = {"input_usd_per_million": "1", "output_usd_per_million": output}
+        return read(prices={"a/b": row}).declared_prices()["a", "b"].version
+
+    assert version("2") == version("2.0")
+    assert version("2") != version("3")
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ({"limits": [{"scope": "user", "period": "hour"}]}, "cap_usd is missing"),
+        ({"limits": [{"cap_usd": "5", "alert": 0.99}]}, "alert must not be above stop"),
+        ({"limits": [{"cap_usd": "5", "subject": "acme"}]}, "subject must be empty"),
+        ({"limits": [{"cap_usd": "5"}, {"cap_usd": "6"}]}, "keep one"),
+        ({"limits": [{"cap_usd": "9000000001"}]}, "at most"),
+        ({"limits": [{"cap_usd": "five"}]}, "not a decimal number"),
+        ({"limits": [{"cap_usd": "5", "stop": 1.5}]}, "stop must be a part of the cap"),
+        ({"limits": [{"cap_usd": "5", "scope": "usr"}]}, "did you mean 'user'"),
+        ({"prices": {"gpt": {"free": True}}}, "must be written provider/model"),
+        ({"prices": {"a/b": {"input_usd_per_million": "1"}}}, "both needed"),
+        ({"prices": {"a/b": {"input_usd_per_million": "0", "output_usd_per_million": "0"}}}, "declare `free: true`"),
+        ({"prices": {"a/b": {"free": True, "input_usd_per_million": "1"}}}, "a free model has no prices"),
+        ({"prices": {"a/b": {"input_usd_per_million": "0.0000000001", "output_usd_per_million": "1"}}}, "exactly"),
+        ({"default_ttl_s": 901.0}, "default_ttl_s <= max_ttl_s"),
+        ({"reservation_retention_s": 60.0}, "late commits"),
+        ({"max_batch": 0}, "max_batch must be at least 1"),
+        ({"sweep_interval_s": 0.0}, "above 0"),
+    ],
+)
+def test_mistakes_are_named(section: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        read(**section)
+
+
+@pytest.mark.parametrize(
+    ("usd", "nano"), [("0.15", 150_000_000), ("15", 15 * 10**9), ("0.000000001", 1), ("1e-3", 10**6)]
+)
+def test_decimals_convert_exactly(usd: str, nano: int) -> None:
+    assert nano_usd(usd) == nano
+
+
+@pytest.mark.parametrize("usd", ["", "x", "-1", "NaN", "Infinity", "0.18000000000000002", "1e10"])
+def test_what_is_not_exact_is_refused(usd: str) -> None:
+    with pytest.raises(ValueError, match=r"decimal|amount"):
+        nano_usd(usd)
