@@ -95,22 +95,27 @@ def _add_message(result: pb.Conversation, index: int, message: wire.Message) -> 
         content = ""
     if isinstance(content, list) and not content:
         raise InvalidRequest("content holds no part.", param=f"messages[{index}].content")
-    out = result.messages.add(role=_ROLES[role], name=message.name or "", tool_call_id=message.tool_call_id or "")
-    _set_content(out, content, message.refusal)
+    out = result.messages.add()
+    out.role = _ROLES[role]
+    if message.name:
+        out.name = message.name
+    if message.tool_call_id:
+        out.tool_call_id = message.tool_call_id
+    if isinstance(content, str) and not message.refusal:
+        out.content = content
+    else:
+        _set_parts(out, content, message.refusal)
     for position, call in enumerate(message.tool_calls or ()):
         out.tool_calls.add(id=call.id, name=call.function.name, arguments_json=call.function.arguments, index=position)
 
 
-def _set_content(
+def _set_parts(
     out: chat_pb2.ChatMessage,
     content: str | list[wire.TextPart | wire.ImagePart | wire.RefusalPart],
     refusal: str | None,
 ) -> None:
     """A refusal is the assistant's own text: it joins the content. One lone text stays plain, for the cache's sake."""
-    if isinstance(content, str) and not (content and refusal):
-        out.content = content or refusal or ""
-        return
-    parts = [wire.TextPart(content)] if isinstance(content, str) else list(content)
+    parts = ([wire.TextPart(content)] if content else []) if isinstance(content, str) else list(content)
     if refusal:
         parts.append(wire.TextPart(refusal))
     if len(parts) == 1 and not isinstance(parts[0], wire.ImagePart):

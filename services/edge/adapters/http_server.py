@@ -10,7 +10,7 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -40,9 +40,9 @@ class Connection(RequestHandler):
         """Refuses at once, without a word, what exceeds the limit of connections: words cost memory."""
         server = self._manager
         assert isinstance(server, EdgeServer)
-        assert isinstance(transport, asyncio.Transport)
         if not server.admit(self):
-            transport.abort()
+            # uvloop's transports have the methods of asyncio.Transport and not its type.
+            cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from llmops.cache.v1 import cache_pb2
 from llmops.common.v1 import chat_pb2, usage_pb2, verdict_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
@@ -49,7 +51,7 @@ def started_facts(started: pb.StreamStarted) -> AnswerFacts:
 
 def llmops_object(report: pb.CallReport, finish_reason: int, citations: list[chat_pb2.Citation]) -> dict[str, object]:
     """Everything of the report. Durations in milliseconds, money in nano-USD. Never holds content but cited words."""
-    usage = report.usage
+    usage, score = report.usage, report.grounding_score
     return {
         "request_id": report.request_id,
         "trace_id": report.trace_id,
@@ -58,10 +60,10 @@ def llmops_object(report: pb.CallReport, finish_reason: int, citations: list[cha
         "model": report.model or None,
         "attempts": [_attempt(attempt) for attempt in report.attempts],
         "guard": {
-            "input": _verdict(report.input_verdict) if report.HasField("input_verdict") else None,
-            "output": _verdict(report.output_verdict) if report.HasField("output_verdict") else None,
+            "input": _verdict(report.input_verdict),
+            "output": _verdict(report.output_verdict),
         },
-        "grounding_score": report.grounding_score if report.HasField("grounding_score") else None,
+        "grounding_score": score if score or report.HasField("grounding_score") else None,
         "cache": {"status": CACHE.get(report.cache_status) or None, "entry_id": report.cache_entry_id or None},
         "cost_nano_usd": report.cost_nano_usd,
         "usage": {
@@ -72,7 +74,7 @@ def llmops_object(report: pb.CallReport, finish_reason: int, citations: list[cha
         "steps": [{"step": step.step, "ms": _ms(step.duration)} for step in report.steps],
         "duration_ms": _ms(report.duration),
         "degraded": list(report.degraded),
-        "accepted_at": report.accept_time.ToJsonString() if report.HasField("accept_time") else None,
+        "accepted_at": _rfc3339(report.accept_time),
         "citations": [_citation(citation) for citation in citations],
     }
 
@@ -119,8 +121,10 @@ def _attempt(attempt: router_pb2.Attempt) -> dict[str, object]:
     return result
 
 
-def _verdict(verdict: verdict_pb2.GuardVerdict) -> dict[str, object]:
+def _verdict(verdict: verdict_pb2.GuardVerdict) -> dict[str, object] | None:
     """Decision and detectors. Scores and thresholds stay inside: they would tell an attacker how close a try was."""
+    if not verdict.decision:
+        return None
     return {
         "decision": DECISIONS.get(verdict.decision) or None,
         "policy": verdict.policy or None,
@@ -144,5 +148,13 @@ def _citation(citation: chat_pb2.Citation) -> dict[str, Any]:
     }
 
 
+def _rfc3339(time: Timestamp) -> str | None:
+    """To the millisecond. protobuf's own formatter takes three times as long."""
+    if not time.seconds:
+        return None
+    at = datetime.fromtimestamp(time.seconds, UTC).isoformat()
+    return f"{at[:19]}.{time.nanos // 1_000_000:03d}Z"
+
+
 def _ms(duration: Duration) -> float:
-    return round(duration.seconds * 1000 + duration.nanos / 1e6, 3)
+    return (duration.seconds * 1_000_000 + duration.nanos // 1000) / 1000

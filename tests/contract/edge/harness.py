@@ -236,7 +236,7 @@ def post(body: dict[str, Any], headers: str = "") -> bytes:
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for what no event announces: a metric, a port."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -286,7 +286,7 @@ async def test_too_many_connections_are_closed_at_once() -> None:
         assert await third.read_all() == b""
         await stack.aclose()
         async with asyncio.timeout(5):
-            while not await _served(edge):  # noqa: ASYNC110
+            while not await _served(edge):
                 await asyncio.sleep(0.005)
 
 

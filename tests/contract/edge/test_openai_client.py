@@ -267,7 +267,7 @@ async def test_a_failure_in_mid_stream_raises_in_the_client(
 
 async def _collect(stream: AsyncIterator[ChatCompletionChunk], received: list[ChatCompletionChunk]) -> None:
     async for chunk in stream:
-        received.append(chunk)  # noqa: PERF401 - what came before the failure counts
+        received.append(chunk)
 
 
 async def test_models(edge: Edge, openai: AsyncOpenAI) -> None:
