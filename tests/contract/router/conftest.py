@@ -113,6 +113,13 @@ StartUpstream = Callable[[Respond], Awaitable[Upstream]]
 OpenProvider = Callable[..., Awaitable[HttpProvider]]
 
 
+@pytest.fixture(autouse=True)
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests keeps their money."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+
 @pytest.fixture
 async def start_upstream() -> AsyncIterator[StartUpstream]:
     servers: list[tuple[asyncio.Server, Upstream]] = []
