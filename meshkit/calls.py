@@ -22,13 +22,33 @@ StreamHandler = Callable[[Any, Any], AsyncIterator[Any]]
 class ServerCall:
     """One call as the server sees it. Interceptors read and fill it; handlers never need it."""
 
-    __slots__ = ("context", "deadline_s", "metadata", "method", "peer", "scratch", "started_s", "status", "trace")
+    __slots__ = (
+        "caller",
+        "context",
+        "deadline_s",
+        "metadata",
+        "method",
+        "peer",
+        "scratch",
+        "started_s",
+        "status",
+        "trace",
+    )
 
-    def __init__(self, method: Method, metadata: Mapping[str, str], deadline_s: float | None, peer: str) -> None:
+    def __init__(
+        self,
+        method: Method,
+        metadata: Mapping[str, str],
+        deadline_s: float | None,
+        peer: str,
+        caller: CallContext | None = None,
+    ) -> None:
         self.method = method
         self.metadata = metadata
         self.deadline_s = deadline_s
         self.peer = peer
+        # The running call that made this one, when both are in this process: it was identified and checked already.
+        self.caller = caller
         self.started_s = 0.0
         self.status = "OK"
         self.trace: TraceContext | None = None
@@ -64,19 +84,25 @@ class Chain:
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         self.interceptors = tuple(interceptors)
-        self._starts = tuple(i.on_start for i in self.interceptors)
-        self._ends = tuple(i.on_end for i in self.interceptors)
-        self._messages = tuple(i.on_message for i in self.interceptors if _sees_messages(i))
+        self._ends = tuple(i.on_end for i in self.interceptors if _overrides(i, "on_end"))
+        # Each start with the number of ends that are due when it refuses: those of the steps outside it.
+        self._starts = tuple(
+            (step.on_start, sum(_overrides(i, "on_end") for i in self.interceptors[:position]))
+            for position, step in enumerate(self.interceptors)
+            if _overrides(step, "on_start")
+        )
+        self._messages = tuple(i.on_message for i in self.interceptors if _overrides(i, "on_message"))
 
     async def unary(self, call: ServerCall, request: Message, handler: UnaryHandler) -> Any:
         """Runs a unary handler. Raises CallError for every failure but cancellation, which stays itself."""
         begun = 0
         try:
-            for start in self._starts:
+            for start, due in self._starts:
+                begun = due
                 waiting = start(call)
                 if waiting is not None:
                     await waiting
-                begun += 1
+            begun = len(self._ends)
             for see in self._messages:
                 see(call, request)
             response = await handler(request, call)
@@ -92,11 +118,12 @@ class Chain:
         """Runs a streaming handler; `request` is a message, or an iterator of messages when the client streams."""
         begun = 0
         try:
-            for start in self._starts:
+            for start, due in self._starts:
+                begun = due
                 waiting = start(call)
                 if waiting is not None:
                     await waiting
-                begun += 1
+            begun = len(self._ends)
             if call.method.client_streaming:
                 request = self._checked(call, request)
             else:
@@ -124,8 +151,9 @@ class Chain:
         return error
 
 
-def _sees_messages(interceptor: Interceptor) -> bool:
-    return type(interceptor).on_message is not Step.on_message
+def _overrides(interceptor: Interceptor, hook: str) -> bool:
+    """Hooks that do nothing are not called."""
+    return getattr(type(interceptor), hook) is not getattr(Step, hook)
 
 
 class Step:

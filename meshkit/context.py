@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from meshkit.identity import Principal
 
-_TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
 # Ids need to be unique, not unpredictable: the system source costs a system call each.
 _randbits = random.Random().getrandbits  # noqa: S311
@@ -31,9 +31,12 @@ class TraceContext:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallContext:
-    """What is known about the running call. `deadline_s` is on the event loop's clock."""
+    """What is known about the running call. `deadline_s` is on the event loop's clock.
+
+    The interceptors fill it in before the handler runs; afterwards nobody changes it.
+    """
 
     request_id: str
     principal: Principal
@@ -57,7 +60,7 @@ def child_span(parent: TraceContext) -> TraceContext:
 
 def parse_traceparent(header: str) -> TraceContext | None:
     """Reads the header; None when it is absent or malformed, as the W3C recommendation asks."""
-    match = _TRACEPARENT.match(header)
+    match = _TRACEPARENT.fullmatch(header) if header else None
     if match is None or not match[1].strip("0") or not match[2].strip("0"):
         return None
     return TraceContext(match[1], match[2], bool(int(match[3], 16) & _SAMPLED))

@@ -47,7 +47,7 @@ def build_chain(
             Errors(clock_s),
             Admission(admission),
             Authorisation(authenticator),
-            Deadline(clock_s),
+            Deadline(),
             Validation(),
         )
     )

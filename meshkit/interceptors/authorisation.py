@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from meshkit.calls import ServerCall, Step
 from meshkit.errors import PermissionDenied
 from meshkit.identity import Authenticator
-from meshkit.interceptors.request_context import with_principal
 
 _BEARER = "bearer "
 
@@ -19,17 +20,25 @@ class Authorisation(Step):
         self._authenticator = authenticator
 
     def on_start(self, call: ServerCall) -> None:
-        """Raises Unauthenticated or PermissionDenied; else the call has a principal."""
-        credential = credential_of(call.metadata.get("authorization", ""))
-        principal = self._authenticator.authenticate(credential)
-        if principal.roles.isdisjoint(call.method.roles):
-            roles = ", ".join(sorted(call.method.roles)) or "nobody"
-            raise PermissionDenied(
-                f"{call.method.path} serves {roles}; this key is {', '.join(sorted(principal.roles))}"
-            )
-        with_principal(call, principal, credential)
+        """Raises Unauthenticated or PermissionDenied; else the call has a principal.
+
+        A call made on behalf of a call in this process keeps its principal: it was identified at the door. Its role
+        is checked for each RPC all the same.
+        """
+        context, caller = call.context, call.caller
+        assert context is not None
+        if caller is not None and caller.principal.roles:
+            context.principal, context.credential = caller.principal, caller.credential
+        else:
+            credential = caller.credential if caller is not None else credential_of(call.metadata)
+            context.principal, context.credential = self._authenticator.authenticate(credential), credential
+        if context.principal.roles.isdisjoint(call.method.roles):
+            serves = ", ".join(sorted(call.method.roles)) or "nobody"
+            holds = ", ".join(sorted(context.principal.roles))
+            raise PermissionDenied(f"{call.method.path} serves {serves}; this key is {holds}")
 
 
-def credential_of(header: str) -> str:
+def credential_of(metadata: Mapping[str, str]) -> str:
     """The key in an authorization header; empty when there is none."""
+    header = metadata.get("authorization", "")
     return header[len(_BEARER) :].strip() if header[: len(_BEARER)].lower() == _BEARER else ""

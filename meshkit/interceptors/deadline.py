@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 from meshkit.calls import ServerCall, Step
 from meshkit.errors import DeadlineExceeded
-from meshkit.interceptors.request_context import complete
 
 # boulder's values: a callee's timeout can still be reported to our caller, and work that cannot finish is not begun.
 SHAVE_S = 0.020
@@ -19,17 +15,14 @@ class Deadline(Step):
 
     name = "deadline"
 
-    def __init__(self, clock_s: Callable[[], float]) -> None:
-        self._clock_s = clock_s
-
     def on_start(self, call: ServerCall) -> None:
         """Raises DeadlineExceeded when less than FLOOR_S is left. A call without a deadline gets the contract's."""
         assert call.context is not None
         deadline_s = call.deadline_s
         if deadline_s is None:
             deadline_s = call.started_s + call.method.default_timeout_s
-        elif deadline_s - self._clock_s() < FLOOR_S:
+        elif deadline_s - call.started_s < FLOOR_S:
             raise DeadlineExceeded(
                 f"less than {FLOOR_S * 1e3:.0f} ms are left for {call.method.path}; nothing was begun"
             )
-        complete(call, replace(call.context, deadline_s=deadline_s - SHAVE_S))
+        call.context.deadline_s = deadline_s - SHAVE_S

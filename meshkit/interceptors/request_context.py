@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from meshkit.calls import ServerCall, Step
 from meshkit.context import CallContext, enter, new_request_id, new_trace
@@ -24,19 +23,15 @@ class RequestContext(Step):
     def on_start(self, call: ServerCall) -> None:
         """Enters the context."""
         call.started_s = self._clock_s()
-        request_id = call.metadata.get("x-request-id", "")
-        if not request_id or len(request_id) > _MAX_REQUEST_ID_CHARS or not request_id.isprintable():
-            request_id = new_request_id()
-        complete(call, CallContext(request_id, NOBODY, "", call.trace or new_trace(sampled=False), call.deadline_s))
+        trace = call.trace or new_trace(sampled=False)
+        call.context = CallContext(_request_id(call), NOBODY, "", trace, call.deadline_s)
+        enter(call.context)
 
 
-def complete(call: ServerCall, context: CallContext) -> None:
-    """Sets the call's context, here and for whoever asks for the running call."""
-    call.context = context
-    enter(context)
-
-
-def with_principal(call: ServerCall, principal: Principal, credential: str) -> None:
-    """Adds who calls."""
-    assert call.context is not None
-    complete(call, replace(call.context, principal=principal, credential=credential))
+def _request_id(call: ServerCall) -> str:
+    if call.caller is not None:
+        return call.caller.request_id
+    request_id = call.metadata.get("x-request-id", "")
+    if not request_id or len(request_id) > _MAX_REQUEST_ID_CHARS or not request_id.isprintable():
+        return new_request_id()
+    return request_id

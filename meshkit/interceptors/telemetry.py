@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshkit.calls import ServerCall, Step
-from meshkit.context import child_span, parse_traceparent
+from meshkit.context import TraceContext, child_span, parse_traceparent
 from meshkit.tracing import Tracing
 
 
@@ -17,7 +17,10 @@ class Telemetry(Step):
 
     def on_start(self, call: ServerCall) -> None:
         """Gives the call its trace."""
-        parent = parse_traceparent(call.metadata.get("traceparent", ""))
+        if call.caller is not None:
+            parent: TraceContext | None = call.caller.trace
+        else:
+            parent = parse_traceparent(call.metadata.get("traceparent", ""))
         trace = self._tracing.root() if parent is None else child_span(parent)
         if trace.sampled:
             call.scratch = span = self._tracing.start_span(call.method.path, trace, parent)

@@ -21,7 +21,11 @@ class Violations(MeshError):
 
 
 class Validation(Step):
-    """Innermost: what reaches a handler is valid. About 5 us for a message of 1 to 3 KB."""
+    """Innermost: what reaches a handler is valid. 5 to 20 us for a message of 1 to 3 KB.
+
+    A call made on behalf of a call in this process is not checked again: its message was built here, from one that
+    was checked at the door. Between processes every hop checks (docs/adr/0001).
+    """
 
     name = "validation"
 
@@ -30,6 +34,8 @@ class Validation(Step):
 
     def on_message(self, call: ServerCall, message: Message) -> None:
         """Raises Violations with every broken rule, by field."""
+        if call.caller is not None:
+            return
         try:
             self._validate(message)
         except protovalidate.ValidationError as error:

@@ -16,11 +16,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from meshkit.calls import Chain, HandlerTable, ServerCall
-from meshkit.errors import CallError, Failure, MeshError, describe
+from meshkit.context import CallContext, current_or_none
+from meshkit.errors import CallError, Failure
 from meshkit.methods import Method
-from meshkit.transports.outgoing import Metadata, outgoing
+from meshkit.transports.outgoing import Metadata, deadline_for, headers_of
 
 PEER = "in-process"
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class LocalChannel:
@@ -92,7 +94,8 @@ async def _unary(
     metadata: Metadata,
 ) -> Any:
     method, handler = _found(find(path), path)
-    headers, deadline_s = _prepared(method, timeout_s, metadata)
+    caller = current_or_none()
+    deadline_s = deadline_for(loop, method, caller, timeout_s)
     task = asyncio.current_task()
     assert task is not None
     expired: list[bool] = []
@@ -102,7 +105,7 @@ async def _unary(
         task.cancel()
 
     timer = loop.call_at(deadline_s, expire)
-    call = ServerCall(method, headers, deadline_s, PEER)
+    call = _server_call(method, deadline_s, caller, metadata)
     try:
         if isinstance(request, Message):
             request = _copy(request)
@@ -123,10 +126,11 @@ class LocalStream:
     ) -> None:
         loop = asyncio.get_running_loop()
         method, handler = _found(table.find(path), path)
-        headers, deadline_s = _prepared(method, timeout_s, metadata)
+        caller = current_or_none()
+        deadline_s = deadline_for(loop, method, caller, timeout_s)
         self._method = method
         self._context = contextvars.copy_context()
-        call = ServerCall(method, headers, deadline_s, PEER)
+        call = _server_call(method, deadline_s, caller, metadata)
         self._responses = table.chain.stream(call, request, handler)
         self._reader: asyncio.Task[Any] | None = None
         self._expired = False
@@ -247,11 +251,11 @@ def _found(entry: tuple[Method, Any] | None, path: str) -> tuple[Method, Any]:
     return entry
 
 
-def _prepared(method: Method, timeout_s: float | None, metadata: Metadata) -> tuple[Mapping[str, str], float]:
-    try:
-        return outgoing(method, timeout_s, metadata)
-    except MeshError as error:
-        raise CallError(describe(error)) from None
+def _server_call(method: Method, deadline_s: float, caller: CallContext | None, metadata: Metadata) -> ServerCall:
+    """Without metadata of its own, a call inherits the running call as it is; headers would only be parsed again."""
+    if caller is not None and metadata is None:
+        return ServerCall(method, _NO_HEADERS, deadline_s, PEER, caller)
+    return ServerCall(method, headers_of(caller, metadata), deadline_s, PEER)
 
 
 def _deadline_failure(method: Method) -> Failure:

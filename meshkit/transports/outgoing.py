@@ -5,36 +5,43 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from meshkit.context import current_or_none
-from meshkit.errors import DeadlineExceeded
+from meshkit.context import CallContext
+from meshkit.errors import CallError, Failure
 from meshkit.methods import Method
 
 Metadata = Sequence[tuple[str, str]] | None
 
 
-def outgoing(method: Method, timeout_s: float | None, metadata: Metadata) -> tuple[dict[str, str], float]:
-    """Returns the metadata to send and the deadline on the loop's clock.
-
-    The deadline is the earliest of the running call's, the one given, and the contract's default when neither is
-    there: no call is without one. Raises DeadlineExceeded when it has passed.
-    """
-    now_s = asyncio.get_running_loop().time()
-    call = current_or_none()
+def headers_of(call: CallContext | None, metadata: Metadata) -> dict[str, str]:
+    """The metadata to send: the running call's, and what the caller adds or replaces."""
     headers: dict[str, str] = {}
-    deadline_s: float | None = None
     if call is not None:
         headers["x-request-id"] = call.request_id
         headers["traceparent"] = call.trace.traceparent()
         if call.credential:
             headers["authorization"] = f"Bearer {call.credential}"
-        deadline_s = call.deadline_s
     if metadata is not None:
         headers.update(metadata)
+    return headers
+
+
+def deadline_for(
+    loop: asyncio.AbstractEventLoop, method: Method, call: CallContext | None, timeout_s: float | None
+) -> float:
+    """The deadline on the loop's clock: no call is without one.
+
+    It is the earliest of the running call's, the timeout given, and the contract's default; the default does not cut
+    a stream that has another bound. Raises CallError when it has passed.
+    """
+    now_s = loop.time()
+    deadline_s = call.deadline_s if call is not None else None
+    if timeout_s is None and (deadline_s is None or not method.server_streaming):
+        timeout_s = method.default_timeout_s
     if timeout_s is not None:
-        deadline_s = now_s + timeout_s if deadline_s is None else min(deadline_s, now_s + timeout_s)
-    elif deadline_s is None or method.server_streaming is False:
-        own_s = now_s + method.default_timeout_s
-        deadline_s = own_s if deadline_s is None else min(deadline_s, own_s)
+        own_s = now_s + timeout_s
+        deadline_s = own_s if deadline_s is None or own_s < deadline_s else deadline_s
+    assert deadline_s is not None
     if deadline_s <= now_s:
-        raise DeadlineExceeded(f"the deadline has passed before {method.path} could be called")
-    return headers, deadline_s
+        message = f"the deadline has passed before {method.path} could be called"
+        raise CallError(Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", message))
+    return deadline_s

@@ -194,6 +194,14 @@ async def test_invalid_stream_messages_are_refused(bench: Bench) -> None:
     assert caught.value.reason == "INVALID_FIELD"
 
 
+async def test_a_refusal_while_the_client_still_writes_keeps_its_reason(bench: Bench) -> None:
+    for _ in range(60):
+        with pytest.raises(CallError) as caught:
+            async for _ in bench.stub.CheckOutputStream(deltas("unknown", "a", "b", "c"), metadata=AUTHORISED):
+                pass
+        assert caught.value.reason == "NOT_FOUND"
+
+
 async def _empty() -> AsyncIterator[pb.CheckOutputStreamRequest]:
     yield pb.CheckOutputStreamRequest()
 
