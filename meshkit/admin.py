@@ -30,11 +30,11 @@ class AdminServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/debug/config", self._config)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         settings = self._runtime.settings.server
         try:
-            site = web.TCPSite(self._runner, settings.host, settings.admin_port, shutdown_timeout=1.0)
+            site = web.TCPSite(self._runner, settings.host, settings.admin_port)
             await site.start()
         except OSError:
             address = f"{settings.host}:{settings.admin_port}"

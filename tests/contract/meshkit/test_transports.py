@@ -302,7 +302,7 @@ async def test_calls_are_counted_by_status(bench: Bench) -> None:
     path = f"/{SERVICE}/CheckInput"
     for status in ("OK", "NOT_FOUND", "INTERNAL", "UNAUTHENTICATED"):
         assert f'llmops_rpc_handled_total{{method="{path}",status="{status}"}} 1.0' in text
-    assert f'llmops_rpc_in_flight{{service="{SERVICE}"}} 0.0' in text
+    assert f'llmops_rpc_in_flight{{method="{path}"}} 0.0' in text
 
 
 @pytest.mark.parametrize("transport", ["local", "grpc"])
