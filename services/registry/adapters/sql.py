@@ -108,8 +108,7 @@ class SqlStore:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
                 yield connection
         except (
-            OSError,
-            TimeoutError,
+            OSError,  # TimeoutError is one
             asyncpg.InterfaceError,
             asyncpg.PostgresConnectionError,
             asyncpg.OperatorInterventionError,

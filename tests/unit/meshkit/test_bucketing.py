@@ -52,6 +52,13 @@ def test_the_bucket_walks_the_arms_in_order(key: str, shares: list[int]) -> None
     assert sum(shares[:arm]) <= bucket < sum(shares[: arm + 1])
 
 
+@pytest.mark.parametrize("key", GOLDEN)
+def test_a_bucket_on_the_border_belongs_to_the_later_arm(key: tuple[str, str, str]) -> None:
+    bucket = GOLDEN[key]
+    assert choose_arm(*key, [bucket, BASIS_POINTS - bucket]) == 1
+    assert choose_arm(*key, [bucket + 1, BASIS_POINTS - bucket - 1]) == 0
+
+
 @given(st.text(min_size=1, max_size=20), st.integers(0, BASIS_POINTS), st.integers(0, BASIS_POINTS))
 def test_a_canary_that_grows_keeps_its_users(key: str, one: int, other: int) -> None:
     small, large = sorted((one, other))

@@ -74,6 +74,12 @@ def test_a_brace_pair_that_opens_no_hole_is_refused_with_its_place(text: str, pl
     assert caught.value.field_violations[0][1].startswith(place)
 
 
+def test_three_braces_are_one_mistake() -> None:
+    with pytest.raises(InvalidTemplate) as caught:
+        parse("{{{ a")
+    assert len(caught.value.field_violations) == 1
+
+
 def test_every_stray_brace_pair_is_reported_up_to_sixteen() -> None:
     with pytest.raises(InvalidTemplate) as caught:
         parse("{{ \n" * 40)

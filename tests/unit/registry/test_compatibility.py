@@ -173,6 +173,17 @@ def test_a_minor_version_takes_every_request_that_the_old_one_took(
         ('{"enum":["a","b"]}', '{"enum":["b"]}', []),
         ('{"enum":[1]}', '{"const":true}', ["output: it may have values that it could not have before"]),
         ('{"minimum":1,"maxLength":5}', '{"minimum":2,"maxLength":4}', []),
+        ('{"enum":["a","b"]}', '{"enum":["b","c"]}', ["output: it may have values that it could not have before"]),
+        (
+            CLOSED_SCHEMA,
+            '{"type":"object","properties":{"a":{"type":"string"}},"patternProperties":{"b":{}},"additionalProperties":false}',
+            ["output: the schema changed around a keyword that is not compared part by part"],
+        ),
+        (
+            '{"additionalProperties":{"type":"string"}}',
+            '{"properties":{"b":{"type":"null"}},"additionalProperties":{"type":"string"}}',
+            ["output.b: its type was widened"],
+        ),
         ('{"minimum":1}', '{"minimum":0}', ["output: minimum was loosened"]),
         ('{"maxItems":3}', "{}", ["output: maxItems was loosened"]),
         ('{"pattern":"a"}', '{"pattern":"b"}', ["output: pattern changed"]),
