@@ -56,11 +56,9 @@ class Bodies:
 
     @staticmethod
     def _began_s(request: web.BaseRequest) -> float:
-        """When the headers began to arrive, if that was noted for this request; else now."""
+        """When the headers began to arrive, if they came in pieces; else now."""
         connection = request.protocol
         began_s = connection.receipt_began_s if isinstance(connection, Connection) else 0.0
-        if isinstance(connection, Connection):
-            connection.receipt_began_s = 0.0
         return began_s or asyncio.get_running_loop().time()
 
 

@@ -7,6 +7,7 @@ aiohttp bounds idle connections but not the pace of a request: bytes that drip i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ssl
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ _CUT_GRACE_S = 1.0
 
 
 class Connection(RequestHandler):
-    """One connection. `receipt_began_s` is when the request being received began, on the loop's clock."""
+    """One connection. `receipt_began_s` is when headers that came in pieces began, on the loop's clock; else 0."""
 
     __slots__ = ("_limits", "_receipt_timer", "receipt_began_s")
 
@@ -59,6 +60,8 @@ class Connection(RequestHandler):
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
+            if self._receipt_timer is None:
+                self.receipt_began_s = 0.0
             self._disarm()
         elif self._receipt_timer is None and self._waiter is not None and data:
             self.receipt_began_s = self._loop.time()
@@ -154,7 +157,9 @@ class EdgeServer(web.Server):
             connection.close_when_idle()
         if self._open:
             self._empty.clear()
-            await asyncio.wait([asyncio.ensure_future(self._empty.wait())], timeout=timeout_s)
+            # What is left when the time is over is cut below.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
         await self.shutdown(_CUT_GRACE_S)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

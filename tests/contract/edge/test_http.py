@@ -196,6 +196,20 @@ async def test_a_second_request_on_a_connection_has_its_own_time() -> None:
             await asyncio.wait_for(client.reader.readexactly(length), 5)
 
 
+async def test_the_time_of_an_earlier_request_is_not_counted_against_a_later_body() -> None:
+    async with running_edge(limited(receipt_timeout_s=0.6)) as edge, raw_client(edge) as client:
+        for cut, pause_s in ((50, 0.7), (-5, 0.0)):
+            request = post(HELLO)
+            await client.send(request[:cut])
+            await asyncio.sleep(0.05)
+            await client.send(request[cut:])
+            head = await client.read_until(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            await asyncio.wait_for(client.reader.readexactly(length), 5)
+            await asyncio.sleep(pause_s)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit_is_refused(http: aiohttp.ClientSession, *, chunked: bool) -> None:
     async def pieces() -> object:

@@ -137,6 +137,15 @@ async def test_silence_is_pinged_without_disturbing_the_reader() -> None:
     assert rig.sink.frames[-2:] == [b"data: 2\n\n", DONE]
 
 
+async def test_nothing_follows_the_end_of_a_stream() -> None:
+    rig = Rig()
+    rig.script.put(FACTS, None)
+    await rig.finish()
+    # The connection may carry the next answer by now.
+    await rig.time.advance(60)
+    assert rig.sink.frames == [DONE]
+
+
 async def test_a_talking_stream_is_not_pinged() -> None:
     rig = Rig()
     rig.script.put(FACTS)
