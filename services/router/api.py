@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
 from llmops.common.v1 import chat_pb2, usage_pb2
 from llmops.router.v1 import router_pb2 as pb
 from llmops.router.v1 import router_pb2_grpc
@@ -68,7 +69,7 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
                     model_name=spec.name,
                     provider=spec.provider,
                     model=spec.model,
-                    timeout=_duration(timeout_s),
+                    timeout=timedelta(seconds=timeout_s),
                     max_output_tokens=spec.max_output_tokens,
                 )
                 for spec, timeout_s in zip(plan.candidates, timeouts_s, strict=True)
@@ -99,11 +100,6 @@ def _decode_token(token: str) -> str:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         raise InvalidField("page_token", "must be the token of the last answer") from None
-
-
-def _duration(seconds: float) -> Duration:
-    nanos = round(seconds * 1e9)
-    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
 
 
 _ROLES: dict[int, chat.Role] = {
@@ -146,8 +142,12 @@ def _message(message: chat_pb2.ChatMessage) -> chat.Message:
     role = _ROLES.get(message.role)
     if role is None:
         raise InvalidField("call.messages.role", "must be a role that this version knows")
-    calls = tuple(chat.ToolCall(c.id, c.name, c.arguments_json, c.index) for c in message.tool_calls)
-    parts = tuple(_part(part) for part in message.parts)
+    calls: tuple[chat.ToolCall, ...] = ()
+    parts: tuple[chat.TextPart | chat.ImagePart, ...] = ()
+    if message.tool_calls:
+        calls = tuple(chat.ToolCall(c.id, c.name, c.arguments_json, c.index) for c in message.tool_calls)
+    if message.parts:
+        parts = tuple(_part(part) for part in message.parts)
     return chat.Message(role, message.content, parts, calls, message.tool_call_id, message.name)
 
 
@@ -163,7 +163,7 @@ def _tool(tool: chat_pb2.ToolDefinition) -> chat.ToolDefinition:
 
 
 def _parameters(message: chat_pb2.GenerationParameters) -> chat.Parameters:
-    form, choice, has = message.response_format, message.tool_choice, message.HasField
+    has = message.HasField
     return chat.Parameters(
         temperature=message.temperature if has("temperature") else None,
         top_p=message.top_p if has("top_p") else None,
@@ -172,40 +172,47 @@ def _parameters(message: chat_pb2.GenerationParameters) -> chat.Parameters:
         seed=message.seed if has("seed") else None,
         presence_penalty=message.presence_penalty if has("presence_penalty") else None,
         frequency_penalty=message.frequency_penalty if has("frequency_penalty") else None,
-        response_format=chat.ResponseFormat(
-            form.type, form.schema_name, form.json_schema, form.strict if form.HasField("strict") else None
-        ),
-        tool_choice=chat.ToolChoice(choice.mode, choice.tool_name),
+        response_format=_form(message.response_format) if has("response_format") else _NO_PARAMETERS.response_format,
+        tool_choice=_choice(message.tool_choice) if has("tool_choice") else _NO_PARAMETERS.tool_choice,
         parallel_tool_calls=message.parallel_tool_calls if has("parallel_tool_calls") else None,
         reasoning_effort=message.reasoning_effort,
         extra_json=message.extra_json,
     )
 
 
+def _form(form: chat_pb2.ResponseFormat) -> chat.ResponseFormat:
+    strict = form.strict if form.HasField("strict") else None
+    return chat.ResponseFormat(form.type, form.schema_name, form.json_schema, strict)
+
+
+def _choice(choice: chat_pb2.ToolChoice) -> chat.ToolChoice:
+    return chat.ToolChoice(choice.mode, choice.tool_name)
+
+
 def _complete_response(answer: Answer) -> pb.CompleteResponse:
+    """Filled in place: a message that is handed to a constructor is copied."""
+    response = pb.CompleteResponse(served_model=answer.served_model, provider_response_id=answer.response_id)
     completion = answer.completion
-    return pb.CompleteResponse(
-        completion=chat_pb2.Completion(
-            content=completion.content,
-            tool_calls=[_tool_call(call) for call in completion.tool_calls],
-            finish_reason=_FINISH_REASONS[completion.finish_reason],
-            refusal=completion.refusal,
-            citations=[_citation(citation) for citation in completion.citations],
-        ),
-        usage=_usage(answer.usage),
-        attempts=[_attempt(attempt) for attempt in answer.attempts],
-        served_model=answer.served_model,
-        provider_response_id=answer.response_id,
-    )
+    response.completion.content = completion.content
+    response.completion.finish_reason = _FINISH_REASONS[completion.finish_reason]
+    response.completion.refusal = completion.refusal
+    response.completion.tool_calls.extend(_tool_call(call) for call in completion.tool_calls)
+    response.completion.citations.extend(_citation(citation) for citation in completion.citations)
+    _fill_usage(response.usage, answer.usage)
+    _fill_attempts(response.attempts, answer.attempts)
+    return response
 
 
 def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
     if isinstance(event, chat.Delta):
         return pb.CompleteStreamResponse(delta=_delta(event))
+    response = pb.CompleteStreamResponse()
     if isinstance(event, Started):
-        attempts = [_attempt(attempt) for attempt in event.attempts]
-        return pb.CompleteStreamResponse(started=pb.StreamStarted(attempts=attempts, served_model=event.served_model))
-    return pb.CompleteStreamResponse(finished=_finished(event))
+        response.started.served_model = event.served_model
+        _fill_attempts(response.started.attempts, event.attempts)
+    else:
+        _fill_finished(response.finished, event)
+    return response
 
 
 def _delta(delta: chat.Delta) -> chat_pb2.CompletionDelta:
@@ -219,13 +226,11 @@ def _delta(delta: chat.Delta) -> chat_pb2.CompletionDelta:
     )
 
 
-def _finished(event: Finished) -> pb.StreamFinished:
-    return pb.StreamFinished(
-        finish_reason=_FINISH_REASONS[event.finish_reason],
-        usage=_usage(event.usage),
-        attempts=[_attempt(attempt) for attempt in event.attempts],
-        provider_response_id=event.response_id,
-    )
+def _fill_finished(target: pb.StreamFinished, event: Finished) -> None:
+    target.finish_reason = _FINISH_REASONS[event.finish_reason]
+    target.provider_response_id = event.response_id
+    _fill_usage(target.usage, event.usage)
+    _fill_attempts(target.attempts, event.attempts)
 
 
 def _tool_call(call: chat.ToolCall) -> chat_pb2.ToolCall:
@@ -242,29 +247,29 @@ def _citation(citation: chat.Citation) -> chat_pb2.Citation:
     )
 
 
-def _usage(usage: chat.Usage) -> usage_pb2.Usage:
-    return usage_pb2.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_input_tokens=usage.cached_input_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        cache_write_input_tokens=usage.cache_write_input_tokens,
-        estimated=usage.estimated,
-    )
+def _fill_usage(target: usage_pb2.Usage, usage: chat.Usage) -> None:
+    target.input_tokens = usage.input_tokens
+    target.output_tokens = usage.output_tokens
+    target.cached_input_tokens = usage.cached_input_tokens
+    target.reasoning_tokens = usage.reasoning_tokens
+    target.cache_write_input_tokens = usage.cache_write_input_tokens
+    target.estimated = usage.estimated
 
 
-def _attempt(attempt: Attempt) -> pb.Attempt:
+def _fill_attempts(target: Any, attempts: Sequence[Attempt]) -> None:
     """A running try has no outcome yet and is sent as unspecified."""
-    return pb.Attempt(
-        model_name=attempt.model_name,
-        provider=attempt.provider,
-        model=attempt.model,
-        outcome=_OUTCOMES[attempt.outcome],
-        http_status=attempt.http_status,
-        duration=_duration(attempt.duration_s),
-        usage=_usage(attempt.usage) if attempt.usage is not None else None,
-        cause=attempt.cause,
-    )
+    for attempt in attempts:
+        row = target.add(
+            model_name=attempt.model_name,
+            provider=attempt.provider,
+            model=attempt.model,
+            outcome=_OUTCOMES[attempt.outcome],
+            http_status=attempt.http_status,
+            cause=attempt.cause,
+        )
+        row.duration.FromNanoseconds(round(attempt.duration_s * 1e9))
+        if attempt.usage is not None:
+            _fill_usage(row.usage, attempt.usage)
 
 
 def _listed(model: ListedModel) -> pb.Model:

@@ -98,8 +98,8 @@ async def _remote(provider: Provider, settings: RouterSettings, kit: Kit, resour
         max_line_bytes=bounds.max_line_bytes,
         max_event_bytes=bounds.max_event_bytes,
     )
-    session = await resources.enter_async_context(open_session(endpoint))
     dialect: Dialect = AnthropicMessages()
     if provider.dialect == "openai":
         dialect = OpenAiChat(max_tokens_field=provider.max_tokens_field)
-    return HttpProvider(dialect, endpoint, session, limits=limits, now=kit.clock.now)
+    session = await resources.enter_async_context(open_session(endpoint, dialect))
+    return HttpProvider(dialect, endpoint.base_url, session, limits=limits, now=kit.clock.now)

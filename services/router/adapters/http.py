@@ -60,8 +60,8 @@ class AddressRefused(OSError):
     """The name leads to an address that providers must not live at."""
 
 
-def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
-    """A session of its own for one provider; must be called in the running loop and closed by the caller."""
+def open_session(endpoint: Endpoint, dialect: Dialect) -> aiohttp.ClientSession:
+    """A session of its own for one provider, credentials included; made in the running loop, closed by the caller."""
     tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
     connector = aiohttp.TCPConnector(
         limit=endpoint.max_connections,
@@ -77,7 +77,13 @@ def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
             total=None, connect=endpoint.connect_timeout_s, sock_connect=endpoint.connect_timeout_s
         ),
         # Answers are small and streams flush every token: compression would cost more than it saves.
-        headers={"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT},
+        headers={
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": USER_AGENT,
+            **dialect.headers(endpoint.api_key, endpoint.organisation, endpoint.project),
+            **endpoint.headers,
+        },
     )
 
 
@@ -99,18 +105,17 @@ class HttpProvider:
     def __init__(
         self,
         dialect: Dialect,
-        endpoint: Endpoint,
+        base_url: str,
         session: aiohttp.ClientSession,
         *,
         limits: HttpLimits,
         now: Callable[[], datetime],
     ) -> None:
         self._dialect = dialect
-        self._endpoint = endpoint
         self._session = session
         self._limits = limits
         self._now = now
-        self._url = URL(endpoint.base_url.rstrip("/") + dialect.path)
+        self._url = URL(base_url.rstrip("/") + dialect.path)
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling closes the connection at once."""
@@ -139,9 +144,8 @@ class HttpProvider:
             raise ProviderError(connection_failure(error)) from error
 
     def _post(self, body: bytes, request_id: str) -> Any:
-        endpoint = self._endpoint
-        headers = dict(self._dialect.headers(endpoint.api_key, endpoint.organisation, endpoint.project, request_id))
-        headers.update(endpoint.headers)
+        name = self._dialect.request_id_header
+        headers = {name: request_id} if name and request_id else None
         data = body if len(body) < _WHOLE_BODY_BYTES else io.BytesIO(body)
         return self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
 
@@ -191,6 +195,9 @@ class HttpProvider:
 
     async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         """The whole body; a larger one is not read to its end."""
+        length = response.content_length
+        if length is not None and length <= max_bytes and "content-encoding" not in response.headers:
+            return await response.read()
         pieces: list[bytes] = []
         received = 0
         async for data in response.content.iter_any():
@@ -199,7 +206,7 @@ class HttpProvider:
                 response.close()
                 raise broken("response-too-large", response.status)
             pieces.append(data)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
 
 def _require_content(answer: ProviderAnswer) -> ProviderAnswer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
@@ -95,6 +95,11 @@ class ResponseFormat:
         return self.type in {"json_object", "json_schema"}
 
 
+# Shared by all calls that leave them open: a call is built on every request.
+_ANY_FORM = ResponseFormat()
+_ANY_CHOICE = ToolChoice()
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """How to generate; None and empty mean the provider's default."""
@@ -106,11 +111,14 @@ class Parameters:
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    response_format: ResponseFormat = field(default_factory=ResponseFormat)
-    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    response_format: ResponseFormat = _ANY_FORM
+    tool_choice: ToolChoice = _ANY_CHOICE
     parallel_tool_calls: bool | None = None
     reasoning_effort: str = ""
     extra_json: str = ""
+
+
+_PROVIDERS_OWN = Parameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +128,7 @@ class ModelCall:
     model: str
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
-    parameters: Parameters = field(default_factory=Parameters)
+    parameters: Parameters = _PROVIDERS_OWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,10 +160,9 @@ async def open_provider() -> AsyncIterator[OpenProvider]:
                 allow_loopback=True,
             )
             endpoint = replace(endpoint, **changes)
-            session = await sessions.enter_async_context(open_session(endpoint))
-            return HttpProvider(
-                dialect or OpenAiChat(), endpoint, session, limits=limits or HttpLimits(), now=lambda: NOW
-            )
+            spoken = dialect or OpenAiChat()
+            session = await sessions.enter_async_context(open_session(endpoint, spoken))
+            return HttpProvider(spoken, url, session, limits=limits or HttpLimits(), now=lambda: NOW)
 
         yield open_
 

@@ -91,10 +91,11 @@ class AnthropicMessages:
     """The dialect."""
 
     path: str = "/messages"
+    request_id_header: str = ""
 
-    def headers(self, api_key: str, organisation: str, project: str, request_id: str) -> Mapping[str, str]:
-        """Key and version; the API takes no organisation, project or request id."""
-        del organisation, project, request_id
+    def headers(self, api_key: str, organisation: str, project: str) -> Mapping[str, str]:
+        """Key and version; the API takes neither organisation nor project."""
+        del organisation, project
         return {"anthropic-version": VERSION} | ({"x-api-key": api_key} if api_key else {})
 
     def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:

@@ -39,8 +39,13 @@ class Dialect(Protocol):
         """Where below the base URL it is spoken."""
         ...
 
-    def headers(self, api_key: str, organisation: str, project: str, request_id: str) -> Mapping[str, str]:
-        """Headers of one request, credentials included."""
+    @property
+    def request_id_header(self) -> str:
+        """Header that takes the caller's request id; empty when there is none."""
+        ...
+
+    def headers(self, api_key: str, organisation: str, project: str) -> Mapping[str, str]:
+        """Headers of every request, credentials included."""
         ...
 
     def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:

@@ -103,14 +103,14 @@ class OpenAiChat:
 
     max_tokens_field: str = "max_completion_tokens"
     path: str = "/chat/completions"
+    request_id_header: str = "x-client-request-id"
 
-    def headers(self, api_key: str, organisation: str, project: str, request_id: str) -> Mapping[str, str]:
-        """Bearer credential, OpenAI's tenancy headers and its header for the caller's request id."""
+    def headers(self, api_key: str, organisation: str, project: str) -> Mapping[str, str]:
+        """Bearer credential and OpenAI's tenancy headers."""
         pairs = {
             "authorization": f"Bearer {api_key}" if api_key else "",
             "openai-organization": organisation,
             "openai-project": project,
-            "x-client-request-id": request_id,
         }
         return {name: value for name, value in pairs.items() if value}
 
