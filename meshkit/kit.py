@@ -64,7 +64,11 @@ class Kit:
         """Runs a loop until the target ends. A crash is logged and the loop begun again, later each time."""
         self._tasks.append(asyncio.get_running_loop().create_task(self._supervise(name, run)))
 
-    def on_drain(self, close: Callable[[], Awaitable[None]]) -> None:
+    def on_drain(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Runs `end` when the process begins to drain: to end streams that would outlive every grace."""
+        self._runtime.drain_callbacks.append(end)
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Runs `close` when the target ends, after its background loops have stopped."""
         self._resources.push_async_callback(close)
 

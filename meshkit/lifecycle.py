@@ -129,7 +129,10 @@ async def running_process(
         finally:
             admin.draining = True
             if server is not None:
-                await server.drain()
+                await server.announce_drain()
+            await asyncio.gather(*(end() for end in runtime.drain_callbacks), return_exceptions=True)
+            if server is not None:
+                await server.stop()
 
 
 async def _enter(stack: AsyncExitStack, runtime: Runtime, target: Target, settings: object) -> None:

@@ -144,6 +144,7 @@ class Runtime:
         chain = build_chain(self.tracing, self.metrics, settings.admission, configured_keys(settings.auth), clock_s)
         self.table = HandlerTable(chain)
         self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
         self.addresses: dict[str, tuple[str, int]] = {}
         self._local = LocalChannel(self.table)
         self._remote: dict[str, RemoteChannel] = {}

@@ -126,10 +126,13 @@ class GrpcServer:
         for service in (*sorted(self._table.services), ""):
             await self._health.set(service, status)
 
-    async def drain(self) -> None:
-        """NOT_SERVING, a pause in which load balancers notice, then no new calls and a grace for the running ones."""
+    async def announce_drain(self) -> None:
+        """NOT_SERVING, and a pause in which load balancers notice."""
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_delay_s)
+
+    async def stop(self) -> None:
+        """No new calls, and a grace for the running ones."""
         await self._server.stop(self._settings.grace_s)
 
 

@@ -43,7 +43,7 @@ async def build(settings: CacheSettings, kit: Kit) -> AsyncIterator[None]:
     writer: GroupCommit[Write, Receipt] = GroupCommit(
         store.put_many, max_batch=settings.storage.write_batch, max_queue=settings.storage.max_write_queue
     )
-    kit.on_drain(writer.close)
+    kit.on_close(writer.close)
     events = MetricEvents(kit.counter, kit.logger)
     reader = Reader(settings.semantic.signature_key.reveal().encode(), settings.semantic.max_question_chars)
     semantic = _semantic(settings, kit, store, reader)

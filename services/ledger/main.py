@@ -33,7 +33,7 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
     clock = SteadyClock(kit.clock.time_ns)
     database = await kit.database("ledger", MIGRATIONS)
     store = PostgresStore(database, clock, cost_nano_usd, kit.logger, _options(settings))
-    kit.on_drain(store.close)
+    kit.on_close(store.close)
     await store.declare_limits(settings.declared_limits())
     ledger = Ledger(
         store,

@@ -67,7 +67,7 @@ async def opened(transport: str, admission: AdmissionSettings | None = None) -> 
         yield Bench(guard_pb2_grpc.GuardServiceStub(channel), guard, metrics)
     finally:
         await channel.close()
-        await server.drain()
+        await server.stop()
 
 
 @pytest.fixture(params=["local", "grpc"])
