@@ -49,15 +49,12 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
     async def CheckOutput(self, request: pb.CheckOutputRequest, context: object) -> pb.CheckOutputResponse:
         """See guard.proto."""
         check = self._open(request)
-        answer = _whole(request.completion)
-        parts = [await self._guard.feed(check, answer)]
-        rest, verdict = await self._guard.finish(check, chars=request.completion.ByteSize())
-        parts.append(rest)
+        shown, verdict = await self._guard.check_whole(check, _whole(request.completion))
         response = pb.CheckOutputResponse(
             verdict=_verdict(verdict), schema_violations=map(_violation, check.violations)
         )
         if verdict.decision is not Action.BLOCK:
-            response.completion.CopyFrom(_completion(request.completion, parts))
+            response.completion.CopyFrom(_completion(request.completion, shown or AnswerDelta()))
         return response
 
     async def CheckOutputStream(
@@ -199,19 +196,15 @@ def _with_texts(original: chat_pb2.ChatMessage, masked: Message) -> chat_pb2.Cha
     return message
 
 
-def _completion(original: chat_pb2.Completion, parts: Iterable[AnswerDelta | None]) -> chat_pb2.Completion:
+def _completion(original: chat_pb2.Completion, shown: AnswerDelta) -> chat_pb2.Completion:
     """The answer with its texts replaced by what may be shown."""
-    shown = [part for part in parts if part is not None]
     completion = chat_pb2.Completion()
     completion.CopyFrom(original)
-    completion.content = "".join(part.content for part in shown)
-    completion.refusal = "".join(part.refusal for part in shown)
+    completion.content, completion.refusal = shown.content, shown.refusal
+    arguments = {call.index: call.arguments for call in shown.calls}
     for index, call in enumerate(completion.tool_calls):
-        call.arguments_json = "".join(
-            fragment.arguments for part in shown for fragment in part.calls if fragment.index == index
-        )
-    quotes = [quote for part in shown for quote in part.quotes]
-    for citation, quote in zip(completion.citations, quotes, strict=True):
+        call.arguments_json = arguments.get(index, "")
+    for citation, quote in zip(completion.citations, shown.quotes, strict=True):
         citation.quote = quote
     return completion
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -27,7 +27,9 @@ class Message:
         """All its text."""
         return "".join(self.texts)
 
-    def __len__(self) -> int:
+    @property
+    def char_count(self) -> int:
+        """Code points of all its texts."""
         return sum(map(len, self.texts)) + sum(map(len, self.arguments))
 
 
@@ -56,4 +58,9 @@ class AnswerDelta:
     content: str = ""
     refusal: str = ""
     calls: tuple[CallFragment, ...] = ()
-    quotes: tuple[str, ...] = field(default=())
+    quotes: tuple[str, ...] = ()
+
+    @property
+    def char_count(self) -> int:
+        """Code points of all its texts."""
+        return len(self.content) + len(self.refusal) + sum(len(call.arguments) for call in self.calls)

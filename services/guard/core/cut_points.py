@@ -24,25 +24,27 @@ _CUT = re.compile(
     f"|(?<=[{_CJK}])(?=[{_CJK}])"
     "|(?<=[\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f] )(?=[\u0590-\u06ff\u0900-\u0dff\u0e00-\u0e7f])"
 )
+# Most texts have a cut point in the last few words: read backwards in steps.
+_STEP_CHARS = 128
 _SENTENCE_ENDS = (". ", "! ", "? ", ".\n", "!\n", "?\n", ":\n", "。", "！", "？")
 
 
 def last_cut(text: str, start: int, limit: int, reach: int) -> int:
-    """The last cut point in (start, limit], preferring the end of a sentence; `start` when there is none.
+    """The last cut point in (start, limit], preferring the end of a sentence near it; `start` when there is none.
 
     Private keys are looked for in text[:reach]; inside one there is no cut.
     """
-    points = [found.start() for found in _CUT.finditer(text, max(0, start - 1), min(len(text), limit + 1))]
-    points = [point for point in points if start < point <= limit]
-    if points and "PRIVATE KEY" in text:
-        closed = _private_key_zones(text[:reach])
-        points = [point for point in points if not any(first < point < end for first, end in closed)]
-    if not points:
-        return start
-    for point in reversed(points):
-        if text.endswith(_SENTENCE_ENDS, 0, point):
-            return point
-    return points[-1]
+    zones = _private_key_zones(text[:reach]) if "PRIVATE KEY" in text else []
+    high = limit
+    while high > start:
+        low = max(start, high - _STEP_CHARS)
+        found = _CUT.finditer(text, max(0, low - 1), min(len(text), high + 1))
+        points = [point for point in (match.start() for match in found) if low < point <= high]
+        points = [point for point in points if not any(first < point < end for first, end in zones)]
+        if points:
+            return next((point for point in reversed(points) if text.endswith(_SENTENCE_ENDS, 0, point)), points[-1])
+        high = low
+    return start
 
 
 def _private_key_zones(text: str) -> list[tuple[int, int]]:

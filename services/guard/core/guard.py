@@ -81,7 +81,7 @@ class Guard:
     ) -> CheckedInput:
         """Checks a conversation. Raises UnknownPolicyError."""
         active = self._policies.named(policy)
-        chars = sum(map(len, messages)) + sum(len(tool.description) for tool in tools)
+        chars = sum(message.char_count for message in messages) + sum(len(tool.description) for tool in tools)
         scanned = await self._run(chars, scan_input, active, messages, tools)
         for name, error in scanned.failures.items():
             self._observer.detector_failed(name, error)
@@ -111,19 +111,26 @@ class Guard:
         schema = self._schemas.compile(json_schema) if json_schema else None
         return OutputCheck(active, masked_values, sources, schema)
 
-    async def feed(self, check: OutputCheck, delta: AnswerDelta) -> AnswerDelta | None:
-        """What may be shown after the next piece."""
-        chars = len(delta.content) + len(delta.refusal) + sum(len(call.arguments) for call in delta.calls)
-        return await self._run(chars, check.feed, delta)
+    async def check_whole(self, check: OutputCheck, answer: AnswerDelta) -> tuple[AnswerDelta | None, Verdict]:
+        """What may be shown of a whole answer, and the verdict."""
+        shown = await self._run(answer.char_count, check.whole, answer)
+        return shown, self._judged(check)
 
-    async def finish(self, check: OutputCheck, *, chars: int = 0) -> tuple[AnswerDelta | None, Verdict]:
-        """What may be shown of the rest, and the verdict. `chars` is what the check holds, where that is known."""
-        rest = await self._run(chars, check.finish)
+    async def feed(self, check: OutputCheck, delta: AnswerDelta) -> AnswerDelta | None:
+        """What may be shown after the next piece of a stream."""
+        return await self._run(delta.char_count, check.feed, delta)
+
+    async def finish(self, check: OutputCheck) -> tuple[AnswerDelta | None, Verdict]:
+        """What may be shown of the rest of a stream, and the verdict."""
+        shown = await self._run(0, check.finish)  # a stream never holds more than a piece
+        return shown, self._judged(check)
+
+    def _judged(self, check: OutputCheck) -> Verdict:
         verdict = check.verdict()
         for name, error in check.failures.items():
             self._observer.detector_failed(name, error)
         self._observer.decided("output", verdict)
-        return rest, verdict
+        return verdict
 
     async def anonymize(self, policy: str, texts: Sequence[str]) -> tuple[list[str], tuple[MaskedValue, ...]]:
         """The texts with personal data replaced, and the map. Raises InvalidRequestError beyond the policy's size."""

@@ -63,7 +63,7 @@ def size_findings(active: ActivePolicy, messages: Sequence[Message]) -> Iterator
     """Findings about counts and lengths."""
     size = active.policy.size
     action = Action.parse(size.action)
-    lengths = [len(message) for message in messages]
+    lengths = [message.char_count for message in messages]
     if len(messages) > size.max_messages:
         yield Finding("size-messages", "size", action)
     if sum(lengths) > size.max_total_chars:

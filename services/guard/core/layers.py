@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from services.guard.core.shape import Shape
 
-MIN_RUN_CHARS = 24
 _RUN = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_RUN_BYTES = b"a" * 24
 _HEX = re.compile(r"(?:0x)?((?:[0-9a-fA-F]{2}){12,})$")
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}[A-Za-z0-9._~+=&:/?@%-]*")
 _PERCENT_LEFT = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+=&:/?@-")
@@ -34,14 +34,27 @@ class Layer:
 def decoded_layers(shape: Shape, max_region_chars: int) -> Iterator[Layer]:
     """Every region that decodes to readable text. Longer regions are decoded up to the limit."""
     text = shape.text
-    if shape.has_encoded_run(MIN_RUN_CHARS):
-        for found in _RUN.finditer(text):
-            yield from _decode_run(found.group()[:max_region_chars], *found.span())
+    if shape.has_long_run:
+        for start, end in _runs(shape):
+            yield from _decode_run(text[start:end][:max_region_chars], start, end)
     if "%" in text:
         for start, end in _percent_regions(text):
             decoded = unquote(text[start:end][:max_region_chars], errors="replace")
             if _is_readable(decoded):
                 yield Layer("url", decoded, start, end)
+
+
+def _runs(shape: Shape) -> Iterator[tuple[int, int]]:
+    if not shape.text.isascii():
+        yield from (found.span() for found in _RUN.finditer(shape.text))
+        return
+    runs = shape.runs
+    start = runs.find(_RUN_BYTES)
+    while start != -1:
+        run = _RUN.match(shape.text, start)
+        assert run is not None
+        yield run.span()
+        start = runs.find(_RUN_BYTES, run.end())
 
 
 def _percent_regions(text: str) -> Iterator[tuple[int, int]]:

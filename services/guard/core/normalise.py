@@ -33,6 +33,7 @@ _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\
 # A stretch of other characters, with the ASCII character before it: a combining mark may belong to that one.
 _RUN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
 _TAG_BASE = 0xE0000
+_SOFT_HYPHEN = "\u00ad"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,17 +57,31 @@ _UNCHANGED: frozenset[str] = frozenset()
 
 
 def normalise(text: str) -> NormalisedText:
-    """The normal form of a text. ASCII comes back untouched at no cost."""
+    """The normal form of a text. ASCII comes back untouched at no cost, plain Western European text at little."""
     if text.isascii():
         return NormalisedText(text)
-    if _INVISIBLE.search(text) is None and unicodedata.is_normalized("NFKC", text):
-        folded, mixed = fold_confusables(text)
+    western = _is_western(text)
+    if unicodedata.is_normalized("NFKC", text) and (
+        _SOFT_HYPHEN not in text if western else not _INVISIBLE.search(text)
+    ):
+        folded, mixed = (text, False) if western else fold_confusables(text)
         return NormalisedText(folded, frozenset((CONFUSABLES,)) if mixed else _UNCHANGED)
     rebuilt = _Rebuild(text)
-    folded, mixed = fold_confusables("".join(rebuilt.out))
-    if mixed:
-        rebuilt.changes.add(CONFUSABLES)
+    folded = "".join(rebuilt.out)
+    if not western:
+        folded, mixed = fold_confusables(folded)
+        if mixed:
+            rebuilt.changes.add(CONFUSABLES)
     return NormalisedText(folded, frozenset(rebuilt.changes), rebuilt.invisible, rebuilt.starts, rebuilt.ends)
+
+
+def _is_western(text: str) -> bool:
+    """Whether all characters are in Windows-1252: no look-alikes there, and the soft hyphen is all that is invisible."""
+    try:
+        text.encode("cp1252")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Rebuild:

@@ -108,6 +108,11 @@ class OutputChannel:
             released.append(piece)
         return "".join(released)
 
+    def hold(self, text: str) -> None:
+        """Takes a text of which nothing is wanted before the end."""
+        self._run.count(len(text))
+        self._pending += text
+
     def finish(self) -> str:
         """No more will come: returns what may be shown of the rest."""
         released: list[str] = []

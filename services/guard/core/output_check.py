@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.guard.core.active_policy import ActivePolicy
 from services.guard.core.conversation import AnswerDelta, CallFragment
@@ -59,6 +60,21 @@ class OutputCheck:
         quotes = tuple(restore(quote, self._run.restorable) for quote in delta.quotes)
         return self._shown_delta(content, refusal, [call for call in calls if call is not None], quotes)
 
+    def whole(self, answer: AnswerDelta) -> AnswerDelta | None:
+        """What may be shown of a whole answer: as feeding it in any pieces and finishing."""
+        self._content.hold(answer.content)
+        self._refusal.hold(answer.refusal)
+        self._has_refusal = bool(answer.refusal)
+        for call in answer.calls:
+            channel = self._channel(call)
+            if channel is not None:
+                channel.hold(call.arguments)
+        shown = self.finish()
+        quotes = tuple(restore(quote, self._run.restorable) for quote in answer.quotes)
+        if self._run.blocked or not quotes:
+            return shown
+        return replace(shown or AnswerDelta(), quotes=quotes)
+
     def finish(self) -> AnswerDelta | None:
         """What may be shown of all that is held; checks the schema on the whole text first."""
         content = "" if self._run.blocked else self._content.finish()
@@ -78,7 +94,7 @@ class OutputCheck:
         """The decision on what was fed so far."""
         return self._run.active.verdict(self._run.findings, self._run.normalisations)
 
-    def _feed_call(self, fragment: CallFragment) -> CallFragment | None:
+    def _channel(self, fragment: CallFragment) -> OutputChannel | None:
         channel = self._calls.get(fragment.index)
         if channel is None:
             if len(self._calls) >= MAX_CALLS:
@@ -87,7 +103,11 @@ class OutputCheck:
             channel = self._calls[fragment.index] = OutputChannel(self._run, json=True)
         if fragment.id or fragment.name:
             self._headings[fragment.index] = (fragment.id, fragment.name)
-        arguments = channel.feed(fragment.arguments)
+        return channel
+
+    def _feed_call(self, fragment: CallFragment) -> CallFragment | None:
+        channel = self._channel(fragment)
+        arguments = "" if channel is None else channel.feed(fragment.arguments)
         if not arguments:
             return None
         return CallFragment(fragment.index, arguments, *self._headings.pop(fragment.index, ("", "")))

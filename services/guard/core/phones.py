@@ -45,7 +45,7 @@ _FRENCH_SHAPES = (b"00 00 00 00", b"00.00.00.00")
 def may_hold_phone(shape: Shape) -> bool:
     """Whether any form of a telephone number can be there."""
     folded = shape.folded
-    return b"00" in folded and (
+    return shape.has_long_number and (
         b"+0" in folded or _holds(folded, _NANP_SHAPES) or _holds(folded, _FRENCH_SHAPES) or _has_cue(shape.lower)
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Iterator
 
 from services.guard.core.findings import Group, Match
@@ -128,7 +129,7 @@ def card_valid(digits: str) -> bool:
 
 def _may_hold_card(shape: Shape) -> bool:
     folded = shape.folded
-    return any(card in folded for card in _CARD_SHAPES)
+    return shape.has_long_number and any(card in folded for card in _CARD_SHAPES)
 
 
 def _find_cards(shape: Shape) -> Iterator[Span]:
@@ -216,6 +217,8 @@ def ssn_valid(area: str, group: str, serial: str) -> bool:
 
 def _may_hold_ssn(shape: Shape) -> bool:
     folded = shape.folded
+    if not shape.has_long_number:
+        return False
     return b"000-00-0000" in folded or ((b"000 00 0000" in folded or b"000000000" in folded) and _has_cue(shape.lower))
 
 
@@ -240,27 +243,47 @@ _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w-])(?!\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 _VERSION_CUES = ("v", "version", "release", "build", "ver.")
 _MIN_HEXTETS = 3
-_IPV4_DOTS, _IPV6_MIN_COLONS, _IPV6_COLONS = 3, 2, 7
+_IPV4_DOTS, _IPV6_MIN_COLONS = 3, 2
+_MAX_HEXTET_CHARS = 4
+_HEX_DIGITS = frozenset(string.hexdigits)
 
 
 def _may_hold_ip(shape: Shape) -> bool:
-    folded = shape.folded
-    return folded.count(b".0") >= _IPV4_DOTS or folded.count(b":") >= _IPV6_MIN_COLONS
+    return b"0" in shape.folded and (
+        shape.folded.count(b".0") >= _IPV4_DOTS or shape.text.count(":") >= _IPV6_MIN_COLONS
+    )
 
 
 def _find_ips(shape: Shape) -> Iterator[Span]:
-    text = shape.text
     if shape.folded.count(b".0") >= _IPV4_DOTS:
-        for found in _IPV4.finditer(text):
+        for found in _IPV4.finditer(shape.text):
             before = shape.lower[max(0, found.start() - 9) : found.start()].rstrip()
             if _is_personal(found.group()) and not before.endswith(_VERSION_CUES):
                 yield found.span()
-    if "::" in text or text.count(":") >= _IPV6_COLONS:
-        for found in _IPV6.finditer(text):
-            hextets = [part for part in found.group().split(":") if part]
-            has_digit = any(char.isdigit() for char in found.group())
-            if len(hextets) >= _MIN_HEXTETS and has_digit and _is_personal(found.group()):
-                yield found.span()
+    yield from _find_ipv6(shape.text)
+
+
+def _find_ipv6(text: str) -> Iterator[Span]:
+    """Looks at colons that have another one close behind; single colons of prose cost next to nothing."""
+    at = text.find(":")
+    while at != -1:
+        following = text.find(":", at + 1, at + _MAX_HEXTET_CHARS + 2)
+        found = None if following == -1 else _IPV6.match(text, _hextet_start(text, at))
+        if found is None:
+            at = text.find(":", at + 1)
+            continue
+        hextets = [part for part in found.group().split(":") if part]
+        has_digit = any(char.isdigit() for char in found.group())
+        if len(hextets) >= _MIN_HEXTETS and has_digit and _is_personal(found.group()):
+            yield found.span()
+        at = text.find(":", found.end())
+
+
+def _hextet_start(text: str, colon: int) -> int:
+    start = colon
+    while start > max(0, colon - _MAX_HEXTET_CHARS) and text[start - 1] in _HEX_DIGITS:
+        start -= 1
+    return start
 
 
 def _is_personal(address: str) -> bool:

@@ -18,7 +18,10 @@ from services.guard.core.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class _Issuer:
-    """`anchors` are substrings without which the pattern cannot match. Group 1, where there is one, is the secret."""
+    """`anchors` are substrings without which the pattern cannot match. Group 1, where there is one, is the secret.
+
+    Every match holds 20 characters of the base64 alphabets in a row: texts without such a run are not searched.
+    """
 
     name: str
     anchors: tuple[str, ...]
@@ -35,7 +38,7 @@ _ISSUERS = (
     _issuer("github-token", ("gh",), r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{30,255}"),
     _issuer("github-token", ("github_pat_",), r"github_pat_[A-Za-z0-9_]{22,255}"),
     _issuer("gitlab-token", ("glpat-",), r"glpat-[A-Za-z0-9_-]{20,255}"),
-    _issuer("slack-token", ("xox",), r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,255}", 2.5),
+    _issuer("slack-token", ("xox",), r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{15,255}", 2.5),
     _issuer("slack-webhook", ("hooks.slack.com",), r"hooks\.slack\.com/services/(T\w{6,20}/B\w{6,20}/\w{16,40})"),
     _issuer("stripe-key", ("_live_", "_test_"), r"(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}"),
     _issuer("google-api-key", ("AIza",), r"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
@@ -49,25 +52,34 @@ _ISSUERS = (
     _issuer("huggingface-token", ("hf_",), r"(?<![A-Za-z0-9_])hf_[A-Za-z0-9]{30,64}", 3.0),
     _issuer("npm-token", ("npm_",), r"(?<![A-Za-z0-9_])npm_[A-Za-z0-9]{36}", 3.0),
     _issuer("sendgrid-key", ("SG.",), r"(?<![A-Za-z0-9])SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}"),
-    _issuer("jwt", ("eyJ",), r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*)?"),
-    _issuer("url-password", ("://",), r"://[\w.%+~-]{1,64}:([!#%&(-+\-.0-9=?A-Z^_a-z~|*]{3,128})@[A-Za-z0-9]"),
+    _issuer("jwt", ("eyJ",), r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{17,}(?:\.[A-Za-z0-9_-]*)?"),
+)
+_URL_PASSWORD = _issuer(
+    "url-password", ("://",), r"://[A-Za-z0-9_.%+~-]{1,64}:([!#%&(-+\-.0-9=?A-Z^_a-z~|*]{3,128})@[A-Za-z0-9]"
 )
 
 
 def find_secrets(shape: Shape) -> Iterator[Match]:
     """Matches of credentials; overlaps are not resolved here."""
     text = shape.text
-    for issuer in _ISSUERS:
-        if any(anchor in text for anchor in issuer.anchors):
-            for found in issuer.pattern.finditer(text):
-                group = 1 if issuer.pattern.groups else 0
-                if not issuer.min_entropy or _is_mixed(found.group(group), issuer.min_entropy):
-                    yield _match(issuer.name, found.start(group), found.end(group))
+    if shape.has_long_run:
+        for issuer in _ISSUERS:
+            yield from _issued(text, issuer)
+    if "@" in text and "://" in text:
+        yield from _issued(text, _URL_PASSWORD)
     if "PRIVATE KEY" in text:
         yield from (_match("private-key", start, end) for start, end in private_keys(text))
-    lower = shape.lower
-    if ("=" in text or ":" in text) and any(word in lower for word in _ASSIGNMENT_WORDS):
-        yield from _find_assignments(text, lower)
+    if shape.has_mixed_word:
+        yield from _find_assignments(text, shape.lower)
+
+
+def _issued(text: str, issuer: _Issuer) -> Iterator[Match]:
+    if not any(anchor in text for anchor in issuer.anchors):
+        return
+    group = 1 if issuer.pattern.groups else 0
+    for found in issuer.pattern.finditer(text):
+        if not issuer.min_entropy or _is_mixed(found.group(group), issuer.min_entropy):
+            yield _match(issuer.name, found.start(group), found.end(group))
 
 
 def _match(name: str, start: int, end: int) -> Match:
@@ -107,7 +119,8 @@ def _open_body_end(text: str, start: int) -> int:
 
 # Assignments
 
-_ASSIGNMENT_WORDS = ("secret", "token", "passw", "pwd", "api_key", "apikey", "api-key", "access_key", "credential")
+_ASSIGNMENT_WORDS = ("secret", "token", "passw", "pwd", "api", "access", "credential")
+_MIXED_WORD = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
 _ASSIGNMENT = re.compile(
     r"(?:secret|token|password|passwd|pwd|api[_-]?key|access[_-]?key|credential)[a-z0-9_-]{0,24}"
     r"[\"']?[ \t]?(?::=|=>|[:=])[ \t]{0,4}[\"'`]?([!#$%*+\--:=?@-Z^_a-z~]{10,512})"
@@ -122,15 +135,26 @@ _AWS_SECRET_CHARS = 40
 
 
 def _find_assignments(text: str, lower: str) -> Iterator[Match]:
-    for found in _ASSIGNMENT.finditer(lower):
-        start, end = found.span(1)
-        value = text[start:end].rstrip(".!?:")
-        is_call = text[end : end + 1] in ("(", "[", "{", "<")
-        if not is_call and _is_credential(value, lower[found.start() : start]):
-            yield _match("assignment", start, start + len(value))
+    for word in _ASSIGNMENT_WORDS:
+        at = lower.find(word)
+        while at != -1:
+            found = _ASSIGNMENT.match(lower, at)
+            if found is not None:
+                yield from _assigned(text, lower, found)
+            at = lower.find(word, at + 1)
+
+
+def _assigned(text: str, lower: str, found: re.Match[str]) -> Iterator[Match]:
+    start, end = found.span(1)
+    value = text[start:end].rstrip(".!?:")
+    is_call = text[end : end + 1] in ("(", "[", "{", "<")
+    if not is_call and _is_credential(value, lower[found.start() : start]):
+        yield _match("assignment", start, start + len(value))
 
 
 def _is_credential(value: str, name: str) -> bool:
+    if _MIXED_WORD.search(value) is None:
+        return False
     if "secret" in name and len(value) == _AWS_SECRET_CHARS:
         return _is_mixed(value, _MIN_ASSIGNED_ENTROPY)
     if "_id" in name or _PLACEHOLDER.search(value.lower()) or _IDENTIFIER.fullmatch(value):
