@@ -130,9 +130,17 @@ async def running_process(
             admin.draining = True
             if server is not None:
                 await server.announce_drain()
-            await asyncio.gather(*(end() for end in runtime.drain_callbacks), return_exceptions=True)
+            await asyncio.gather(*(_logged(end) for end in runtime.drain_callbacks))
             if server is not None:
                 await server.stop()
+
+
+async def _logged(end: Callable[[], Awaitable[None]]) -> None:
+    """One service that cannot end its streams must not keep the others from ending theirs."""
+    try:
+        await end()
+    except Exception:
+        logger.exception("draining failed")
 
 
 async def _enter(stack: AsyncExitStack, runtime: Runtime, target: Target, settings: object) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from meshkit.postgres import Database, DatabaseSettings, open_database
+from meshkit.postgres import Database, DatabaseSettings
+from meshkit.postgres import open_database as open_schema
 from meshkit.settings import Secret
 
 OpenDatabase = Callable[[str, Path], Awaitable[Database]]
@@ -36,36 +37,19 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def open_database_in(postgres_url: str) -> AsyncIterator[Callable[[str, str, Path], Awaitable[Database]]]:
-    """Opens a schema of a named database; several calls with one name are replicas of a service."""
-    opened: list[Database] = []
-
-    async def open_in(database: str, schema: str, migrations: Path) -> Database:
-        settings = DatabaseSettings(url=Secret(await _create(postgres_url, database)))
-        opened.append(await open_database(settings, schema, migrations))
-        return opened[-1]
-
-    yield open_in
-    for database in opened:
-        await database.close()
-
-
-@pytest.fixture
-async def open_database_fresh(
-    open_database_in: Callable[[str, str, Path], Awaitable[Database]],
-) -> OpenDatabase:
+async def open_database(postgres_url: str) -> AsyncIterator[OpenDatabase]:
     """Opens a schema in a database that only this test uses; calling twice gives two replicas on it."""
     name = f"test_{uuid.uuid4().hex}"
+    opened: list[Database] = []
 
     async def open_fresh(schema: str, migrations: Path) -> Database:
-        return await open_database_in(name, schema, migrations)
+        settings = DatabaseSettings(url=Secret(await _create(postgres_url, name)))
+        opened.append(await open_schema(settings, schema, migrations))
+        return opened[-1]
 
-    return open_fresh
-
-
-@pytest.fixture
-def open_database(open_database_fresh: OpenDatabase) -> OpenDatabase:
-    return open_database_fresh
+    yield open_fresh
+    for database in opened:
+        await database.close()
 
 
 async def _create(url: str, name: str) -> str:
