@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Counter, Gauge, Histogram
 
 from meshkit.clock import Clock
-from meshkit.context import CallContext, new_request_id, running
+from meshkit.context import CallContext, TraceContext, new_request_id, running
 from meshkit.executors import Executor
 from meshkit.interceptors.request_context import NOBODY
 from meshkit.postgres import Database, open_database
@@ -87,6 +87,10 @@ class Kit:
     def exposition(self) -> bytes:
         """The process's metrics as Prometheus text. Blocks for milliseconds: call it off the loop."""
         return self._runtime.metrics.exposition()
+
+    def root_trace(self) -> TraceContext:
+        """A new trace, sampled as the process samples: for calls that come from outside without one."""
+        return self._runtime.tracing.root()
 
     @contextmanager
     def as_service(self, timeout_s: float | None = None) -> Iterator[CallContext]:

@@ -131,6 +131,11 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_delay_s)
 
+    async def drain(self) -> None:
+        """Both halves of an end."""
+        await self.announce_drain()
+        await self.stop()
+
     async def stop(self) -> None:
         """No new calls, and a grace for the running ones."""
         await self._server.stop(self._settings.grace_s)

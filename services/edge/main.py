@@ -64,5 +64,4 @@ def _api(settings: EdgeSettings, kit: Kit) -> EdgeApi:
 
 def _new_traceparent(kit: Kit) -> str:
     """A root trace, sampled as the process samples. Begun here, so that failed calls have a trace id too."""
-    with kit.as_service() as call:
-        return call.trace.traceparent()
+    return kit.root_trace().traceparent()
