@@ -21,6 +21,9 @@ class Errors(Step):
         """Replaces any exception by a CallError. Cancellation stays what it is and is only counted."""
         if error is None:
             return None
+        if isinstance(error, asyncio.CancelledError) and _nobody_left():
+            # grpc.aio would take it for the caller leaving and send no status: the caller would wait for its deadline.
+            error = RuntimeError("the handler was cancelled from within")
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             expired = call.deadline_s is not None and self._clock_s() >= call.deadline_s
             call.status = "DEADLINE_EXCEEDED" if expired else "CANCELLED"
@@ -31,3 +34,9 @@ class Errors(Step):
         failure = describe(error)
         call.status = failure.status
         return error if isinstance(error, CallError) else CallError(failure)
+
+
+def _nobody_left() -> bool:
+    """Whether this task goes on: then the cancellation is of something that the handler waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0

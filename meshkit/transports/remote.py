@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from meshkit.context import current_or_none
-from meshkit.errors import CallError
+from meshkit.errors import CallError, describe
 from meshkit.methods import Method, method_at, methods_of
 from meshkit.transports.outgoing import Metadata, deadline_for, headers_of
 from meshkit.transports.status import decode
@@ -144,7 +144,10 @@ class RemoteChannel:
         method = method_at(path)
 
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> RemoteStream:
-            return RemoteStream(_begin(method, multi, request, timeout, metadata), path)
+            failed: list[Exception] = []
+            if method.client_streaming:
+                request = _noting(request, failed)
+            return RemoteStream(_begin(method, multi, request, timeout, metadata), path, failed)
 
         return call
 
@@ -152,10 +155,11 @@ class RemoteChannel:
 class RemoteStream:
     """The reading side of a remote stream: iterate it, `cancel()` it, or close it with `aclosing`."""
 
-    def __init__(self, call: Any, path: str) -> None:
+    def __init__(self, call: Any, path: str, failed: list[Exception]) -> None:
         self._call = call
         self._responses: AsyncIterator[Message] = call.__aiter__()
         self._path = path
+        self._failed = failed
 
     def __aiter__(self) -> RemoteStream:
         return self
@@ -167,6 +171,8 @@ class RemoteStream:
             raise _call_error(error, self._path) from None
         except asyncio.CancelledError:
             self._call.cancel()
+            if self._failed and not _is_cancelled():
+                raise CallError(describe(self._failed[0])) from None
             raise
 
     def cancel(self) -> bool:
@@ -176,6 +182,25 @@ class RemoteStream:
     async def aclose(self) -> None:
         """Ends the stream."""
         self._call.cancel()
+
+
+async def _noting(requests: AsyncIterator[Message], failed: list[Exception]) -> AsyncIterator[Message]:
+    """Passes the client's messages on and notes why they ended early.
+
+    grpc.aio (1.85) answers a failing iterator by cancelling the call, so that its reader sees a cancellation that
+    nobody asked for. A reader of a local stream sees the failure; here it does as well.
+    """
+    try:
+        async for request in requests:
+            yield request
+    except Exception as error:
+        failed.append(error)
+        raise
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _begin(method: Method, multi: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:

@@ -36,6 +36,10 @@ class GuardDouble(guard_pb2_grpc.GuardServiceServicer):
             raise PolicyUnknown
         if request.policy == "crash":
             raise RuntimeError("secret detail")
+        if request.policy == "dependency-cancelled":
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting.cancel()
+            await waiting
         if request.policy == "hang":
             self.started.set()
             try:

@@ -24,7 +24,7 @@ from meshkit.tracing import Tracing, TracingSettings
 from meshkit.transports.local import LocalChannel
 from meshkit.transports.remote import PeerSettings, open_channel
 from meshkit.transports.server import GrpcServer, ServerSettings
-from tests.support.guard_double import GuardDouble
+from tests.support.guard_double import GuardDouble, PolicyUnknown
 
 PEPPER = b"pepper-for-tests-only"
 ADA = Principal("acme", "search", "ada", "key-ada", frozenset({"caller"}))
@@ -328,3 +328,24 @@ async def test_admission_lets_the_next_one_in(transport: str) -> None:
         first.cancel()
         answers = await asyncio.gather(*waiting)
         assert [a.language for a in answers] == ["acme"] * 3
+
+
+async def test_a_failure_of_the_clients_own_messages_reaches_its_reader(bench: Bench) -> None:
+    """Over gRPC the reader saw a cancellation that nobody asked for, and its caller waited for the deadline."""
+
+    async def failing() -> AsyncIterator[pb.CheckOutputStreamRequest]:
+        async for request in deltas("a", finish=False):
+            yield request
+        raise PolicyUnknown
+
+    with pytest.raises(CallError) as caught:
+        async with aclosing(bench.stub.CheckOutputStream(failing(), metadata=AUTHORISED)) as stream:
+            _ = [response async for response in stream]
+    assert (caught.value.status, caught.value.reason) == ("NOT_FOUND", "NOT_FOUND")
+
+
+async def test_a_dependency_that_is_cancelled_is_an_error_and_no_silence(bench: Bench) -> None:
+    """grpc.aio sends no status for a handler that ends cancelled: the caller waited for its deadline."""
+    with pytest.raises(CallError) as caught:
+        await bench.stub.CheckInput(check("dependency-cancelled"), timeout=5, metadata=AUTHORISED)
+    assert (caught.value.status, caught.value.reason) == ("INTERNAL", "INTERNAL")
