@@ -10,8 +10,8 @@ from services.guard.core.findings import MaskedValue, Match
 from services.guard.core.json_text import escape, in_string_after, unescape
 
 # Go's encoder and others write "<" and ">" as \u003c and \u003e inside JSON strings.
-TOKEN = re.compile(r"<([A-Z][A-Z0-9_]{0,47}_\d{1,9})>")
-_JSON_TOKEN = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z0-9_]{0,47}_\d{1,9})(?:>|\\u003[eE])")
+TOKEN = re.compile(r"<([A-Z][A-Z0-9_]{0,47}_[0-9]{1,9})>")
+_JSON_TOKEN = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z0-9_]{0,47}_[0-9]{1,9})(?:>|\\u003[eE])")
 # Limits of llmops.common.v1.MaskedValue and of the fields that carry the map.
 MAX_VALUE_BYTES = 4096
 MAX_VALUES = 4096

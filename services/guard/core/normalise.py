@@ -76,7 +76,7 @@ def normalise(text: str) -> NormalisedText:
 
 
 def _is_western(text: str) -> bool:
-    """Whether all characters are in Windows-1252: no look-alikes there, and the soft hyphen is all that is invisible."""
+    """Whether all characters are in Windows-1252: no look-alikes, and nothing invisible but the soft hyphen."""
     try:
         text.encode("cp1252")
     except UnicodeEncodeError:

@@ -14,11 +14,12 @@ from services.guard.core.shape import Shape
 
 _PLUS = re.compile(r"(?<![\w+])\+(?=[1-9])")
 _NANP = re.compile(
-    r"(?<![\w.\-/])(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([.-]))[2-9]\d{2}(?(1)\1|[ .-])\d{4}(?![\w-])(?!\.\d)"
+    r"(?<![\w.\-/])(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}([.-]))"
+    r"[2-9][0-9]{2}(?(1)\1|[ .-])[0-9]{4}(?![\w-])(?!\.[0-9])"
 )
-_FRENCH = re.compile(r"(?<![\w.\-/])0[1-9](?:([ .])\d{2})(?:\1\d{2}){3}(?![\w-])(?![ .]\d)")
-_LONG = re.compile(r"\d[\d ().\-/]{5,30}\d")
-_DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4})(?!\d)")
+_FRENCH = re.compile(r"(?<![\w.\-/])0[1-9](?:([ .])[0-9]{2})(?:\1[0-9]{2}){3}(?![\w-])(?![ .][0-9])")
+_LONG = re.compile(r"[0-9][0-9 ().\-/]{5,30}[0-9]")
+_DATE = re.compile(r"(?:[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{4})(?![0-9])")
 # Words for a telephone in the languages of the language detector, and the small words between them and the number.
 _CUE_STEMS = ("phone", "mobil", "cell", "tel", "fax", "whatsapp", "call", "handy", "rufnummer", "portable", "teléf",
               "móvil", "movil", "celular", "gsm", "komórk")  # fmt: skip

@@ -82,7 +82,10 @@ def _is_not_an_address(start: int, at: int, domain: re.Match[str]) -> bool:
 
 # Cards
 
-_CARD = re.compile(r"(?<![\d.])(?:\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19})(?!\d)(?!\.\d)")
+_CARD = re.compile(
+    r"(?<![0-9.])(?:[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|[0-9]{4}([ -])[0-9]{6}\2[0-9]{4,5}|[0-9]{13,19})"
+    r"(?![0-9])(?!\.[0-9])"
+)
 _CARD_SHAPES = (b"0000 0000 0000", b"0000-0000-0000", b"0000 000000 0000", b"0000-000000-0000", b"0" * 13)
 # (first prefix, last prefix, lengths): Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay, Maestro.
 _CARD_RANGES: tuple[tuple[int, int, tuple[int, ...]], ...] = (
@@ -140,7 +143,7 @@ def _find_cards(shape: Shape) -> Iterator[Span]:
 
 # IBAN
 
-_IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ -]?[A-Z0-9])")
+_IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
 _COUNTRIES_BY_IBAN_LENGTH = {
     15: "NO",
     16: "BE",
@@ -202,8 +205,8 @@ def _collect(text: str, start: int, length: int) -> tuple[int, str]:
 
 # US Social Security numbers
 
-_SSN = re.compile(r"(?<![\d-])(\d{3})-(\d{2})-(\d{4})(?![\d-])")
-_SSN_BARE = re.compile(r"(?<!\d)(\d{3})( ?)(\d{2})\2(\d{4})(?!\d)")
+_SSN = re.compile(r"(?<![0-9-])([0-9]{3})-([0-9]{2})-([0-9]{4})(?![0-9-])")
+_SSN_BARE = re.compile(r"(?<![0-9])([0-9]{3})( ?)([0-9]{2})\2([0-9]{4})(?![0-9])")
 _SSN_CUE_CHARS = 40
 _SSN_HIGHEST_AREA = 900
 
@@ -239,7 +242,7 @@ def _find_ssns(shape: Shape) -> Iterator[Span]:
 
 # IP addresses
 
-_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w-])(?!\.\d)")
+_IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w-])(?!\.[0-9])")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 _VERSION_CUES = ("v", "version", "release", "build", "ver.")
 _MIN_HEXTETS = 3

@@ -120,7 +120,7 @@ def _open_body_end(text: str, start: int) -> int:
 # Assignments
 
 _ASSIGNMENT_WORDS = ("secret", "token", "passw", "pwd", "api", "access", "credential")
-_MIXED_WORD = re.compile(r"[A-Za-z]\d|\d[A-Za-z]")
+_MIXED_WORD = re.compile(r"[A-Za-z][0-9]|[0-9][A-Za-z]")
 _ASSIGNMENT = re.compile(
     r"(?:secret|token|password|passwd|pwd|api[_-]?key|access[_-]?key|credential)[a-z0-9_-]{0,24}"
     r"[\"']?[ \t]?(?::=|=>|[:=])[ \t]{0,4}[\"'`]?([!#$%*+\--:=?@-Z^_a-z~]{10,512})"
@@ -129,7 +129,7 @@ _PLACEHOLDER = re.compile(
     r"^\$|your|example|placeholder|changeme|change-me|dummy|xxxx|\.\.\.|redacted|environ|getenv|process\.env|https?:|/"
 )
 # A variable's or a function's name with a number at its end: "session_token_v2".
-_IDENTIFIER = re.compile(r"[A-Za-z_.\-]+\d{0,4}")
+_IDENTIFIER = re.compile(r"[A-Za-z_.\-]+[0-9]{0,4}")
 _MIN_ASSIGNED_ENTROPY = 3.2
 _AWS_SECRET_CHARS = 40
 
