@@ -18,7 +18,7 @@ from services.ledger.core.limits import (
     Payer,
     Scope,
 )
-from services.ledger.core.operations import Violation
+from services.ledger.core.operations import ReserveAnswer, Violation
 from services.ledger.core.prices import Price, Tokens
 from services.ledger.core.service import Ledger, Model, Usage, UsedTokens
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -56,16 +56,7 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
             request.max_output_tokens,
             _microseconds(request.ttl),
         )
-        return pb.ReserveResponse(
-            decision=_decision(granted=answer.granted),
-            reservation_id=answer.reservation_id,
-            reserved_nano_usd=answer.reserved_nano_usd,
-            violations=[_violation(v) for v in answer.violations],
-            alerts=[pb.LimitAlert(limit=_limit(a.limit), used_nano_usd=a.used_nano_usd) for a in answer.alerts],
-            retry_after=None if answer.retry_after_us is None else _duration(answer.retry_after_us),
-            prices=[_price(p) for p in answer.prices],
-            expire_time=_time(answer.expire_us) if answer.granted else None,
-        )
+        return _reserved(answer)
 
     async def Extend(self, request: pb.ExtendRequest, context: object) -> pb.ExtendResponse:
         """See the contract."""
@@ -137,6 +128,19 @@ def _payer(labels: context_pb2.CallLabels | None) -> Payer:
     principal = current().principal
     end_user, feature = (labels.end_user, labels.feature) if labels is not None else ("", "")
     return Payer(principal.organisation, principal.team, end_user or principal.user, principal.key_id, feature)
+
+
+def _reserved(answer: ReserveAnswer) -> pb.ReserveResponse:
+    return pb.ReserveResponse(
+        decision=_decision(granted=answer.granted),
+        reservation_id=answer.reservation_id,
+        reserved_nano_usd=answer.reserved_nano_usd,
+        violations=[_violation(v) for v in answer.violations],
+        alerts=[pb.LimitAlert(limit=_limit(a.limit), used_nano_usd=a.used_nano_usd) for a in answer.alerts],
+        retry_after=None if answer.retry_after_us is None else _duration(answer.retry_after_us),
+        prices=[_price(p) for p in answer.prices],
+        expire_time=_time(answer.expire_us) if answer.granted else None,
+    )
 
 
 def _used(line: pb.UsageLine) -> UsedTokens:

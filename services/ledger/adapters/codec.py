@@ -12,6 +12,7 @@ from services.ledger.core.limits import CounterKey, Limit, LimitSet, Scope
 from services.ledger.core.operations import (
     Answer,
     CommitAnswer,
+    ExpireAnswer,
     ExtendAnswer,
     Kind,
     LimitAnswer,
@@ -56,6 +57,7 @@ _ANSWER_DECODERS: Mapping[Kind, msgspec.json.Decoder[Any]] = {
     Kind.EXTEND: msgspec.json.Decoder(ExtendAnswer),
     Kind.COMMIT: msgspec.json.Decoder(CommitAnswer),
     Kind.VOID: msgspec.json.Decoder(VoidAnswer),
+    Kind.EXPIRE: msgspec.json.Decoder(ExpireAnswer),
     Kind.SET_LIMIT: msgspec.json.Decoder(LimitAnswer),
 }
 
@@ -109,11 +111,6 @@ def columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[Sequence[Any]
     return list(zip(*rows, strict=True)) or [()] * width
 
 
-def text_columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[Sequence[str]]:
-    """As `columns`, numbers as text: the driver asks every other element of an array whether it is an array itself."""
-    return [list(map(str, column)) for column in columns(rows, width)]
-
-
 def loaded_books(limits: LimitSet, reservations: str | None, counters: str | None, answers: str | None) -> Books:
     """The books that LOAD found."""
     books = Books(limits)
@@ -145,17 +142,17 @@ def written(books: Books, known: frozenset[str], entries: Sequence[Entry], now_u
     counted = [(i, *books.counters[i][1:]) for i in sorted(touched_counters)]
     return (
         now_us,
-        *text_columns([_entry_row(entry) for entry in entries], 12),
-        *text_columns(opened, 10),
-        *text_columns(changed, 7),
-        *columns(counted, 4),
+        text([_entry_row(entry) for entry in entries]),
+        text(opened) if opened else NOTHING,
+        text(changed) if changed else NOTHING,
+        text(counted) if counted else NOTHING,
     )
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:
     organisation, kind, request_id = entry.key
     return (
-        kind.value,
+        kind,
         organisation,
         request_id,
         entry.fingerprint,
@@ -163,17 +160,16 @@ def _entry_row(entry: Entry) -> tuple[Any, ...]:
         entry.held_delta_nano_usd,
         entry.spent_delta_nano_usd,
         uuid_array(entry.counter_ids),
-        text(entry.postings) if entry.postings else NOTHING,
-        text(entry.lines) if entry.lines else NOTHING,
+        entry.postings,
+        entry.lines,
         entry.note,
-        text(entry.answer),
+        entry.answer,
     )
 
 
 def _opened_row(r: Reservation) -> tuple[Any, ...]:
-    terms = text((r.payer, r.prices))
-    ids = uuid_array(r.counter_ids)
-    return (r.reservation_id, r.organisation, *_amounts(r), ids, terms)
+    terms = (r.payer, r.prices)
+    return (r.reservation_id, r.organisation, *_amounts(r), uuid_array(r.counter_ids), terms)
 
 
 def _changed_row(r: Reservation) -> tuple[Any, ...]:
@@ -182,7 +178,7 @@ def _changed_row(r: Reservation) -> tuple[Any, ...]:
 
 def _amounts(r: Reservation) -> tuple[int, ...]:
     return (
-        r.state.value,
+        r.state,
         r.held_nano_usd,
         r.reserved_nano_usd,
         r.spent_so_far_nano_usd,
@@ -192,7 +188,7 @@ def _amounts(r: Reservation) -> tuple[int, ...]:
 
 
 def uuid_array(ids: Iterable[str]) -> str:
-    """A literal of PostgreSQL: arrays of arrays cannot be unnested by row. UUIDs need no quoting."""
+    """A literal of PostgreSQL. UUIDs need no quoting."""
     return "{" + ",".join(ids) + "}"
 
 

@@ -15,40 +15,34 @@ FROM load_batch($1, $2::text[], $3::uuid[], $4::text[], $5::smallint[], $6::text
     $9::text[], $10::smallint[], $11::text[], $12, $13)
 """
 
-# One statement, so one round trip. Returns how many entries were new: fewer than sent means that another replica
-# decided one of the requests in between.
+# One statement, so one round trip; rows travel as JSON arrays, which costs the client one call for the whole batch.
+# Returns how many entries were new: fewer than sent means that another replica decided one of the requests meanwhile.
 WRITE = """
 WITH entries AS (
     INSERT INTO journal (at_us, kind, organisation, request_id, fingerprint, reservation_id, held_delta_nano_usd,
         spent_delta_nano_usd, counter_ids, postings, lines, note, answer)
-    SELECT $1, e.kind::smallint, e.organisation, e.request_id, e.fingerprint::bigint, e.reservation_id,
-        e.held::bigint, e.spent::bigint, e.counter_ids::uuid[], e.postings::jsonb, e.lines::jsonb, e.note,
-        e.answer::jsonb
-    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[], $12::text[], $13::text[])
-        AS e (kind, organisation, request_id, fingerprint, reservation_id, held, spent, counter_ids, postings, lines,
-            note, answer)
+    SELECT $1, (e ->> 0)::smallint, e ->> 1, e ->> 2, (e ->> 3)::bigint, e ->> 4, (e ->> 5)::bigint,
+        (e ->> 6)::bigint, (e ->> 7)::uuid[], e -> 8, e -> 9, e ->> 10, e -> 11
+    FROM jsonb_array_elements($2::text::jsonb) e
     ON CONFLICT (organisation, kind, request_id) DO NOTHING
     RETURNING 1
 ), opened AS (
     INSERT INTO reservations (reservation_id, organisation, state, held_nano_usd, reserved_nano_usd,
         spent_so_far_nano_usd, booked_nano_usd, expire_us, counter_ids, terms)
-    SELECT r.reservation_id, r.organisation, r.state::smallint, r.held::bigint, r.reserved::bigint,
-        r.spent_so_far::bigint, r.booked::bigint, r.expire_us::bigint, r.counter_ids::uuid[], r.terms::jsonb
-    FROM unnest($14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
-        $21::text[], $22::text[], $23::text[])
-        AS r (reservation_id, organisation, state, held, reserved, spent_so_far, booked, expire_us, counter_ids, terms)
+    SELECT r ->> 0, r ->> 1, (r ->> 2)::smallint, (r ->> 3)::bigint, (r ->> 4)::bigint, (r ->> 5)::bigint,
+        (r ->> 6)::bigint, (r ->> 7)::bigint, (r ->> 8)::uuid[], r -> 9
+    FROM jsonb_array_elements($3::text::jsonb) r
 ), changed AS (
-    UPDATE reservations r SET state = n.state::smallint, held_nano_usd = n.held::bigint,
-        reserved_nano_usd = n.reserved::bigint, spent_so_far_nano_usd = n.spent_so_far::bigint,
-        booked_nano_usd = n.booked::bigint, expire_us = n.expire_us::bigint
-    FROM unnest($24::text[], $25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::text[])
-        AS n (reservation_id, state, held, reserved, spent_so_far, booked, expire_us)
-    WHERE r.reservation_id = n.reservation_id
+    UPDATE reservations r SET state = (n ->> 1)::smallint, held_nano_usd = (n ->> 2)::bigint,
+        reserved_nano_usd = (n ->> 3)::bigint, spent_so_far_nano_usd = (n ->> 4)::bigint,
+        booked_nano_usd = (n ->> 5)::bigint, expire_us = (n ->> 6)::bigint
+    FROM jsonb_array_elements($4::text::jsonb) n
+    WHERE r.reservation_id = n ->> 0
 ), counted AS (
-    UPDATE counters c SET spent_nano_usd = n.spent, held_nano_usd = n.held, alerted = n.alerted
-    FROM unnest($31::uuid[], $32::bigint[], $33::bigint[], $34::boolean[]) AS n (counter_id, spent, held, alerted)
-    WHERE c.counter_id = n.counter_id
+    UPDATE counters c SET spent_nano_usd = (n ->> 1)::bigint, held_nano_usd = (n ->> 2)::bigint,
+        alerted = (n ->> 3)::boolean
+    FROM jsonb_array_elements($5::text::jsonb) n
+    WHERE c.counter_id = (n ->> 0)::uuid
 )
 SELECT count(*) FROM entries
 """

@@ -127,14 +127,22 @@ def _sweep(books: Books, sweep: Sweep, now_us: int) -> Outcome:
     return Outcome(SweepAnswer(len(entries), sum(e.spent_delta_nano_usd for e in entries)), tuple(entries))
 
 
-def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
+class _Fit(NamedTuple):
+    """How an amount fits the limits of a payer: the counters to hold it on, and what stands against it."""
+
+    counter_ids: tuple[str, ...]
+    violations: tuple[Violation, ...]
+    alerted: tuple[str, ...]
+    alerts: tuple[Alert, ...]
+
+
+def _fit(books: Books, operation: Reserve, now_us: int) -> _Fit:
     amount = operation.amount_nano_usd
-    bindings = books.limits.bindings(operation.payer, now_us // MICROSECONDS)
     counter_ids: list[str] = []
     violations: list[Violation] = []
-    alerts: list[Alert] = []
     alerted: list[str] = []
-    for limit, counter_id, key, window_end_s in bindings:
+    alerts: list[Alert] = []
+    for limit, counter_id, key, window_end_s in books.limits.bindings(operation.payer, now_us // MICROSECONDS):
         if key is None:
             if not limit.fits(0, amount):
                 violations.append(Violation(limit, limit.stop_line_nano_usd, amount, None))
@@ -147,33 +155,38 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
         elif _alerts(limit, counter, used + amount):
             alerts.append(Alert(limit, used + amount))
             alerted.append(counter_id)
+    return _Fit(tuple(counter_ids), tuple(violations), tuple(alerted), tuple(alerts))
+
+
+def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
+    key, fingerprint, payer, amount, prices, ttl_us, reservation_id = operation
+    counter_ids, violations, alerted, alerts = _fit(books, operation, now_us)
     if violations:
-        denied = ReserveAnswer(False, "", 0, tuple(violations), (), _retry_after_us(violations, now_us), (), 0)
-        return Entry(operation.key, operation.fingerprint, now_us, denied)
-    _check_room(books, counter_ids, amount, "input_tokens")
-    expire_us = now_us + operation.ttl_us
-    ids, prices = tuple(counter_ids), operation.prices
+        denied = ReserveAnswer(False, "", 0, violations, (), _retry_after_us(violations, now_us), (), 0)
+        return Entry(key, fingerprint, now_us, denied)
+    _check_room(books, counter_ids, amount, "max_output_tokens")
+    expire_us = now_us + ttl_us
     return Entry(
-        operation.key,
-        operation.fingerprint,
+        key,
+        fingerprint,
         now_us,
-        ReserveAnswer(True, operation.reservation_id, amount, (), tuple(alerts), None, prices, expire_us),
-        operation.reservation_id,
+        ReserveAnswer(True, reservation_id, amount, (), alerts, None, prices, expire_us),
+        reservation_id,
         amount,
         0,
-        ids,
-        tuple(alerted),
+        counter_ids,
+        alerted,
         reservation=Reservation(
-            operation.reservation_id,
-            operation.payer.organisation,
+            reservation_id,
+            payer.organisation,
             State.HELD,
             amount,
             amount,
             0,
             0,
             expire_us,
-            ids,
-            operation.payer,
+            counter_ids,
+            payer,
             prices,
         ),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import NamedTuple
 
 _NANO_PER_USD = Decimal(10**9)
@@ -48,9 +48,9 @@ def nano_usd(usd: str | Decimal) -> int:
     return int(nano)
 
 
-def dearest(prices: Iterable[Price]) -> Price:
+@lru_cache(maxsize=1024)
+def dearest(rows: tuple[Price, ...]) -> Price:
     """A price that no candidate exceeds on any component; input takes the dearest of plain, cached and written."""
-    rows = tuple(prices)
     per_input = max(
         max(
             row.input_nano_usd_per_million_tokens,

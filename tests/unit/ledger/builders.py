@@ -34,8 +34,14 @@ class TurnableClock:
     def __init__(self, at: datetime = START) -> None:
         self.ns = int(at.timestamp()) * NANO
 
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.ns / NANO, UTC)
+
     def time_ns(self) -> int:
         return self.ns
+
+    def monotonic(self) -> float:
+        return self.ns / NANO
 
     def turn(self, seconds: float) -> None:
         self.ns += int(seconds * NANO)

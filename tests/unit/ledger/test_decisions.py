@@ -273,6 +273,17 @@ def test_a_refused_extension_leaves_the_hold_and_names_every_limit() -> None:
     assert desk.used()["USER", "ada"] == (0, 50)
 
 
+def test_extend_never_pulls_the_expiry_in_nor_takes_a_report_back() -> None:
+    desk = Desk([USER_HOUR])
+    hold = desk.reserve(50, ttl_s=600)
+    done(desk.ledger.extend(ADA, "e1", hold.reservation_id, 0, 30, 60 * MICROSECONDS))
+    extended = done(desk.ledger.extend(ADA, "e2", hold.reservation_id, 0, 10, 60 * MICROSECONDS))
+    assert extended.expire_us == hold.expire_us
+    desk.clock.turn(600)
+    done(desk.ledger.sweep(10))
+    assert desk.used()["USER", "ada"] == (30, 0)
+
+
 def test_extend_of_an_ended_hold_is_refused() -> None:
     desk = Desk()
     hold = desk.reserve(50, ttl_s=30)

@@ -1,0 +1,176 @@
+"""The service as a client sees it: generated stubs, both transports, PostgreSQL, start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from llmops.common.v1 import usage_pb2
+from llmops.ledger.v1 import ledger_pb2 as pb
+from llmops.ledger.v1 import ledger_pb2_grpc
+
+from meshkit.errors import CallError
+from meshkit.identity import key_digest
+from meshkit.kit import Kit
+from meshkit.postgres import DatabaseSettings
+from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
+from meshkit.settings import Secret
+from meshkit.transports.remote import PeerSettings, open_channel
+from meshkit.transports.server import GrpcServer, ServerSettings
+from services.ledger.main import build
+from services.ledger.settings import LedgerSettings, PriceSettings
+from tests.unit.ledger.builders import TurnableClock
+
+SERVICE = "llmops.ledger.v1.LedgerService"
+PEPPER = "pepper-for-tests-only"
+CALLER = (("authorization", "Bearer caller-secret"),)
+OPERATOR = (("authorization", "Bearer operator-secret"),)
+KEYS = tuple(
+    KeySettings(role, key_digest(PEPPER.encode(), f"{role}-secret"), "acme", (role,), user=f"{role}-user")
+    for role in ("operator", "caller")
+)
+MODEL = pb.PricedModel(provider="acme-ai", model="m")
+SETTINGS = LedgerSettings(prices={"acme-ai/m": PriceSettings("1", "2")}, sweep_interval_s=0.01)
+
+
+@asynccontextmanager
+async def running(
+    url: str, transport: str, settings: LedgerSettings = SETTINGS, clock: TurnableClock | None = None
+) -> AsyncIterator[tuple[Any, Runtime]]:
+    """A stub to a process that runs the ledger alone."""
+    process = ProcessSettings(
+        server=ServerSettings(grpc_port=0, grace_s=0.2),
+        auth=AuthSettings(pepper=Secret(PEPPER), keys=KEYS),
+        database=DatabaseSettings(url=Secret(url), pool_size=2),
+    )
+    runtime = Runtime("ledger", process, frozenset({"ledger"}), clock)
+    kit = Kit(runtime, "ledger")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runtime.close)
+        stack.push_async_callback(kit.close)
+        await stack.enter_async_context(build(settings, kit))
+        stack.push_async_callback(kit.stop_background)
+        channel = runtime.channel("ledger")
+        if transport == "grpc":
+            server = GrpcServer(process.server, runtime.table)
+            await server.start()
+            stack.push_async_callback(server.stop)
+            channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
+            stack.push_async_callback(channel.close)
+        yield ledger_pb2_grpc.LedgerServiceStub(channel), runtime
+
+
+Start = Callable[..., AbstractAsyncContextManager[tuple[Any, Runtime]]]
+
+
+@pytest.fixture
+async def start(postgres_url: str) -> Start:
+    """Starts the service on a database of the test's own; a second start finds what the first one left."""
+    name = f"ledger_{uuid.uuid4().hex[:16]}"
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(f'CREATE DATABASE "{name}"')
+    await connection.close()
+    base, _, query = postgres_url.partition("?")
+    url = f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+    return lambda transport="local", **options: running(url, transport, **options)
+
+
+def a_reserve(request_id: str = "r", **fields: Any) -> pb.ReserveRequest:
+    return pb.ReserveRequest(
+        request_id=request_id, models=[MODEL], **{"input_tokens": 1000, "max_output_tokens": 500, **fields}
+    )
+
+
+def a_commit(reservation_id: str, request_id: str = "c") -> pb.CommitRequest:
+    line = pb.UsageLine(model=MODEL, usage=usage_pb2.Usage(input_tokens=900, output_tokens=100), attempt=1)
+    return pb.CommitRequest(request_id=request_id, reservation_id=reservation_id, lines=[line])
+
+
+@pytest.mark.parametrize("transport", ["local", "grpc"])
+async def test_from_hold_to_usage(start: Start, transport: str) -> None:
+    async with start(transport) as (stub, runtime):
+        hold = await stub.Reserve(a_reserve(), metadata=CALLER)
+        assert hold.decision == pb.RESERVE_DECISION_GRANTED
+        assert hold.reserved_nano_usd == 1000 * 1000 + 500 * 2000
+        booked = await stub.Commit(a_commit(hold.reservation_id), metadata=CALLER)
+        assert booked.amount_nano_usd == 900 * 1000 + 100 * 2000
+        usage = await stub.GetUsage(pb.GetUsageRequest(), metadata=OPERATOR)
+        assert {u.spent_nano_usd for u in usage.usages} == {booked.amount_nano_usd}
+        assert {u.limit.scope for u in usage.usages} == {pb.LIMIT_SCOPE_USER, pb.LIMIT_SCOPE_ORGANISATION}
+        assert await runtime.readiness() == {}
+        with pytest.raises(CallError) as again:
+            await stub.Void(pb.VoidRequest(request_id="v", reservation_id=hold.reservation_id), metadata=CALLER)
+        assert (again.value.status, again.value.reason) == ("FAILED_PRECONDITION", "RESERVATION_STATE")
+        metrics = runtime.metrics.exposition().decode()
+    assert 'llmops_ledger_decisions_total{decision="granted",verb="reserve"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("transport", ["local", "grpc"])
+async def test_the_default_limits_refuse_a_dear_query(start: Start, transport: str) -> None:
+    async with start(transport) as (stub, _):
+        denied = await stub.Reserve(a_reserve(max_output_tokens=600_000), metadata=CALLER)
+    assert denied.decision == pb.RESERVE_DECISION_DENIED
+    assert [v.limit.period for v in denied.violations] == [pb.LIMIT_PERIOD_QUERY]
+
+
+async def test_l13_an_unpriced_model_is_refused_with_a_remedy(start: Start) -> None:
+    async with start() as (stub, _):
+        request = pb.ReserveRequest(request_id="r", models=[pb.PricedModel(provider="nobody", model="x")])
+        with pytest.raises(CallError) as refused:
+            await stub.Reserve(request, metadata=CALLER)
+        known = [
+            pb.PricedModel(provider="local", model="extractive"),
+            pb.PricedModel(provider="openai", model="gpt-4o-mini"),
+        ]
+        granted = await stub.Reserve(pb.ReserveRequest(request_id="k", models=known), metadata=CALLER)
+    assert (refused.value.status, refused.value.reason) == ("FAILED_PRECONDITION", "MODEL_UNPRICED")
+    assert "ledger.prices" in str(refused.value)
+    assert [p.version.split("/")[0] for p in granted.prices] == ["mesh.yaml", "genai-prices"]
+
+
+async def test_commits_are_taken_while_the_process_drains(start: Start) -> None:
+    async with start() as (stub, runtime):
+        hold = await stub.Reserve(a_reserve(), metadata=CALLER)
+        for end in runtime.drain_callbacks:
+            await end()
+        assert (await stub.Commit(a_commit(hold.reservation_id), metadata=CALLER)).amount_nano_usd > 0
+
+
+async def test_only_operators_set_limits_and_a_restart_keeps_them(start: Start) -> None:
+    wanted = pb.Limit(scope=pb.LIMIT_SCOPE_TEAM, period=pb.LIMIT_PERIOD_DAY, cap_nano_usd=7)
+    async with start() as (stub, _):
+        with pytest.raises(CallError) as refused:
+            await stub.SetLimit(pb.SetLimitRequest(request_id="s", limit=wanted), metadata=CALLER)
+        saved = await stub.SetLimit(pb.SetLimitRequest(request_id="s", limit=wanted), metadata=OPERATOR)
+        hold = await stub.Reserve(a_reserve(), metadata=CALLER)
+    assert refused.value.status == "PERMISSION_DENIED"
+    async with start() as (stub, _):
+        listed = await stub.ListLimits(pb.ListLimitsRequest(), metadata=CALLER)
+        assert saved.limit in listed.limits
+        assert len(listed.limits) == 4
+        assert await stub.Reserve(a_reserve(), metadata=CALLER) == hold
+        assert (await stub.Commit(a_commit(hold.reservation_id), metadata=CALLER)).overrun_nano_usd == 0
+
+
+async def test_l8_the_sweeper_ends_forgotten_holds(start: Start) -> None:
+    clock = TurnableClock()
+    async with start(clock=clock) as (stub, _):
+        await stub.Reserve(a_reserve(), metadata=CALLER)
+        clock.turn(61)
+        async with asyncio.timeout(10):
+            while any(u.held_nano_usd for u in (await stub.GetUsage(pb.GetUsageRequest(), metadata=CALLER)).usages):
+                await asyncio.sleep(0.005)
+
+
+async def test_without_a_table_only_declared_prices_hold(start: Start) -> None:
+    settings = LedgerSettings(price_table=False)
+    async with start(settings=settings) as (stub, _):
+        request = pb.ReserveRequest(request_id="r", models=[pb.PricedModel(provider="openai", model="gpt-4o-mini")])
+        with pytest.raises(CallError) as refused:
+            await stub.Reserve(request, metadata=CALLER)
+    assert refused.value.reason == "MODEL_UNPRICED"

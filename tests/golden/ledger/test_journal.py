@@ -1,0 +1,53 @@
+"""What the journal stores, byte for byte: rows of earlier releases must stay readable.
+
+To accept an intended change, run with `UPDATE_GOLDEN=1` and review the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from services.ledger.adapters.codec import decode_answer, written
+from services.ledger.core.limits import Limit, Scope
+from services.ledger.core.operations import Kind
+from services.ledger.core.windows import MICROSECONDS, Period
+from tests.unit.ledger.builders import ADA, Desk, done, limit, used_tokens
+
+GOLDEN = Path(__file__).parent / "journal.json"
+
+
+def history() -> Desk:
+    """Every kind of entry once, denials, alerts, overruns and late commits included."""
+    desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.ORGANISATION, Period.QUERY, 90)])
+    hold = desk.reserve(50, request_id="granted")
+    desk.reserve(95, request_id="denied")
+    done(desk.ledger.extend(ADA, "extended", hold.reservation_id, 35, 20, 30 * MICROSECONDS))
+    done(desk.ledger.extend(ADA, "refused", hold.reservation_id, 40, 30, 30 * MICROSECONDS))
+    desk.clock.turn(61)
+    done(desk.ledger.sweep(10))
+    lines = [used_tokens(40), used_tokens(3, 2, "double", "other-ai")]
+    done(desk.ledger.commit(ADA, "late", hold.reservation_id, lines))
+    desk.void(desk.reserve(1, request_id="short").reservation_id, "voided")
+    done(desk.ledger.set_limit(ADA, "limited", Limit("", "acme", Scope.TEAM, "", Period.DAY, 5)))
+    return desk
+
+
+def rows(desk: Desk) -> list[list[object]]:
+    entries: list[list[object]] = json.loads(written(desk.memory.books, frozenset(), desk.memory.journal, 0)[1])
+    return entries
+
+
+def test_the_journal_is_written_as_ever() -> None:
+    found = rows(history())
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(GOLDEN.read_text())
+
+
+def test_stored_answers_are_read_as_they_were_given() -> None:
+    desk = history()
+    for row, entry in zip(json.loads(GOLDEN.read_text()), desk.memory.journal, strict=True):
+        assert decode_answer(Kind(row[0]), json.dumps(row[-1])) == entry.answer
+    assert {entry.key.kind for entry in desk.memory.journal} == set(Kind)
