@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -182,3 +183,25 @@ async def test_counting_by_length_beyond_the_limit(executor: Executor) -> None:
     assert await counter.count(["one two", "three"]) == 3
     assert await counter.count(["x" * 41]) == 11
     encoder.close()
+
+
+async def test_large_requests_go_out_whole(start_upstream: StartUpstream, open_provider: OpenProvider) -> None:
+    upstream = await start_upstream(openai)
+    provider = await open_provider(upstream.url)
+    text = "x" * (3 << 20)
+    await provider.complete(ProviderRequest(ModelCall("", (Message("user", text),)), REQUEST.spec))
+    assert upstream.requests[0].json()["messages"][0]["content"] == text
+
+
+async def test_keys_and_content_stay_out_of_logs_and_errors(
+    start_upstream: StartUpstream, open_provider: OpenProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = b'{"error":{"message":"you said hello with sk-contract-test","code":"bad hello"}}'
+    upstream = await start_upstream(lambda received: received.answer(body, status=400))
+    provider = await open_provider(upstream.url)
+    with pytest.raises(ProviderError) as caught:
+        await provider.complete(REQUEST)
+    for place in (caplog.text, str(caught.value), repr(caught.value.failure)):
+        assert "sk-contract-test" not in place
+        assert "hello" not in place

@@ -112,45 +112,44 @@ async def test_fallback_to_the_built_in_model_with_citations(start: Any, start_u
     assert {m.name: m.cooling_down for m in models.models} == {"big": True, "default": False, DEFAULT_MODEL: False}
 
 
+EVERYTHING = pb.ModelCall(
+    model="big",
+    messages=[
+        chat_pb2.ChatMessage(
+            role=chat_pb2.CHAT_ROLE_USER,
+            parts=[
+                chat_pb2.ContentPart(text="look"),
+                chat_pb2.ContentPart(image=chat_pb2.ImagePart(url="https://example.com/a.png", detail="low")),
+            ],
+        ),
+        chat_pb2.ChatMessage(
+            role=chat_pb2.CHAT_ROLE_ASSISTANT,
+            tool_calls=[chat_pb2.ToolCall(id="1", name="t", arguments_json="{}")],
+        ),
+        chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_TOOL, content="done", tool_call_id="1", name="t"),
+    ],
+    tools=[chat_pb2.ToolDefinition(name="t", parameters_json_schema='{"type":"object"}', strict=False)],
+    parameters=chat_pb2.GenerationParameters(
+        temperature=0.0,
+        top_p=0.0,
+        max_output_tokens=7,
+        stop=["x"],
+        seed=0,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        response_format=chat_pb2.ResponseFormat(type="json_schema", schema_name="s", json_schema="{}", strict=True),
+        tool_choice=chat_pb2.ToolChoice(mode="required"),
+        parallel_tool_calls=False,
+        reasoning_effort="low",
+        extra_json='{"verbosity":"low"}',
+    ),
+)
+
+
 async def test_everything_of_the_contract_reaches_the_provider(start: Any, start_upstream: StartUpstream) -> None:
     upstream = await start_upstream(lambda received: received.answer(json.dumps(ANSWER).encode()))
     stub = await start(settings(upstream.url))
-    request = pb.CompleteRequest(
-        call=pb.ModelCall(
-            model="big",
-            messages=[
-                chat_pb2.ChatMessage(
-                    role=chat_pb2.CHAT_ROLE_USER,
-                    parts=[
-                        chat_pb2.ContentPart(text="look"),
-                        chat_pb2.ContentPart(image=chat_pb2.ImagePart(url="https://example.com/a.png", detail="low")),
-                    ],
-                ),
-                chat_pb2.ChatMessage(
-                    role=chat_pb2.CHAT_ROLE_ASSISTANT,
-                    tool_calls=[chat_pb2.ToolCall(id="1", name="t", arguments_json="{}")],
-                ),
-                chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_TOOL, content="done", tool_call_id="1", name="t"),
-            ],
-            tools=[chat_pb2.ToolDefinition(name="t", parameters_json_schema='{"type":"object"}', strict=False)],
-            parameters=chat_pb2.GenerationParameters(
-                temperature=0.0,
-                top_p=0.0,
-                max_output_tokens=7,
-                stop=["x"],
-                seed=0,
-                presence_penalty=0.0,
-                frequency_penalty=0.0,
-                response_format=chat_pb2.ResponseFormat(
-                    type="json_schema", schema_name="s", json_schema="{}", strict=True
-                ),
-                tool_choice=chat_pb2.ToolChoice(mode="required"),
-                parallel_tool_calls=False,
-                reasoning_effort="low",
-                extra_json='{"verbosity":"low"}',
-            ),
-        )
-    )
+    request = pb.CompleteRequest(call=EVERYTHING)
     await stub.Complete(request, metadata=CALLER)
     body = upstream.requests[0].json()
     assert body.pop("messages")[0]["content"][1]["image_url"] == {"url": "https://example.com/a.png", "detail": "low"}
