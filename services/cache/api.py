@@ -1,10 +1,10 @@
 """The contract's messages to and from the cache's nouns.
 
-Bytes that compare: a message is encoded as its deterministic protobuf serialisation. Parsing is a function, so two
-different messages never have the same bytes. The converse (the same message, always the same bytes) holds as long as
+Bytes that compare: a request is encoded as its deterministic protobuf serialisation. Parsing is a function, so two
+different requests never have the same bytes. The converse (the same request, always the same bytes) holds as long as
 the contract has no map fields here, which a test checks: the serialiser writes fields in order of their numbers. Were
-a later protobuf release to write them otherwise, old entries would be missed, never confused. Fields that this release
-does not know are part of the bytes as well.
+a later protobuf release to write them otherwise, old entries would be missed, never confused. Fields that are added
+to the contract later, and fields that this release does not know, are part of the bytes without anyone's doing.
 """
 
 from google.protobuf.duration_pb2 import Duration
@@ -151,7 +151,7 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
             return None
         return Question(
             text=text,
-            shell=_shell(last),
+            surroundings=_surroundings(request.key),
             language=request.language,
             embedding_model=request.embedding.model,
             vector=request.embedding.values_f32_le,
@@ -185,15 +185,29 @@ class DisabledCacheApi(cache_pb2_grpc.CacheServiceServicer):
 def _key(key: pb.CacheKey) -> RequestKey:
     return RequestKey(
         scope=_SCOPES[key.scope],
-        model_policy=key.model_policy,
-        prompt_digest=key.prompt_digest,
-        guard_policy=key.guard_policy,
         end_user=key.end_user,
-        messages=tuple([_encoded(message) for message in key.messages]),
-        tools=tuple([_encoded(tool) for tool in key.tools]),
-        # Absent parameters and parameters without a value mean the same and are both empty.
-        parameters=_encoded(key.parameters),
+        content=_encoded(_content(key)),
+        prompt_digest=key.prompt_digest,
     )
+
+
+def _content(key: pb.CacheKey) -> pb.CacheKey:
+    """The request without who may share it; parameters without a value mean the same as none."""
+    content = pb.CacheKey()
+    content.CopyFrom(key)
+    content.ClearField("scope")
+    content.ClearField("end_user")
+    if not content.parameters.ByteSize():
+        content.ClearField("parameters")
+    return content
+
+
+def _surroundings(key: pb.CacheKey) -> bytes:
+    """The request's content without the text of its last message."""
+    content = _content(key)
+    content.messages[-1].ClearField("content")
+    content.messages[-1].ClearField("parts")
+    return _encoded(content)
 
 
 def _is_plain(message: chat_pb2.ChatMessage) -> bool:
@@ -201,15 +215,6 @@ def _is_plain(message: chat_pb2.ChatMessage) -> bool:
     if message.role == chat_pb2.CHAT_ROLE_TOOL or message.tool_calls or message.tool_call_id:
         return False
     return all(part.WhichOneof("kind") == "text" for part in message.parts)
-
-
-def _shell(message: chat_pb2.ChatMessage) -> bytes:
-    """A plain message without its text."""
-    shell = chat_pb2.ChatMessage()
-    shell.CopyFrom(message)
-    shell.ClearField("content")
-    shell.ClearField("parts")
-    return _encoded(shell)
 
 
 def _fill(message: pb.CacheEntry, entry: Entry) -> None:

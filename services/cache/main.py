@@ -44,7 +44,7 @@ async def build(settings: CacheSettings, kit: Kit) -> AsyncIterator[None]:
         store.put_many, max_batch=settings.storage.write_batch, max_queue=settings.storage.max_write_queue
     )
     kit.on_close(writer.close)
-    events = MetricEvents(kit.counter, kit.logger)
+    events = MetricEvents(kit.counter, kit.gauge, kit.logger)
     reader = Reader(settings.semantic.signature_key.reveal().encode(), settings.semantic.max_question_chars)
     semantic = _semantic(settings, kit, store, reader)
     mirror = _mirror(settings, kit, store, semantic)

@@ -138,7 +138,7 @@ class CacheSettings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     max_inline_hash_bytes: int = 131_072
     work_threads: int = 1
-    max_work_queue: int = 256
+    max_work_queue: int = 512
 
     def validate(self) -> None:
         """Refuses settings that contradict each other."""

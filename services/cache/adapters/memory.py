@@ -245,6 +245,7 @@ class MemoryEvents:
     lookups: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
+    sizes: tuple[int, int, int] = (0, 0, 0)
 
     def looked_up(self, tier: str) -> None:
         """See Events."""
@@ -253,6 +254,10 @@ class MemoryEvents:
     def refused(self, reason: str) -> None:
         """See Events."""
         self.refusals.append(reason)
+
+    def sized(self, hot_bytes: int, known_names: int, index_bytes: int) -> None:
+        """See Events."""
+        self.sizes = (hot_bytes, known_names, index_bytes)
 
     def failed(self, task: str, error: Exception) -> None:
         """See Events."""

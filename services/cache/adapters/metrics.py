@@ -10,11 +10,17 @@ _TIERS = ("miss", "exact", "semantic")
 class MetricEvents:
     """Events on the process's metrics; labels are fixed words of this program, never a caller's text."""
 
-    def __init__(self, counter: Callable[[str, str, tuple[str, ...]], Any], logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        counter: Callable[[str, str, tuple[str, ...]], Any],
+        gauge: Callable[[str, str], Any],
+        logger: logging.Logger,
+    ) -> None:
         """Wires the metrics.
 
         Args:
             counter: Makes a counter from name, help and labels, as the chassis does.
+            gauge: Makes a gauge from name and help, likewise.
             logger: Of the service.
         """
         lookups = counter("llmops_cache_lookups_total", "Lookups by how they were answered.", ("tier",))
@@ -23,6 +29,9 @@ class MetricEvents:
             "llmops_cache_refused_candidates_total", "Semantic candidates that were not served.", ("reason",)
         )
         self._failed = counter("llmops_cache_upkeep_failures_total", "Background steps that failed.", ("task",))
+        self._hot_bytes = gauge("llmops_cache_hot_bytes", "Memory of the entries that are served without the database.")
+        self._known_names = gauge("llmops_cache_known_names", "Fingerprints that the store is known to hold.")
+        self._index_bytes = gauge("llmops_cache_index_bytes", "Memory of the loaded vector indexes.")
         self._logger = logger
 
     def looked_up(self, tier: str) -> None:
@@ -32,6 +41,12 @@ class MetricEvents:
     def refused(self, reason: str) -> None:
         """See Events."""
         self._refused.labels(reason).inc()
+
+    def sized(self, hot_bytes: int, known_names: int, index_bytes: int) -> None:
+        """See Events."""
+        self._hot_bytes.set(hot_bytes)
+        self._known_names.set(known_names)
+        self._index_bytes.set(index_bytes)
 
     def failed(self, task: str, error: Exception) -> None:
         """See Events."""

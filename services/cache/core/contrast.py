@@ -29,7 +29,8 @@ from services.cache.core.words import (
 
 # A question with more of one kind is not read: it is a document, and similarity says little about documents.
 MAX_MARKS = 128
-_SIDES_BYTES = 16
+# Three bits per line of the table of opposites.
+_SIDES_BYTES = 24
 _HEAD = Struct(f">BBB{_SIDES_BYTES}sQQBBB")
 _HASH_BYTES = 8
 
@@ -43,21 +44,25 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_CURRENCIES = "$€£¥"
 _GROUPED = re.compile(r",(?=\d{3}(?:\D|$))")
 _CAMEL = re.compile(r"[a-z][A-Z]|[A-Z]{2,}[a-z]")
 _PLAIN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*\Z")
 
 
-def _sides_by_word() -> dict[str, int]:
-    sides: dict[str, int] = {}
+def _sides_by_word() -> dict[str, list[tuple[int, int]]]:
+    """Of each word, the lines of the table of opposites that it is in, and on which side (0 left, 1 right)."""
+    sides: dict[str, list[tuple[int, int]]] = {}
     for line, pair in enumerate(OPPOSITES):
         for side, words in enumerate(pair):
             for word in words:
-                sides[word] = sides.get(word, 0) | 1 << (2 * line + side)
+                sides.setdefault(word, []).append((line, side))
     return sides
 
 
 _SIDES = _sides_by_word()
+_LEFT, _RIGHT, _RIGHT_FIRST = 1, 2, 4
+_LINE_BITS = 3
 # A capital at the beginning of a sentence says nothing about words that the tables know.
 _ORDINARY = STARTERS | _SIDES.keys() | NUMBER_WORDS.keys() | NEGATIONS
 
@@ -71,7 +76,7 @@ class Signature:
         names: Hashes of words that occur capitalised, in order, folded.
         literals: Hashes of quotations, addresses and identifiers, in order.
         negated: Parity of negations.
-        sides: Two bits per line of the table of opposites: left side present, right side present.
+        sides: Three bits per line of the table of opposites: left side present, right side present, right side first.
         questions: One bit per kind of question.
         bag: Hash of the content words, sorted.
         order: Hash of the content words, in order.
@@ -160,13 +165,13 @@ def contrast(stored: Signature, asked: Reading) -> str:
 
 
 def _opposed(stored: int, asked: int) -> bool:
-    """Whether some line of the table has sides here and others there."""
+    """Whether some line of the table is there in both, with other sides or with its sides in another order."""
+    line = (1 << _LINE_BITS) - 1
     while stored and asked:
-        left, right = stored & 3, asked & 3
-        if left and right and left != right:
+        if stored & line and asked & line and stored & line != asked & line:
             return True
-        stored >>= 2
-        asked >>= 2
+        stored >>= _LINE_BITS
+        asked >>= _LINE_BITS
     return False
 
 
@@ -247,7 +252,16 @@ class _Scan:
             self._numbers.append(NUMBER_WORDS[word])
         if word in QUESTION_KINDS:
             self._questions |= 1 << QUESTION_KINDS[word]
-        self._sides |= _SIDES.get(word, 0)
+        for line, side in _SIDES.get(word, ()):
+            self._side(line * _LINE_BITS, side)
+
+    def _side(self, shift: int, side: int) -> None:
+        if side == 0:
+            self._sides |= _LEFT << shift
+        elif self._sides >> shift & _LEFT:
+            self._sides |= _RIGHT << shift
+        else:
+            self._sides |= (_RIGHT | _RIGHT_FIRST) << shift
 
     def _identifier(self, token: str) -> None:
         """Words with digits, underscores, dots, slashes or inner capitals are compared as they are written."""
@@ -288,5 +302,6 @@ class _Scan:
 
 
 def _number(token: str) -> str:
-    """One spelling per number: without spaces, and without commas that group three digits."""
-    return _GROUPED.sub("", token.replace(" ", ""))
+    """One spelling per number: no spaces, no commas that group three digits, the currency first."""
+    number = _GROUPED.sub("", token.replace(" ", ""))
+    return number[-1] + number[:-1] if number[-1] in _CURRENCIES else number

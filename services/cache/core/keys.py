@@ -1,25 +1,22 @@
 """What makes two requests the same: the fingerprint, and the partition of the semantic tier.
 
-Both are BLAKE2b-256 over one unambiguous encoding. `frame` writes every part behind its length, so no two different
-lists of parts have the same encoding, whatever bytes the parts hold; lists inside are framed first and then count as
-one part. Messages, tools and parameters come in as byte strings from an injective encoding (api.py says which): this
-module compares bytes and never interprets them. Texts are compared byte for byte: no trimming, no Unicode or JSON
-normalisation, because a needless miss costs one model call and a wrong hit costs trust.
+Both are SHA-256 over one unambiguous encoding. `frame` writes every part behind its length, so no two different lists
+of parts have the same encoding, whatever bytes the parts hold. The request itself comes in as bytes from an injective
+encoding (api.py says which): this module compares bytes and never interprets them. Texts are compared byte for byte:
+no trimming, no Unicode or JSON normalisation, because a needless miss costs one model call and a wrong hit costs trust.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Protocol
 
 from services.cache.core.errors import InvalidRequest, NoOrganisation
 
-DIGEST_BYTES = 32
-
 # Changing the encoding below must change these marks: old entries are then never found, instead of found wrongly.
-_FINGERPRINT_MARK = b"cache-exact-1"
-_PARTITION_MARK = b"cache-semant-1"
+_FINGERPRINT_MARK = b"cache-fingerprint-1"
+_PARTITION_MARK = b"cache-partition-1"
 _PAYLOAD_MARK = b"cache-payload-1"
 
 
@@ -57,28 +54,15 @@ class RequestKey:
 
     Attributes:
         scope: Who may share the answer.
-        model_policy: Route or model with the digest of its configuration.
-        prompt_digest: Digest of the prompt version; empty for raw messages.
-        guard_policy: Digest of the guard policy.
         end_user: The application's user; counts in scope USER only.
-        messages: Injective encoding of each message, in order; never empty.
-        tools: Injective encoding of each tool, in order.
-        parameters: Injective encoding of the generation parameters; empty when all are default.
+        content: Injective encoding of everything else: model policy, prompt, guard policy, messages, tools, parameters.
+        prompt_digest: Digest of the prompt version, for invalidation; it is in `content` as well.
     """
 
     scope: Scope
-    model_policy: str
-    prompt_digest: str
-    guard_policy: str
     end_user: str
-    messages: tuple[bytes, ...]
-    tools: tuple[bytes, ...]
-    parameters: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes that hashing has to read, within a few hundred."""
-        return sum(map(len, self.messages)) + sum(map(len, self.tools)) + len(self.parameters)
+    content: bytes
+    prompt_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +71,14 @@ class Question:
 
     Attributes:
         text: Its text.
-        shell: Injective encoding of that message without its text: speaker's name and whatever else it carries.
+        surroundings: The request's `content` with this text left out: earlier messages, policies, tools, parameters.
         language: ISO 639-1 code, or empty when the guard did not say.
         embedding_model: Model and file digest of the vector.
         vector: float32, little endian, L2 norm 1.
     """
 
     text: str
-    shell: bytes
+    surroundings: bytes
     language: str
     embedding_model: str
     vector: bytes
@@ -141,7 +125,7 @@ def fingerprint(caller: Caller, key: RequestKey) -> bytes:
         NoOrganisation: See `tenant`.
         InvalidRequest: See `tenant`.
     """
-    return _digest(_FINGERPRINT_MARK, [*tenant(caller, key), *_policy(key), frame(key.messages)])
+    return _digest([_FINGERPRINT_MARK, *tenant(caller, key), key.content])
 
 
 def partition(caller: Caller, key: RequestKey, question: Question) -> bytes:
@@ -151,32 +135,22 @@ def partition(caller: Caller, key: RequestKey, question: Question) -> bytes:
     earlier message, language, embedding model and vector length are part of the name, so no similarity, however
     high, reaches across them.
     """
-    parts = [
-        *tenant(caller, key),
-        *_policy(key),
-        frame(key.messages[:-1]),
-        question.shell,
-        question.language.encode(),
-        question.embedding_model.encode(),
-        len(question.vector).to_bytes(8, "big"),
-    ]
-    return _digest(_PARTITION_MARK, parts)
+    return _digest(
+        [
+            _PARTITION_MARK,
+            *tenant(caller, key),
+            question.surroundings,
+            question.language.encode(),
+            question.embedding_model.encode(),
+            len(question.vector).to_bytes(8, "big"),
+        ]
+    )
 
 
 def payload_digest(operation: str, *parts: bytes) -> bytes:
     """Names a mutation's payload, to tell a retry from a reused request_id."""
-    return _digest(_PAYLOAD_MARK, [operation.encode(), *parts])
+    return _digest([_PAYLOAD_MARK, operation.encode(), *parts])
 
 
-def _policy(key: RequestKey) -> list[bytes]:
-    return [
-        key.model_policy.encode(),
-        key.prompt_digest.encode(),
-        key.guard_policy.encode(),
-        frame(key.tools),
-        key.parameters,
-    ]
-
-
-def _digest(mark: bytes, parts: list[bytes]) -> bytes:
-    return blake2b(frame(parts), digest_size=DIGEST_BYTES, person=mark).digest()
+def _digest(parts: list[bytes]) -> bytes:
+    return sha256(frame(parts)).digest()

@@ -70,6 +70,10 @@ class Mirror:
         """Grows whenever something was removed or replaced; what was read in an older epoch is not remembered."""
         return self._epoch
 
+    def sizes(self) -> tuple[int, int, int]:
+        """Memory: bytes of hot entries, number of known names, bytes of indexes."""
+        return self._hot.size_bytes, len(self._known), self._semantic.size_bytes if self._semantic else 0
+
     async def read(self, organisation: str, fingerprint: bytes, now_us: int) -> Entry | None:
         """The entry if it is live. Raises StorageUnavailable when only the store could tell and it does not answer."""
         if self.fresh:

@@ -139,6 +139,10 @@ class Events(Protocol):
         """A candidate above the threshold was not served."""
         ...
 
+    def sized(self, hot_bytes: int, known_names: int, index_bytes: int) -> None:
+        """Memory was measured."""
+        ...
+
     def failed(self, task: str, error: Exception) -> None:
         """A background task could not do its work this time."""
         ...

@@ -1,6 +1,6 @@
 """The semantic tier: one vector index per partition, loaded when it is asked for, judged before it is believed.
 
-Partitions are loaded from the store by `load_wanted`, in the background; meanwhile their lookups are misses. An index
+Partitions are loaded from the store by `load_wanted`, in the background; meanwhile their lookups may miss. An index
 may hold too much or too little: whoever serves a candidate reads the entry from the store or its mirror first. The
 dictionaries belong to the event loop; indexes are worked on in worker threads and are safe there.
 """
@@ -47,13 +47,12 @@ class SemanticLimits:
 class Partition:
     """Questions that may be compared with each other."""
 
-    __slots__ = ("_index", "_questions", "ready", "vector_bytes")
+    __slots__ = ("_index", "_questions", "vector_bytes")
 
     def __init__(self, index: VectorIndex, vector_bytes: int) -> None:
         self._index = index
         self._questions: dict[bytes, KnownQuestion] = {}
         self.vector_bytes = vector_bytes
-        self.ready = False
 
     @property
     def size_bytes(self) -> int:
@@ -157,8 +156,6 @@ class SemanticTier:
             self._want(name)
             return []
         self._loaded.move_to_end(name)
-        if not partition.ready:
-            return []
         return await self._searching.run(
             partition.examine,
             question.vector,
@@ -232,14 +229,15 @@ class SemanticTier:
         partition = Partition(self._new_index(vector_bytes // 4, self._limits.max_partition_entries), vector_bytes)
         # It is listed before it is complete, so that changes from now on reach it.
         self._loaded[name] = partition
+        complete = False
         try:
             records = await self._newest(name, first)
             # Oldest first: when the index is full, the oldest makes room.
             for start in range(0, len(records), _PAGE):
                 await self._building.run(partition.add, records[start : start + _PAGE])
-            partition.ready = True
+            complete = True
         finally:
-            if not partition.ready and self._loaded.get(name) is partition:
+            if not complete and self._loaded.get(name) is partition:
                 del self._loaded[name]
         self._evict()
 

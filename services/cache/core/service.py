@@ -180,19 +180,17 @@ class AnswerCache:
         name = await self._hash(partition, caller, key, question)
         judged: list[Candidate] = []
         for candidate in await semantic.search(name, question, servable):
-            entry = None if candidate.refusal else await self._truth(caller, candidate, now_us)
-            if entry is not None:
+            # An index may be behind: the answer comes from the mirror or the store. One that replaced the candidate's
+            # entry answers the same stored question, so it may be served in its place.
+            stored = candidate.question.fingerprint
+            entry = None if candidate.refusal else await self._mirror.read(caller.organisation, stored, now_us)
+            if entry is not None and entry.servable(now_us, max_age_us):
                 return Found(Tier.SEMANTIC, entry, candidate.similarity)
             judged.append(candidate if candidate.refusal else _refused(candidate))
         self._count_refusals(caller, judged)
         if not judged:
             return Found(Tier.MISS)
         return Found(Tier.MISS, None, judged[0].similarity, judged[0].refusal)
-
-    async def _truth(self, caller: Caller, candidate: Candidate, now_us: int) -> Entry | None:
-        """The candidate's entry if the store still has it: an index may be behind."""
-        entry = await self._mirror.read(caller.organisation, candidate.question.fingerprint, now_us)
-        return entry if entry is not None and entry.entry_id == candidate.question.entry_id else None
 
     def _count_refusals(self, caller: Caller, judged: Sequence[Candidate]) -> None:
         for candidate in judged:
@@ -261,7 +259,7 @@ class AnswerCache:
         return await self._hash(fingerprint, caller, key)
 
     async def _hash(self, function: Callable[..., bytes], caller: Caller, key: RequestKey, *more: Question) -> bytes:
-        if key.size_bytes <= self._parts.max_inline_hash_bytes:
+        if len(key.content) <= self._parts.max_inline_hash_bytes:
             return function(caller, key, *more)
         return await self._parts.working.run(function, caller, key, *more)
 

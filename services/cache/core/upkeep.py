@@ -53,7 +53,7 @@ class Upkeep:
 
     async def follow(self, interval_s: float) -> None:
         """Keeps the mirror in step, for ever."""
-        await self._repeat("sync", self._mirror.sync, interval_s)
+        await self._repeat("sync", self._sync, interval_s)
 
     async def load(self) -> None:
         """Loads partitions as they are wanted, for ever."""
@@ -78,6 +78,10 @@ class Upkeep:
         await self._drain(
             lambda: self._store.forget(now_us - limits.mutations_us, now_us - limits.removals_us, limits.batch)
         )
+
+    async def _sync(self) -> None:
+        await self._mirror.sync()
+        self._events.sized(*self._mirror.sizes())
 
     async def _trim(self, organisation: str, now_us: int) -> None:
         limits = self._limits

@@ -71,6 +71,15 @@ show visible reveal | hide hidden invisible
 full | empty
 early | late
 vegetarian vegan | meat
+white | black
+major | minor
+long | short
+high | low
+big large | small little tiny
+rich wealthy | poor
+honest honestly | dishonest dishonestly
+different differ differs difference differences | similar same alike similarity similarities
+domestic local | foreign
 """.strip()
 
 

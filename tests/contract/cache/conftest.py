@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -27,6 +26,14 @@ async def module_database(postgres_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+@pytest.fixture(scope="module")
+async def cache_service_database(postgres_url: str) -> AsyncIterator[Database]:
+    """The schema that the service itself opens."""
+    database = await open_database(DatabaseSettings(url=Secret(postgres_url)), "cache", MIGRATIONS)
+    yield database
+    await database.close()
+
+
 @pytest.fixture
 async def cache_database(module_database: Database) -> Database:
     """The schema of this room's tests, empty."""
@@ -44,9 +51,3 @@ def store(request: pytest.FixtureRequest) -> EntryStore:
 @pytest.fixture(params=["memory", "faiss"])
 def new_index(request: pytest.FixtureRequest) -> Callable[[int, int], VectorIndex]:
     return MemoryVectorIndex if request.param == "memory" else FaissVectorIndex
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Lets other tasks run until the condition holds; the test's timeout is the limit."""
-    while not condition():
-        await asyncio.sleep(0)

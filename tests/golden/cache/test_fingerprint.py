@@ -8,8 +8,8 @@ from services.cache.core.keys import Question, fingerprint, partition
 from tests.unit.cache.test_keys import full_key
 
 ADA = Principal("acme", "search", "ada", "key-1", frozenset({"caller"}))
-FINGERPRINT = "bd0b96c122e9479d13106581b7f2711eefb51fb19e1fea2c07ada5f420272796"
-PARTITION = "3f41c18917a68099ee7acbecb719e9795b42b489c0b3da2fac3445500091d9b4"
+FINGERPRINT = "52fe1e3cec6d8c0adefd5d5ed3f5c013c48e7f804c035dbf778e721dd8905202"
+PARTITION = "74ea632250386f932fd5571500ed7007646302adba0eaf07dfba28af26c53ef9"
 
 
 def test_the_fingerprint_of_a_full_key_stays() -> None:
@@ -17,5 +17,5 @@ def test_the_fingerprint_of_a_full_key_stays() -> None:
 
 
 def test_the_partition_of_a_full_key_stays() -> None:
-    question = Question("text", b"shell", "en", "mini@1", b"\0" * 16)
+    question = Question("text", b"surroundings", "en", "mini@1", b"\0" * 16)
     assert partition(ADA, _key(full_key()), question).hex() == PARTITION

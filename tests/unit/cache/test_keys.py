@@ -13,9 +13,10 @@ from llmops.cache.v1 import cache_pb2 as pb
 from llmops.common.v1 import chat_pb2
 
 from meshkit.identity import Principal
-from services.cache.api import _key
+from services.cache.api import CacheApi, _key
 from services.cache.core.errors import InvalidRequest, NoOrganisation
 from services.cache.core.keys import Question, RequestKey, Scope, fingerprint, frame, partition
+from tests.unit.cache.builders import Replica, embedding
 
 ADA = Principal("acme", "search", "ada", "key-1", frozenset({"caller"}))
 
@@ -170,13 +171,9 @@ def test_a_frame_inside_a_frame_is_not_the_flat_frame(parts: list[bytes]) -> Non
 key_fields = st.fixed_dictionaries(
     {
         "scope": st.sampled_from(Scope),
-        "model_policy": st.text(max_size=3),
-        "prompt_digest": st.text(max_size=3),
-        "guard_policy": st.text(max_size=3),
         "end_user": st.text(min_size=1, max_size=3),
-        "messages": st.lists(st.binary(max_size=3), min_size=1, max_size=3).map(tuple),
-        "tools": st.lists(st.binary(max_size=3), max_size=3).map(tuple),
-        "parameters": st.binary(max_size=3),
+        "content": st.binary(max_size=3),
+        "prompt_digest": st.just(""),
     }
 )
 
@@ -257,7 +254,7 @@ def test_a_credential_without_an_organisation_is_refused() -> None:
 def question(**fields: object) -> Question:
     given: dict[str, object] = {
         "text": "t",
-        "shell": b"s",
+        "surroundings": b"s",
         "language": "en",
         "embedding_model": "m@1",
         "vector": b"0" * 16,
@@ -266,25 +263,60 @@ def question(**fields: object) -> Question:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"shell": b"z"}, {"language": "de"}, {"embedding_model": "m@2"}, {"vector": b"0" * 20}]
+    "fields", [{"surroundings": b"z"}, {"language": "de"}, {"embedding_model": "m@2"}, {"vector": b"0" * 20}]
 )
 def test_questions_of_another_kind_are_in_another_partition(fields: dict[str, object]) -> None:
     key = _key(full_key())
     assert partition(ADA, key, question(**fields)) != partition(ADA, key, question())
 
 
-def test_only_the_last_message_and_the_question_may_differ_in_a_partition() -> None:
-    key, other = full_key(), full_key()
-    other.messages[-1].content = "43"
-    assert partition(ADA, _key(key), question()) == partition(ADA, _key(other), question(text="u", vector=b"1" * 16))
+def asked(key: pb.CacheKey) -> bytes:
+    """The partition of a key whose last message is a plain question."""
+    request = pb.LookupRequest(key=key, embedding=embedding(), language="en")
+    translated = CacheApi(Replica().cache, 64)._question(request)
+    assert translated is not None
+    return partition(ADA, _key(key), translated)
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith((".messages[3]",))])
-def test_a_change_of_anything_but_the_last_message_changes_the_partition(path: str) -> None:
+def plain_key() -> pb.CacheKey:
+    """A full key whose messages are text alone."""
     key = full_key()
+    del key.messages[:]
+    key.messages.add(role=2, content="be brief", name="n")
+    key.messages.add(role=3, name="ada", content="hello")
+    return key
+
+
+def test_only_the_text_of_the_last_message_may_differ_in_a_partition() -> None:
+    other, parted = plain_key(), plain_key()
+    other.messages[-1].content = "goodbye"
+    parted.messages[-1].ClearField("content")
+    parted.messages[-1].parts.add(text="good")
+    parted.messages[-1].parts.add(text="day")
+    assert asked(other) == asked(plain_key()) == asked(parted)
+
+
+# Fields that leave a plain question plain.
+PLAIN_PATHS = [
+    path
+    for _, field, path in descend(plain_key())
+    if path not in {".messages", ".messages[1].content", ".messages[1].role"}
+    and field.name not in {"parts", "tool_calls", "tool_call_id"}
+]
+
+
+@pytest.mark.parametrize("path", PLAIN_PATHS)
+def test_a_change_of_anything_else_changes_the_partition(path: str) -> None:
+    key = plain_key()
     message, field, _ = next(place for place in descend(key) if place[2] == path)
     change(message, field)
-    assert partition(ADA, _key(key), question()) != partition(ADA, _key(full_key()), question())
+    assert asked(key) != asked(plain_key())
+
+
+def test_a_message_less_changes_the_partition() -> None:
+    key = plain_key()
+    del key.messages[0]
+    assert asked(key) != asked(plain_key())
 
 
 def test_a_fingerprint_is_never_a_partition() -> None:

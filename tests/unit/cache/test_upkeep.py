@@ -69,7 +69,9 @@ async def test_following_goes_on_after_the_store_was_unavailable() -> None:
             self.calls += 1
             if self.calls == 1:
                 raise StorageUnavailable
-            self.recovered.set()
+            # The second sync begins when the first one was measured.
+            if self.calls == 3:
+                self.recovered.set()
             return await super().horizon()
 
     store = Flaky()
@@ -79,5 +81,6 @@ async def test_following_goes_on_after_the_store_was_unavailable() -> None:
     await store.recovered.wait()
     following.cancel()
     await asyncio.wait([following])
+    assert replica.events.sizes[1] == 1
     assert [task for task, _ in replica.events.failures] == ["sync"]
     assert following.cancelled()
