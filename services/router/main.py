@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +23,7 @@ from services.router.core.fallback import RetryPolicy
 from services.router.core.ports import Provider as ProviderPort
 from services.router.core.ports import TokenCounter
 from services.router.core.router import Router
-from services.router.settings import Provider, RouterSettings, with_environment
+from services.router.settings import Provider, RouterSettings
 
 _NICENESS = 10
 
@@ -32,7 +31,6 @@ _NICENESS = 10
 @asynccontextmanager
 async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
     """Serves llmops.router.v1.RouterService until the context ends; sessions to providers are closed then."""
-    settings = with_environment(settings, os.environ)
     settings.validate()
     limits = settings.limits
     async with AsyncExitStack() as resources:

@@ -187,6 +187,10 @@ class RouterSettings:
     limits: Limits = field(default_factory=Limits)
     extractive: Extractive = field(default_factory=Extractive)
 
+    def with_environment(self, environ: Mapping[str, str]) -> RouterSettings:
+        """These settings with the vendors whose keys are in the environment; see the function."""
+        return with_environment(self, environ)
+
     def validate(self) -> None:
         """Raises ValueError with a sentence that names the setting and what to do."""
         for name, provider in self.providers.items():
