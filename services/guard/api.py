@@ -48,7 +48,7 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
 
     async def CheckOutput(self, request: pb.CheckOutputRequest, context: object) -> pb.CheckOutputResponse:
         """See guard.proto."""
-        check = self._open(request)
+        check = await self._open(request)
         shown, verdict = await self._guard.check_whole(check, _whole(request.completion))
         response = pb.CheckOutputResponse(
             verdict=_verdict(verdict), schema_violations=map(_violation, check.violations)
@@ -64,7 +64,7 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
         check: OutputCheck | None = None
         async for request in request_iterator:
             event = request.WhichOneof("event")
-            check = self._expect(event, check, request)
+            check = await self._expect(event, check, request)
             if event == "delta":
                 shown = await self._guard.feed(check, _delta(request.delta))
                 if shown is not None:
@@ -89,17 +89,17 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
         encoded = await self._guard.embed(request.texts)
         return pb.EmbedResponse(embeddings=(_embedding(self._guard.encoder_model, text) for text in encoded))
 
-    def _open(self, opening: pb.CheckOutputRequest | pb.StreamOpen) -> OutputCheck:
+    async def _open(self, opening: pb.CheckOutputRequest | pb.StreamOpen) -> OutputCheck:
         values = _values(opening.masked_values)
-        return self._guard.open_output(opening.policy, values, tuple(opening.sources), opening.json_schema)
+        return await self._guard.open_output(opening.policy, values, tuple(opening.sources), opening.json_schema)
 
-    def _expect(
+    async def _expect(
         self, event: str | None, check: OutputCheck | None, request: pb.CheckOutputStreamRequest
     ) -> OutputCheck:
         """The check that an event belongs to: `open` comes first and once."""
         if (event == "open") is (check is not None):
             raise InvalidRequestError("event", "a stream begins with `open`, and has one")
-        return self._open(request.open) if check is None else check
+        return await self._open(request.open) if check is None else check
 
     async def _end(self, check: OutputCheck) -> AsyncIterator[pb.CheckOutputStreamResponse]:
         rest, verdict = await self._guard.finish(check)

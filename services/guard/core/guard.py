@@ -25,6 +25,8 @@ from services.guard.core.windows import windows_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# Compiling a character of a schema takes as long as scanning sixteen of a text.
+_SCHEMA_COST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,13 @@ class Guard:
         shown = embedding if embed else None
         return CheckedInput(verdict, scanned.masked_messages, scanned.masked_values, shown, language, tokens)
 
-    def open_output(
+    async def open_output(
         self, policy: str, masked_values: Sequence[MaskedValue], sources: Sequence[str], json_schema: str
     ) -> OutputCheck:
         """The check of one answer. Raises UnknownPolicyError and InvalidRequestError (the schema)."""
         active = self._policies.named(policy)
-        schema = self._schemas.compile(json_schema) if json_schema else None
+        cost_chars = _SCHEMA_COST * len(json_schema)
+        schema = await self._run(cost_chars, self._schemas.compile, json_schema) if json_schema else None
         return OutputCheck(active, masked_values, sources, schema)
 
     async def check_whole(self, check: OutputCheck, answer: AnswerDelta) -> tuple[AnswerDelta | None, Verdict]:
@@ -122,7 +125,7 @@ class Guard:
 
     async def finish(self, check: OutputCheck) -> tuple[AnswerDelta | None, Verdict]:
         """What may be shown of the rest of a stream, and the verdict."""
-        shown = await self._run(0, check.finish)  # a stream never holds more than a piece
+        shown = await self._run(check.unread_chars, check.finish)
         return shown, self._judged(check)
 
     def _judged(self, check: OutputCheck) -> Verdict:

@@ -25,6 +25,7 @@ _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _TAG_CHARS = "\U000e0000-\U000e007f"
 _INVISIBLE = re.compile(f"[{_ZERO_WIDTH}{_BIDI}{_TAG_CHARS}]")
 _IS_ZERO_WIDTH = re.compile(f"[{_ZERO_WIDTH}]")
+_IS_TAG = re.compile(f"[{_TAG_CHARS}]")
 _IS_BIDI = re.compile(f"[{_BIDI}]")
 # Joiners and selectors that scripts and emoji need; suspicious only inside Latin words or in runs.
 _LEGITIMATE = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
@@ -135,9 +136,12 @@ class _Rebuild:
         folded = unicodedata.normalize("NFKC", cluster)
         if folded != cluster:
             self.changes.add(NFKC)
-        self.out.append(folded)
-        self.starts.extend([start] * len(folded))
-        self.ends.extend([end] * len(folded))
+        self._emit(folded, start, end)
+
+    def _emit(self, text: str, start: int, end: int) -> None:
+        self.out.append(text)
+        self.starts.extend([start] * len(text))
+        self.ends.extend([end] * len(text))
 
     def _drop(self, at: int) -> None:
         char = self.source[at]
@@ -151,9 +155,8 @@ class _Rebuild:
             self.changes.add(TAGS)
             hidden = chr(ord(char) - _TAG_BASE)
             if hidden.isprintable():
-                self.out.append(hidden)
-                self.starts.append(at)
-                self.ends.append(at + 1)
+                begins = at == 0 or not _IS_TAG.match(self.source[at - 1])
+                self._emit(f" {hidden}" if begins else hidden, at, at + 1)  # a smuggled text is a text of its own
         self.invisible += 1
 
     def _is_legitimate(self, at: int) -> bool:

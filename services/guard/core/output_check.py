@@ -43,6 +43,11 @@ class OutputCheck:
         return self._run.blocked
 
     @property
+    def unread_chars(self) -> int:
+        """Code points that finishing has to read: what is held is little, the document of a schema is all of it."""
+        return self._run.char_count if self._schema is not None else 0
+
+    @property
     def failures(self) -> dict[str, Exception]:
         """Detectors that raised, by name."""
         return self._run.failures

@@ -138,9 +138,10 @@ def _find_custom(text: str, begin: int, custom: CustomDetector) -> Iterator[Matc
 
 
 def _settled(matches: Iterable[Match]) -> list[Match]:
+    """Replaceable matches merged; of others, each detector's place once, in its strongest group."""
     replaceable: list[Match] = []
     others: dict[tuple[str, int, int], Match] = {}
-    for match in matches:
+    for match in sorted(matches, key=_rank):
         if match.group in _REPLACEABLE:
             replaceable.append(match)
         else:

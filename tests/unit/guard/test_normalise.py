@@ -18,7 +18,7 @@ from services.guard.core.normalise import normalise
         ("ig\u200bnore", "ignore", {"zero-width"}),
         ("soft\u00adhyphen", "softhyphen", {"zero-width"}),
         ("ab\u202ecd", "abcd", {"bidi"}),
-        ("hi\U000e0069\U000e0067", "hiig", {"tags"}),
+        ("hi\U000e0069\U000e0067", "hi ig", {"tags"}),
         ("ｆｕｌｌ 𝐛𝐨𝐥𝐝 ﬁne", "full bold fine", {"nfkc"}),
         ("pаypаl", "paypal", {"confusables"}),
         ("ѕсоре", "scope", set()),
