@@ -43,7 +43,7 @@ def tokens_to_hold(policy: Policy, turn: Turn, plan: Plan) -> tuple[int, int]:
     """
     ceiling = plan.max_output_tokens or policy.assumed_output_tokens
     output = turn.max_output_tokens or policy.assumed_output_tokens
-    return estimated_tokens(turn.input_bytes) + _TOKENS_PER_REQUEST, min(output, ceiling)
+    return _input_tokens(turn), min(output, ceiling)
 
 
 def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: CheckedOutput) -> bool:
@@ -54,11 +54,16 @@ def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: Checked
 def abandoned_lines(candidate: Candidate, turn: Turn, received_bytes: int, attempt: int) -> tuple[UsageLine, ...]:
     """What to book for a call whose end nobody saw: the input, and the output that arrived."""
     usage = Usage(
-        input_tokens=estimated_tokens(turn.input_bytes),
+        input_tokens=_input_tokens(turn),
         output_tokens=estimated_tokens(received_bytes),
         estimated=True,
     )
     return (UsageLine(candidate, usage, attempt),)
+
+
+def _input_tokens(turn: Turn) -> int:
+    """Providers count a few tokens per message beside its text; without them an abandoned call is booked too low."""
+    return estimated_tokens(turn.input_bytes) + _TOKENS_PER_REQUEST
 
 
 def total_usage(lines: Sequence[UsageLine]) -> Usage:

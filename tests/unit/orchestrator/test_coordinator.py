@@ -216,7 +216,7 @@ async def test_a_caller_who_leaves_during_the_call_is_booked_by_estimate() -> No
         await running
     await case.ports.settled()
     [[line]] = case.script.committed
-    assert line.usage == Usage(input_tokens=10, output_tokens=0, estimated=True)
+    assert line.usage == Usage(input_tokens=26, output_tokens=0, estimated=True)
     assert case.records.get("acme", "q-1").status == "CANCELLED"
 
 
@@ -271,7 +271,7 @@ async def test_a_cut_stream_is_booked_by_what_was_seen() -> None:
         await case.stream()
     assert [type(e) for e in case.events] == [Started, Delta, Delta]
     [[line]] = case.script.committed
-    assert line.usage == Usage(input_tokens=10, output_tokens=20, estimated=True)
+    assert line.usage == Usage(input_tokens=26, output_tokens=20, estimated=True)
     assert case.script.stored == []
 
 
