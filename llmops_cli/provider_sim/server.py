@@ -186,11 +186,13 @@ class ProviderSim:
     def _accept(self, request: HttpRequest, path: str, chat: ChatRequest, selected: Selected, answer_id: str) -> Call:
         headers = request.headers
         credential = headers.get(b"x-api-key") or headers.get(b"authorization", b"")
+        # OpenAI documents the first; the second is what other clients send.
+        request_id = headers.get(b"x-client-request-id") or headers.get(b"x-request-id", b"")
         return Call(
             id=answer_id,
             path=path,
             key_hash=key_hash(credential),
-            client_request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
+            client_request_id=request_id.decode("latin-1"),
             started_s=self._clock.monotonic(),
             created_s=self._clock.time(),
             request=chat,
