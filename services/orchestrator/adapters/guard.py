@@ -68,7 +68,6 @@ class RemoteGuard:
         )
         failed: list[BaseException] = []
         shown = Assembly()
-        # The guard ends its stream when the model's fails; the model's own error is the one to report.
         responses = self._stub.CheckOutputStream(_requests(opening, pieces, failed))
         try:
             async with aclosing(responses):
@@ -98,9 +97,10 @@ async def _requests(
         async for piece in pieces:
             assert isinstance(piece, chat_pb2.CompletionDelta)
             yield guard_pb2.CheckOutputStreamRequest(delta=piece)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - check_stream raises it
+        # The model failed: ending without `finish` lets the guard deliver what it has released, and no more.
         failed.append(error)
-        raise
+        return
     yield guard_pb2.CheckOutputStreamRequest(finish=guard_pb2.StreamFinish())
 
 
