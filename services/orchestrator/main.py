@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -50,7 +51,11 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
         OrchestratorApi(Coordinator(services, policy), records, ContractReports(), kit.clock),
     )
-    watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service)
+
+    async def pause() -> None:
+        await asyncio.sleep(settings.registry_retry_s)
+
+    watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service, pause, kit.logger)
     kit.background("registry-watch", watch.run)
     try:
         yield

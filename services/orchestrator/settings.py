@@ -19,11 +19,14 @@ class OrchestratorSettings:
     # Cache writes beyond this number of pending tasks are dropped; commits never are.
     max_pending_work: int = 4096
     accounting_timeout_s: float = 30.0
+    # Pause before an absent registry is asked for its prompts again.
+    registry_retry_s: float = 0.5
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""
         for name in ("assumed_output_tokens", "explain_max_records", "max_pending_work"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        if self.accounting_timeout_s <= 0:
-            raise ValueError("accounting_timeout_s must be positive")
+        for name in ("accounting_timeout_s", "registry_retry_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from llmops.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from meshkit.bucketing import choose_arm
 from meshkit.context import current
+from meshkit.errors import CallError
 from meshkit.settings import nearest
 from meshkit.templates import CompiledPrompt, Variable, VariableType, compile_prompt
 from services.orchestrator.adapters.conversation import Conversation, text_bytes
@@ -180,17 +182,33 @@ class RegistryWatch:
     """Follows the registry: a complete snapshot at once, another after each change, again after a lost stream."""
 
     def __init__(
-        self, channel: Any, prompts: SnapshotPrompts, as_service: Callable[[], AbstractContextManager[object]]
+        self,
+        channel: Any,
+        prompts: SnapshotPrompts,
+        as_service: Callable[[], AbstractContextManager[object]],
+        pause: Callable[[], Awaitable[None]],
+        logger: logging.Logger,
     ) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
         self._prompts = prompts
         self._as_service = as_service
+        self._pause = pause
+        self._logger = logger
 
     async def run(self) -> None:
-        """Runs until the stream ends; the caller begins it again. Keeps the last snapshot meanwhile."""
+        """Never ends. An absent registry is no crash of ours: the last snapshot serves, and it is soon asked again."""
+        while True:
+            try:
+                await self._follow()
+                reason = "STREAM_ENDED"
+            except CallError as error:
+                reason = error.reason
+            self._logger.info("the registry is asked again", extra={"fields": {"reason": reason}})
+            await self._pause()
+
+    async def _follow(self) -> None:
         with self._as_service():
             updates: AsyncIterator[registry_pb2.WatchResponse] = self._stub.Watch(registry_pb2.WatchRequest())
             async with aclosing(updates):  # type: ignore[type-var]
                 async for update in updates:
                     self._prompts.snapshot = build_snapshot(update, self._prompts.snapshot)
-        raise ConnectionError("the registry ended its stream")
