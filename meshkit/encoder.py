@@ -131,7 +131,7 @@ def load_encoder(
     Without `manifest` the one that was released with this code is used. Raises ModelNotInstalled when the encoder is
     not there and ModelRefused when a file differs from the manifest.
     """
-    # The runtime comes with the extra `ml`; a process without an encoder must start without it.
+    # The runtime comes with the extra `encoder`; a process without an encoder must start without it.
     from meshkit.encoder_onnx import OnnxTextModel  # noqa: PLC0415
 
     entry = read_entry(manifest or released_manifest(), MANIFEST_ENTRY)

@@ -1,4 +1,4 @@
-"""The sentence encoder on ONNX Runtime: tokenise, run, done. Needs the extra `ml`."""
+"""The sentence encoder on ONNX Runtime: tokenise, run, done. Needs the extra `encoder`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vector index on FAISS: flat, inner product, slots used again. Needs the extra `ml`.
+"""A vector index on FAISS: flat, inner product, slots used again. Needs the extra `cache`.
 
 FAISS may search beside a search, not beside a change (facebookresearch/faiss#1781, #2204), so one lock admits one
 operation at a time to an index; a search of 20,000 vectors holds it for half a millisecond. Removing overwrites the
