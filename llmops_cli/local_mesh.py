@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,16 +51,16 @@ class ProcessEntry:
 
 @dataclass(frozen=True, slots=True)
 class ProcessFile:
-    """The file of processes."""
+    """The file of processes. A target in several processes has that many replicas."""
 
     processes: dict[str, ProcessEntry] = field(default_factory=dict)
 
     def validate(self) -> None:
-        """Raises ValueError when a target runs nowhere or twice."""
-        placed = [target for entry in self.processes.values() for target in entry.targets]
-        for target in TARGETS:
-            if placed.count(target) != 1:
-                raise ValueError(f"target {target!r} must be in exactly one process, it is in {placed.count(target)}")
+        """Raises ValueError when a target runs nowhere."""
+        placed = {target for entry in self.processes.values() for target in entry.targets}
+        missing = [target for target in TARGETS if target not in placed]
+        if missing:
+            raise ValueError(f"target {missing[0]!r} is in no process; add it to one")
 
 
 def environment_of(name: str, processes: Mapping[str, ProcessEntry]) -> dict[str, str]:
@@ -73,11 +73,17 @@ def environment_of(name: str, processes: Mapping[str, ProcessEntry]) -> dict[str
     }
     if own.http_port:
         variables["LLMOPS__EDGE__PORT"] = str(own.http_port)
-    for entry in processes.values():
-        for target in entry.targets:
-            if target not in own.targets and TARGETS[target].speaks_grpc:
-                variables[f"LLMOPS__PEERS__{target.upper()}__ADDRESS"] = f"{HOST}:{entry.grpc_port}"
+    for target in TARGETS:
+        ports = [entry.grpc_port for entry in processes.values() if target in entry.targets]
+        if ports and target not in own.targets and TARGETS[target].speaks_grpc:
+            variables[f"LLMOPS__PEERS__{target.upper()}__ADDRESS"] = address_of(ports)
     return variables
+
+
+def address_of(ports: Sequence[int]) -> str:
+    """The gRPC target of one process, or of several that share the calls."""
+    addresses = ",".join(f"{HOST}:{port}" for port in ports)
+    return addresses if len(ports) == 1 else f"ipv4:{addresses}"
 
 
 class LocalMesh:
