@@ -144,6 +144,8 @@ def _find_cards(shape: Shape) -> Iterator[Span]:
 # IBAN
 
 _IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?=[ -]?[A-Z0-9])")
+# In lower case only in one piece: groups of lower case letters are words.
+_IBAN_LOWER = re.compile(r"(?<![A-Za-z0-9])[a-z]{2}[0-9]{2}[a-z0-9]{16,30}(?![A-Za-z0-9])")
 _COUNTRIES_BY_IBAN_LENGTH = {
     15: "NO",
     16: "BE",
@@ -178,7 +180,15 @@ def iban_valid(compact: str) -> bool:
     return int("".join(str(int(char, 36)) for char in rearranged)) % _MOD_97 == 1
 
 
+def _may_hold_iban(shape: Shape) -> bool:
+    return b"AA00" in shape.folded or (shape.has_mixed_word and shape.has_long_run)
+
+
 def _find_ibans(shape: Shape) -> Iterator[Span]:
+    if shape.has_mixed_word and shape.has_long_run:
+        for found in _IBAN_LOWER.finditer(shape.text):
+            if iban_valid(found.group().upper()):
+                yield found.span()
     text = shape.text
     for found in _IBAN_START.finditer(text):
         length = _IBAN_LENGTHS.get(found.group()[:2])
@@ -301,7 +311,7 @@ def _is_personal(address: str) -> bool:
 _DETECTORS: dict[str, tuple[Callable[[Shape], bool], Callable[[Shape], Iterator[Span]]]] = {
     EMAIL: (lambda shape: "@" in shape.text, _find_emails),
     CARD: (_may_hold_card, _find_cards),
-    IBAN: (lambda shape: b"AA00" in shape.folded, _find_ibans),
+    IBAN: (_may_hold_iban, _find_ibans),
     US_SSN: (_may_hold_ssn, _find_ssns),
     IP_ADDRESS: (_may_hold_ip, _find_ips),
     PHONE: (may_hold_phone, find_phones),

@@ -27,14 +27,8 @@ CASES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in F
 
 @pytest.fixture(scope="module")
 def api() -> GuardApi:
-    guard = Guard(
-        PolicyBook(SHIPPED, Re2Engine()),
-        JsonSchemaCompiler(8, 10_000),
-        InlineExecutor(),
-        MemoryObserver(),
-        GuardLimits(),
-    )
-    return GuardApi(guard)
+    policies, schemas = PolicyBook(SHIPPED, Re2Engine()), JsonSchemaCompiler(8, 10_000)
+    return GuardApi(Guard(policies, schemas, InlineExecutor(), MemoryObserver(), GuardLimits()))
 
 
 def test_there_are_cases_of_each_kind() -> None:
@@ -66,8 +60,8 @@ async def respond(api: GuardApi, kind: str, request: Any) -> Any:
 
 
 def as_dict(message: Message) -> Any:
-    found = MessageToDict(message, preserving_proto_field_name=True)
-    verdict = found["verdict"] if "verdict" in found else {}
+    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    verdict = found.get("verdict", {})
     # The digest has its own test; here it would make every new setting of a policy rewrite every file.
     verdict.get("verdict", verdict).pop("policy_digest", None)
     return found
