@@ -1,0 +1,76 @@
+"""Providers that fail: the next candidate answers, or the caller learns what happened; what may be billed is booked."""
+
+from __future__ import annotations
+
+import pytest
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
+
+from tests.support.accounts import Accounts
+from tests.support.callers import MeshCallers, user
+from tests.support.golden_files import check_golden
+from tests.support.mesh_settings import ACME
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "timeout"])
+async def test_the_second_candidate_answers(callers: MeshCallers, accounts: Accounts, fault: str) -> None:
+    # A try that timed out may be billed, and nobody said how much.
+    accounts.estimated = fault == "timeout"
+    found = await callers.complete(pb.Conversation(messages=user("Somebody, answer."), model=f"after-{fault}"))
+    streamed = await callers.chat_stream(f"after-{fault}-stream", "Somebody, answer in pieces.")
+    assert found.report["model"] == "beta/words"
+    assert streamed.report["model"] == "beta/essay"
+    tries = [attempt["outcome"] for attempt in streamed.report["attempts"]]
+    assert tries[-1] == "succeeded"
+    assert len(tries) == 2
+    check_golden(f"fallback-{fault}", {"grpc": found.compared(), "http-stream": streamed.compared()})
+
+
+async def test_when_nobody_answers(callers: MeshCallers, accounts: Accounts) -> None:
+    accounts.estimated = True
+    found = {
+        "429": await callers.chat("alpha/limited-alone", "Anyone?"),
+        "500": await callers.chat("alpha/failing-alone", "Anyone?"),
+        "timeout": await callers.chat("alpha/hanging-alone", "Anyone?"),
+    }
+    assert [outcome.http_status for outcome in found.values()] == [429, 502, 502]
+    check_golden("upstream-failed", {name: outcome.compared() for name, outcome in found.items()})
+
+
+async def test_a_stream_that_breaks_off_keeps_its_text_and_says_so(callers: MeshCallers, accounts: Accounts) -> None:
+    accounts.estimated = True
+    over_grpc = await callers.complete_stream(pb.Conversation(messages=user("Tell me more."), model="alpha/cut"))
+    over_http = await callers.chat_stream("alpha/cut", "Tell me even more.")
+    for outcome in (over_grpc, over_http):
+        assert outcome.reason == "UPSTREAM_STREAM_CUT"
+        assert len(outcome.text) > 100, "what was checked before the cut is delivered"
+        assert not outcome.done
+    assert over_http.http_status == 200
+    # How much of the text had left the guard's window when the connection broke is a race of packets.
+    full = "The simulated provider answers with plain words"
+    assert over_grpc.text.startswith(full)
+    assert over_http.text.startswith(full)
+    failures = {name: outcome.compared()["error"] for name, outcome in (("grpc", over_grpc), ("http", over_http))}
+    check_golden("stream-cut", failures)
+
+
+async def test_explain_tells_what_happened(callers: MeshCallers, accounts: Accounts) -> None:
+    answered = await callers.chat("alpha/words", "Explain this later.")
+    refused = await callers.chat("alpha/unpriced", "Explain this refusal.")
+    found = await callers.explain(answered.request_id)
+    failed = await callers.explain(refused.request_id)
+    assert isinstance(found, pb.ExplainResponse)
+    assert isinstance(failed, pb.ExplainResponse)
+    assert (found.status, found.report.cost_nano_usd) == ("OK", answered.cost_nano_usd)
+    assert (failed.status, failed.reason) == ("FAILED_PRECONDITION", "MODEL_UNPRICED")
+    assert failed.message == refused.body["error"]["message"]
+
+
+async def test_explain_keeps_organisations_apart(callers: MeshCallers, accounts: Accounts) -> None:
+    from tests.support.mesh_settings import GLOBEX  # noqa: PLC0415
+
+    answered = await callers.chat("alpha/words", "Not for others.", ACME)
+    foreign = await callers.explain(answered.request_id, GLOBEX)
+    assert not isinstance(foreign, pb.ExplainResponse)
+    assert foreign.reason == "NOT_FOUND"

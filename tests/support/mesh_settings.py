@@ -1,0 +1,143 @@
+"""The world of the integration and chaos suites: who may call, which models answer how, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_cli.provider_sim.billing import BillingRecord
+from llmops_cli.provider_sim.script import Rule, Script, ScriptedToolCall
+from meshkit.identity import key_digest
+
+PEPPER = "pepper-of-the-integration-suite"
+MESH_KEY = "llmops-mesh-key-of-the-integration-suite"
+PROMPTS = Path(__file__).parent / "mesh_prompts"
+INPUT_USD, OUTPUT_USD = 2, 6
+_NANO_USD_PER_TOKEN = 1000  # of one USD per million tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A key and whose it is."""
+
+    organisation: str
+    key: str
+    roles: tuple[str, ...] = ("caller", "operator")
+
+    def settings(self) -> dict[str, Any]:
+        """The key's entry in mesh.yaml."""
+        digest = key_digest(PEPPER.encode(), self.key)
+        name = self.organisation
+        return {
+            "id": f"{name}-key",
+            "digest": digest,
+            "organisation": name,
+            "roles": list(self.roles),
+            "user": f"{name}-ada",
+        }
+
+
+ACME = Caller("acme", "llmops-test-acme")
+GLOBEX = Caller("globex", "llmops-test-globex")
+# Runs out of money after a few requests, and never had any.
+POOR = Caller("poor", "llmops-test-poor")
+SUSPENDED = Caller("suspended", "llmops-test-suspended")
+CALLERS = (ACME, GLOBEX, POOR, SUSPENDED)
+NOBODY = Caller("nobody", "llmops-test-unknown")
+
+# The simulator's rules; a model that is not here answers with 16 plain words.
+RULES = (
+    Rule(model="echo", echo=True),
+    Rule(model="capital", text="Paris is the capital of France."),
+    Rule(model="essay", output_tokens=200),
+    Rule(
+        model="weather",
+        tool_calls=(
+            ScriptedToolCall("weather", '{"city": "Paris"}'),
+            ScriptedToolCall("weather", '{"city": "Rome"}'),
+        ),
+    ),
+    Rule(model="city", text='{"city": "Paris"}'),
+    Rule(model="bad-city", text='{"city": 7}'),
+    Rule(model="limited*", status=429, headers={"Retry-After": "60"}),
+    Rule(model="failing*", status=500),
+    Rule(model="hanging*", hang_before_headers=True),
+    # Slow enough that what came before the cut was read: a client loses what it had not read yet.
+    Rule(model="cut*", output_tokens=300, cut_after_chunks=200, token_interval_ms=1),
+    Rule(model="endless*", output_tokens=100_000, token_interval_ms=5),
+    Rule(model="late*", latency_ms=1_000),
+)
+_ALPHA = (
+    *("words", "echo", "capital", "essay", "weather", "city", "bad-city", "cut", "endless", "late", "unpriced"),
+    *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
+    *("hanging", "hanging-alone", "hanging-stream"),
+)
+_BETA = ("words", "echo", "capital", "essay", "weather")
+_IMPATIENT_S = 0.4
+# Candidates in order; none is tried twice, so that what happens does not depend on a random pause.
+ROUTES = {
+    "default": ("alpha/words",),
+    "after-429": ("alpha/limited", "beta/words"),
+    "after-500": ("alpha/failing", "beta/words"),
+    "after-timeout": ("alpha/hanging", "beta/words"),
+    "after-429-stream": ("alpha/limited-stream", "beta/essay"),
+    "after-500-stream": ("alpha/failing-stream", "beta/essay"),
+    "after-timeout-stream": ("alpha/hanging-stream", "beta/essay"),
+}
+
+
+def script() -> Script:
+    """What the simulated providers do."""
+    return Script(models=("words",), rules=RULES)
+
+
+def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
+    """The configuration, without ports, peers, database and secrets."""
+    return {
+        "auth": {"keys": [caller.settings() for caller in CALLERS]},
+        "logs": {"level": "warning"},
+        "registry": {"prompts_dir": str(PROMPTS)},
+        "ledger": {"price_table": False, "prices": _prices(), "limits": _limits()},
+        "router": {
+            "providers": {
+                "alpha": {"dialect": "openai", "base_url": sim_base_url, "api_key": "alpha-secret"},
+                "beta": {"dialect": "anthropic", "base_url": sim_base_url, "api_key": "beta-secret"},
+            },
+            "models": {f"alpha/{name}": _model("alpha", name) for name in _ALPHA}
+            | {f"beta/{name}": _model("beta", name) for name in _BETA},
+            "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()},
+        },
+    }
+
+
+def _model(provider: str, name: str) -> dict[str, Any]:
+    model: dict[str, Any] = {
+        "provider": provider,
+        "model": name,
+        "context_tokens": 100_000,
+        "max_output_tokens": 4096,
+    }
+    if name.startswith("hanging"):
+        model |= {"timeout_s": _IMPATIENT_S, "first_token_timeout_s": _IMPATIENT_S}
+    return model
+
+
+def _prices() -> dict[str, Any]:
+    price = {"input_usd_per_million": str(INPUT_USD), "output_usd_per_million": str(OUTPUT_USD)}
+    names = [f"alpha/{name}" for name in _ALPHA if name != "unpriced"] + [f"beta/{name}" for name in _BETA]
+    return dict.fromkeys(names, price)
+
+
+def _limits() -> list[dict[str, Any]]:
+    return [
+        {"scope": "organisation", "period": "lifetime", "cap_usd": "1000"},
+        {"scope": "organisation", "period": "month", "cap_usd": "0.001", "organisation": POOR.organisation},
+        {"scope": "organisation", "period": "day", "cap_usd": "0", "organisation": SUSPENDED.organisation},
+    ]
+
+
+def charged_nano_usd(record: BillingRecord) -> int:
+    """What the simulated provider charges for a call. Whole nano-USD per token: nothing is rounded."""
+    tokens = INPUT_USD * record.billed_input_tokens + OUTPUT_USD * record.billed_output_tokens
+    return tokens * _NANO_USD_PER_TOKEN
