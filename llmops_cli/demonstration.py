@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from meshkit.lifecycle import RunningProcess
 PROMPT = "summarize@production"
 _WIDTH = 100
 _TIMEOUT_S = 120
+_PAUSE_S = 1.0
 
 
 def shipped_prompts() -> Path:
@@ -35,6 +37,8 @@ def run_when_ready(key: str) -> Callable[[RunningProcess], Awaitable[None]]:
         _say(f"\nSummarising the sample contract ({len(document.split())} words) with {PROMPT}:\n")
         first = await _ask(url, key, document)
         _show(first)
+        # An answer is stored after it was sent.
+        await asyncio.sleep(_PAUSE_S)
         again = await _ask(url, key, document)
         _say("The same again:")
         _say(f"  {summary(again['llmops'])}\n")
