@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from google.protobuf import duration_pb2
@@ -25,8 +26,9 @@ _MAX_TTL_S = 900.0
 class RemoteLedger:
     """The port `Ledger` over the ledger's stub."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, retry_pause_s: float = 0.25) -> None:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._retry_pause_s = retry_pause_s
 
     async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:
         """See Ledger. The id is ours and fresh: a caller that repeats its request id must not reuse a hold."""
@@ -60,7 +62,7 @@ class RemoteLedger:
             reservation_id=reservation.reservation_id,
             lines=[_line(line) for line in lines],
         )
-        await self._stub.Commit(request)
+        await self._until_heard(lambda: self._stub.Commit(request))
 
     async def void(self, reservation: Reservation, reason: str) -> None:
         """See Ledger."""
@@ -69,7 +71,18 @@ class RemoteLedger:
             reservation_id=reservation.reservation_id,
             reason=reason,
         )
-        await self._stub.Void(request)
+        await self._until_heard(lambda: self._stub.Void(request))
+
+    async def _until_heard(self, send: Callable[[], Awaitable[object]]) -> None:
+        """Repeats while the ledger is away and the time for accounting lasts: its ids make repeating harmless."""
+        while True:
+            try:
+                await send()
+                return
+            except CallError as error:
+                if not is_absent(error) or remaining_s(0.0) <= self._retry_pause_s:
+                    raise
+            await asyncio.sleep(self._retry_pause_s)
 
 
 def _line(line: UsageLine) -> ledger_pb2.UsageLine:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshkit.errors import CallError, Failure
+from meshkit.testing import call_context
+from services.orchestrator.adapters.ledger import RemoteLedger
+from services.orchestrator.core.model import Candidate, Reservation, Usage, UsageLine
+
+LINE = UsageLine(Candidate("acme-ai", "cheap-1"), Usage(input_tokens=1), 1)
+HOLD = Reservation("r-1", {})
+
+
+class FlakyLedger:
+    """A channel on which every call fails the first `failures` times."""
+
+    def __init__(self, status: str, failures: int) -> None:
+        self._status = status
+        self._failures = failures
+        self.requests: list[Any] = []
+
+    def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
+        return lambda *_, **__: self._call
+
+    async def _call(self, request: Any) -> object:
+        self.requests.append(request)
+        if len(self.requests) <= self._failures:
+            raise CallError(Failure(self._status, "SERVICE_UNAVAILABLE", "away"))
+        return object()
+
+
+async def test_a_commit_waits_for_a_ledger_that_restarts() -> None:
+    """One failed try lost the commit: the provider was paid and the ledger never knew."""
+    channel = FlakyLedger("UNAVAILABLE", 3)
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
+        await RemoteLedger(channel, retry_pause_s=0).commit(HOLD, [LINE])
+    assert len(channel.requests) == 4
+    assert {request.request_id for request in channel.requests} == {"r-1:commit"}
+
+
+async def test_what_the_ledger_refuses_is_not_repeated() -> None:
+    channel = FlakyLedger("FAILED_PRECONDITION", 9)
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 5), pytest.raises(CallError):
+        await RemoteLedger(channel, retry_pause_s=0).commit(HOLD, [LINE])
+    assert len(channel.requests) == 1
+
+
+async def test_accounting_ends_with_its_time() -> None:
+    channel = FlakyLedger("UNAVAILABLE", 10**9)
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 0.02), pytest.raises(CallError):
+        await RemoteLedger(channel, retry_pause_s=0).void(HOLD, "not-sent")
+    assert channel.requests
