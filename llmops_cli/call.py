@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,7 @@ import grpc
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from meshkit.settings import SettingsError, nearest
@@ -54,23 +56,19 @@ def _without_suffix(name: str) -> str:
 
 
 def _invoke(channel: grpc.Channel, method: MethodDescriptor, body: str, key: str) -> int:
-    request = message_factory.GetMessageClass(method.input_type)()
-    try:
-        json_format.Parse(body, request)
-    except json_format.ParseError as error:
-        raise SettingsError(f"the request is not a {method.input_type.full_name}: {error}") from None
+    requests = _requests(method, body)
+    request = requests[0]
     path = f"/{method.containing_service.full_name}/{method.name}"
     serialise = type(request).SerializeToString
     parse = message_factory.GetMessageClass(method.output_type).FromString
     options: dict[str, Any] = {"metadata": (("authorization", f"Bearer {key}"),), "timeout": _TIMEOUT_S}
-    requests = iter([request])
     responses: Iterable[Any]
     if method.server_streaming and method.client_streaming:
-        responses = channel.stream_stream(path, serialise, parse)(requests, **options)
+        responses = channel.stream_stream(path, serialise, parse)(iter(requests), **options)
     elif method.server_streaming:
         responses = channel.unary_stream(path, serialise, parse)(request, **options)
     elif method.client_streaming:
-        responses = [channel.stream_unary(path, serialise, parse)(requests, **options)]
+        responses = [channel.stream_unary(path, serialise, parse)(iter(requests), **options)]
     else:
         responses = [channel.unary_unary(path, serialise, parse)(request, **options)]
     for response in responses:
@@ -78,6 +76,17 @@ def _invoke(channel: grpc.Channel, method: MethodDescriptor, body: str, key: str
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     return 0
+
+
+def _requests(method: MethodDescriptor, body: str) -> list[Message]:
+    """One message; where the client streams, a JSON list of them."""
+    kind = message_factory.GetMessageClass(method.input_type)
+    try:
+        parsed = json.loads(body)
+        texts = parsed if method.client_streaming and isinstance(parsed, list) else [parsed]
+        return [json_format.ParseDict(text, kind()) for text in texts] or [kind()]
+    except (json_format.ParseError, json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise SettingsError(f"the request is not a {method.input_type.full_name}: {error}") from None
 
 
 def _explain(error: Any, address: str, rpc: str) -> int:

@@ -100,7 +100,9 @@ def _semantic(settings: CacheSettings, kit: Kit, store: EntryStore, reader: Read
 
 
 def _say_off(logger: logging.Logger) -> None:
-    logger.warning("the semantic tier is off: FAISS is not installed; install the extra `cache`, or set semantic.enabled")
+    logger.warning(
+        "the semantic tier is off: FAISS is not installed; install the extra `cache`, or set semantic.enabled"
+    )
 
 
 def _mirror(settings: CacheSettings, kit: Kit, store: EntryStore, semantic: SemanticTier | None) -> Mirror:

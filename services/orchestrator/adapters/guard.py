@@ -17,6 +17,7 @@ from services.orchestrator.core.errors import GuardUnavailable, RequestFailed
 from services.orchestrator.core.model import Checked, CheckedOutput, Progress, Turn
 
 _BLOCK = verdict_pb2.GUARD_DECISION_BLOCK
+_MAX_SOURCES = 256
 
 
 class RemoteGuard:
@@ -52,6 +53,7 @@ class RemoteGuard:
             completion=completion,
             json_schema=_schema_for(turn, completion),
             masked_values=masked_values(checked),
+            sources=_sources(turn, checked),
         )
         try:
             answer: guard_pb2.CheckOutputResponse = await self._stub.CheckOutput(request)
@@ -64,7 +66,10 @@ class RemoteGuard:
     ) -> AsyncGenerator[object, None]:
         """See Guard. Pulls `pieces` only as fast as the caller reads."""
         opening = guard_pb2.StreamOpen(
-            policy=turn.guard_policy, json_schema=_schema_for(turn, None), masked_values=masked_values(checked)
+            policy=turn.guard_policy,
+            json_schema=_schema_for(turn, None),
+            masked_values=masked_values(checked),
+            sources=_sources(turn, checked),
         )
         failed: list[BaseException] = []
         shown = Assembly()
@@ -102,6 +107,17 @@ async def _requests(
         failed.append(error)
         return
     yield guard_pb2.CheckOutputStreamRequest(finish=guard_pb2.StreamFinish())
+
+
+def _sources(turn: Turn, checked: Checked) -> list[str]:
+    """The conversation, when personal data in it was let through: what the caller wrote is no leak in the answer."""
+    verdict = checked.verdict
+    if not isinstance(verdict, verdict_pb2.GuardVerdict) or not any(
+        f.category == "pii" and f.action < verdict_pb2.GUARD_DECISION_MASK for f in verdict.findings
+    ):
+        return []
+    texts = [message.content for message in conversation_of(turn).messages if message.content]
+    return texts[-_MAX_SOURCES:]
 
 
 def _finish_reason(progress: Progress) -> chat_pb2.FinishReason:

@@ -46,7 +46,10 @@ def test_every_reason_of_the_runtime_is_in_the_contract() -> None:
     from meshkit import errors  # noqa: PLC0415
 
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.MeshError)]
-    reasons = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.DESCRIPTOR.enum_types_by_name["ErrorReason"].values_by_name}
+    reasons = {
+        name.removeprefix("ERROR_REASON_")
+        for name in error_reason_pb2.DESCRIPTOR.enum_types_by_name["ErrorReason"].values_by_name
+    }
     assert {c.reason for c in classes} <= reasons
 
 
