@@ -38,10 +38,9 @@ def run_protoc(out: Path) -> None:
 
 def mark_packages(out: Path) -> None:
     """Makes regular, typed packages, so that type checkers and import linters need no special case."""
-    for folder in sorted({p.parent for p in out.rglob("*_pb2.py")}):
-        while folder != out:
-            (folder / "__init__.py").write_text("")
-            folder = folder.parent
+    folders = {parent for module in out.rglob("*_pb2.py") for parent in module.parents if parent.is_relative_to(out)}
+    for folder in folders - {out}:
+        (folder / "__init__.py").write_text("")
     for package in ("llmops", "buf"):
         (out / package / "py.typed").write_text("")
 

@@ -57,16 +57,14 @@ class ScriptedOrchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     released: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:  # noqa: N802
+    async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:
         self._note(request)
         await self._pause(0)
         if self.answer is not None:
             return self.answer(request.conversation)
         return echo_response(request.conversation, current().request_id)
 
-    async def CompleteStream(  # noqa: N802
-        self, request: pb.CompleteStreamRequest, context: object
-    ) -> AsyncIterator[Event]:
+    async def CompleteStream(self, request: pb.CompleteStreamRequest, context: object) -> AsyncIterator[Event]:
         self._note(request)
         events = self.events(request.conversation) if self.events is not None else None
         for position, event in enumerate(events or echo_events(request.conversation, current().request_id)):
@@ -103,9 +101,7 @@ class ScriptedRouter(router_pb2_grpc.RouterServiceServicer):
 
     models: list[router_pb2.Model] = field(default_factory=list)
 
-    async def ListModels(  # noqa: N802
-        self, request: router_pb2.ListModelsRequest, context: object
-    ) -> router_pb2.ListModelsResponse:
+    async def ListModels(self, request: router_pb2.ListModelsRequest, context: object) -> router_pb2.ListModelsResponse:
         at = int(request.page_token or 0)
         following = str(at + 1) if at + 1 < len(self.models) else ""
         return router_pb2.ListModelsResponse(models=self.models[at : at + 1], next_page_token=following)

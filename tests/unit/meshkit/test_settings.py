@@ -27,7 +27,7 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
     many: tuple[Inner, ...] = ()
     by_name: dict[str, Inner] = field(default_factory=dict)
-    key: Secret = Secret()  # noqa: RUF009
+    key: Secret = Secret()
     mode: Literal["fast", "safe"] = "safe"
     limit: int | None = None
     on: bool = False
