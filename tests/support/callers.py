@@ -190,6 +190,14 @@ class MeshCallers:
             outcome.error = _http_failure(content)
         return outcome
 
+    async def tried(self, model: str, text: str, caller: Caller = ACME, **body: Any) -> Outcome:
+        """As `chat`; a connection that fails is an outcome as well, of reason CONNECTION."""
+        try:
+            return await self.chat(model, text, caller, **body)
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+            failure = Failure("UNAVAILABLE", "CONNECTION", type(error).__name__)
+            return Outcome(self.sent[-1][1], error=failure)
+
     async def chat_stream(
         self,
         model: str,
