@@ -17,6 +17,7 @@ from services.cache.api import CacheApi, DisabledCacheApi
 from services.cache.core.contrast import Reader
 from services.cache.core.counts import CountsByOrganisation
 from services.cache.core.entries import Receipt, Write
+from services.cache.core.errors import StorageUnavailable
 from services.cache.core.hot import HotEntries
 from services.cache.core.known import KnownNames
 from services.cache.core.mirror import Mirror
@@ -64,7 +65,11 @@ async def build(settings: CacheSettings, kit: Kit) -> AsyncIterator[None]:
         max_inline_hash_bytes=settings.max_inline_hash_bytes,
     )
     cache = AnswerCache(parts)
-    await mirror.sync()
+    try:
+        await mirror.sync()
+    except StorageUnavailable:
+        # A cache is no reason not to start: the background loop goes on trying, and look-ups say UNAVAILABLE meanwhile.
+        kit.logger.warning("the cache starts without its database and goes on asking for it")
     upkeep = Upkeep(cache, store, mirror, semantic, kit.clock, events, _sweep_limits(settings))
     kit.background("sync", lambda: upkeep.follow(settings.memory.invalidation_poll_s))
     kit.background("load", upkeep.load)
