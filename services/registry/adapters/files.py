@@ -44,8 +44,6 @@ def parse_document(file: str, text: str) -> Document:
         return Document(file, problem=f"{error.problem}{place}")
     except yaml.reader.ReaderError as error:
         return Document(file, problem=f"has a character that YAML does not allow, at position {error.position}")
-    except ValueError:  # a date such as 2026-13-45
-        return Document(file, problem="has a date that does not exist; put it in quotes or correct it")
 
 
 def _yaml_files(directory: Path, levels: int) -> Iterator[Path]:
@@ -91,10 +89,19 @@ class _StrictLoader(yaml.SafeLoader):
         finally:
             self._depth -= 1
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            # What PyYAML raises for a date such as 2026-13-45, a number of 5,000 digits, or "!!bool maybe".
+            what = "date that does not exist" if node.tag.endswith(":timestamp") else "value that does not fit its type"
+            problem = f"has a {what}; put it in quotes or correct it"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
         seen = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node.value, str):
+            if isinstance(key_node.value, str) and key_node.value in seen:
                 problem = "has a key twice; remove one of them"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             seen.add(key_node.value if isinstance(key_node.value, str) else id(key_node))

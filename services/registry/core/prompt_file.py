@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date, datetime
 from typing import cast
@@ -149,6 +150,8 @@ def _default(entry: Section, kind: VariableType) -> str:
     if not legal[kind]:
         hint = "in quotes and not empty" if kind is VariableType.STRING else "without quotes"
         raise FileProblem(f"{entry.where('default')} must be of type {kind}, {hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FileProblem(f"{entry.where('default')} must be a finite number")
     return value if isinstance(value, str) else compact(value)
 
 

@@ -14,6 +14,7 @@ Violation = tuple[str, str]
 
 MAX_MESSAGES = 64
 MAX_VARIABLES = 128
+_NUL = "must not contain a NUL character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def check(prompt: Prompt, templates: Templates, limits: Limits) -> CheckedPrompt
     violations = [
         *_count("messages", len(prompt.messages), 1, MAX_MESSAGES),
         *_count("variables", len(prompt.variables), 0, MAX_VARIABLES),
-        *_nul_characters(prompt),
+        *_bad_characters(prompt),
         *templates.check(prompt),
     ]
     parameters, found = _check_parameters(prompt.parameters)
@@ -83,12 +84,31 @@ def _count(field: str, count: int, least: int, most: int) -> list[Violation]:
     return [] if least <= count <= most else [(field, f"has {count} entries; it must have {least} to {most}")]
 
 
-def _nul_characters(prompt: Prompt) -> list[Violation]:
-    """PostgreSQL keeps no NUL in text, and no model needs one."""
-    texts = {field.name: getattr(prompt, field.name) for field in fields(prompt)}
-    found = [(name, text) for name, text in texts.items() if isinstance(text, str)]
-    found.extend((f"messages[{index}].template", each.template) for index, each in enumerate(prompt.messages))
-    for index, variable in enumerate(prompt.variables):
-        found.append((f"variables[{index}].default_value", variable.default))
-        found.append((f"variables[{index}].description", variable.description))
-    return [(field, "must not contain a NUL character") for field, text in found if "\x00" in text]
+def _bad_characters(prompt: Prompt) -> list[Violation]:
+    """NUL, which PostgreSQL does not keep in text, and lone surrogates, which no message can carry.
+
+    Templates and defaults are checked for Unicode with their holes and types.
+    """
+    texts = [(field.name, getattr(prompt, field.name)) for field in fields(prompt)]
+    texts.extend((f"variables[{i}].description", each.description) for i, each in enumerate(prompt.variables))
+    parameters = prompt.parameters
+    texts.extend((f"parameters.{field.name}", getattr(parameters, field.name)) for field in fields(parameters))
+    texts.extend((f"parameters.stop[{i}]", text) for i, text in enumerate(parameters.stop))
+    if parameters.response_format is not None:
+        texts.append(("parameters.response_format.schema_name", parameters.response_format.schema_name))
+    if parameters.tool_choice is not None:
+        texts.append(("parameters.tool_choice.tool_name", parameters.tool_choice.tool_name))
+    found = [(field, problem) for field, text in texts if isinstance(text, str) and (problem := _problem_of(text))]
+    templates = [(f"messages[{i}].template", each.template) for i, each in enumerate(prompt.messages)]
+    templates.extend((f"variables[{i}].default_value", each.default) for i, each in enumerate(prompt.variables))
+    return found + [(field, _NUL) for field, text in templates if "\x00" in text]
+
+
+def _problem_of(text: str) -> str:
+    if "\x00" in text:
+        return _NUL
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return ""

@@ -79,6 +79,32 @@ def test_defaults_keep_their_type_as_text() -> None:
     [
         ("template: " + "[" * 70 + "]" * 70, "is nested deeper than 64 at line 1, column 74"),
         ("template: x\x07", "has a character that YAML does not allow, at position 11"),
+        (
+            "template: !!bool maybe",
+            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 11",
+        ),
+        (
+            "template: !!timestamp soon",
+            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 11",
+        ),
+        (
+            "template: !!int ''",
+            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 11",
+        ),
+        (
+            "seed: " + "9" * 5_000,
+            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 7",
+        ),
+        (
+            "date: 2026-13-45",
+            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 7",
+        ),
+        ("? [a]\n: b", "found unhashable key at line 1, column 3"),
+        (
+            "template: '{{x}}'\nvariables: {x: {type: number, default: .inf}}",
+            "variables.x.default must be a finite number",
+        ),
+        ('template: x\ndescription: "\\ud800"', "description is not valid Unicode"),
     ],
 )
 def test_yaml_that_is_no_configuration_is_refused(text: str, problem: str) -> None:

@@ -26,6 +26,13 @@ from tests.support.registry_world import LIMITS, a_prompt, checked
             {"messages": (Message(Role.USER, "\x00{{document}}"),)},
             {"messages[0].template": "must not contain a NUL character"},
         ),
+        # Such a text cannot be sent: it would break every list and every watch that holds it.
+        ({"author": "\ud800"}, {"author": "is not valid Unicode"}),
+        (
+            {"parameters": Parameters(stop=("end", "\ud800"), reasoning_effort="\udfff")},
+            {"parameters.stop[1]": "is not valid Unicode", "parameters.reasoning_effort": "is not valid Unicode"},
+        ),
+        ({"parameters": Parameters(stop=("\x00",))}, {"parameters.stop[0]": "must not contain a NUL character"}),
         ({"output_json_schema": "[]"}, {"output_json_schema": "must be a JSON object"}),
         (
             {"parameters": Parameters(extra_json="1,")},
