@@ -15,6 +15,8 @@ from services.registry.core.prompt import Arm, Pointer, Prompt, Role, Variable, 
 from tests.support.registry_world import LIMITS, NOW
 
 FILE = "summarize/v1.0.yaml"
+MISFIT = "value that does not fit its type; put it in quotes or correct it"
+NO_DATE = "date that does not exist; put it in quotes or correct it"
 MINIMAL = "template: Summarise {{document}}\nvariables:\n  document:\n"
 
 
@@ -79,26 +81,11 @@ def test_defaults_keep_their_type_as_text() -> None:
     [
         ("template: " + "[" * 70 + "]" * 70, "is nested deeper than 64 at line 1, column 74"),
         ("template: x\x07", "has a character that YAML does not allow, at position 11"),
-        (
-            "template: !!bool maybe",
-            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 11",
-        ),
-        (
-            "template: !!timestamp soon",
-            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 11",
-        ),
-        (
-            "template: !!int ''",
-            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 11",
-        ),
-        (
-            "seed: " + "9" * 5_000,
-            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 7",
-        ),
-        (
-            "date: 2026-13-45",
-            "has a value that does not fit its type; put it in quotes or correct it at line 1, column 7",
-        ),
+        ("template: !!bool maybe", f"has a {MISFIT} at line 1, column 11"),
+        ("template: !!timestamp soon", f"has a {NO_DATE} at line 1, column 11"),
+        ("template: !!int ''", f"has a {MISFIT} at line 1, column 11"),
+        ("seed: " + "9" * 5_000, f"has a {MISFIT} at line 1, column 7"),
+        ("date: 2026-13-45", f"has a {NO_DATE} at line 1, column 7"),
         ("? [a]\n: b", "found unhashable key at line 1, column 3"),
         (
             "template: '{{x}}'\nvariables: {x: {type: number, default: .inf}}",
