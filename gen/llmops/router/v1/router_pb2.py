@@ -30,7 +30,7 @@ from llmops.common.v1 import options_pb2 as llmops_dot_common_dot_v1_dot_options
 from llmops.common.v1 import usage_pb2 as llmops_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dllmops/router/v1/router.proto\x12\x10llmops.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bllmops/common/v1/chat.proto\x1a\x1ellmops/common/v1/context.proto\x1a\x1ellmops/common/v1/options.proto\x1a\x1cllmops/common/v1/usage.proto\"\xd3\x02\n\tModelCall\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12<\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x10\x12:\n\x05tools\x18\x03 \x03(\x0b\x32 .llmops.common.v1.ToolDefinitionB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12:\n\nparameters\x18\x04 \x01(\x0b\x32&.llmops.common.v1.GenerationParameters\x12,\n\x06labels\x18\x05 \x01(\x0b\x32\x1c.llmops.common.v1.CallLabels\x12.\n\tembedding\x18\x06 \x01(\x0b\x32\x1b.llmops.common.v1.Embedding\x12\x19\n\x08language\x18\x07 \x01(\tB\x07\xbaH\x04r\x02(\x10\"b\n\x0f\x43ompleteRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x31\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1b.llmops.router.v1.ModelCallB\x06\xbaH\x03\xc8\x01\x01\"\xea\x01\n\x07\x41ttempt\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x31\n\x07outcome\x18\x04 \x01(\x0e\x32 .llmops.router.v1.AttemptOutcome\x12\x13\n\x0bhttp_status\x18\x05 \x01(\x05\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x05usage\x18\x07 \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12\r\n\x05\x63\x61use\x18\x08 \x01(\t\"\xcd\x01\n\x10\x43ompleteResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.llmops.common.v1.Completion\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12+\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x14\n\x0cserved_model\x18\x04 \x01(\t\x12\x1c\n\x14provider_response_id\x18\x05 \x01(\t\"h\n\x15\x43ompleteStreamRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x31\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1b.llmops.router.v1.ModelCallB\x06\xbaH\x03\xc8\x01\x01\"\xbf\x01\n\x16\x43ompleteStreamResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.llmops.router.v1.StreamStartedH\x00\x12\x32\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12\x34\n\x08\x66inished\x18\x03 \x01(\x0b\x32 .llmops.router.v1.StreamFinishedH\x00\x42\x07\n\x05\x65vent\"R\n\rStreamStarted\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x14\n\x0cserved_model\x18\x02 \x01(\t\"\xba\x01\n\x0eStreamFinished\x12\x35\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.llmops.common.v1.FinishReason\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12+\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x1c\n\x14provider_response_id\x18\x04 \x01(\t\"\x87\x01\n\x0bPlanRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x1c.llmops.common.v1.CallLabels\x12\x12\n\nuses_tools\x18\x03 \x01(\x08\x12\x1d\n\x0cinput_tokens\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x8e\x01\n\x10PlannedCandidate\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_output_tokens\x18\x05 \x01(\x05\"7\n\x11RejectedCandidate\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x93\x01\n\x0cPlanResponse\x12\x36\n\ncandidates\x18\x01 \x03(\x0b\x32\".llmops.router.v1.PlannedCandidate\x12\x35\n\x08rejected\x18\x02 \x03(\x0b\x32#.llmops.router.v1.RejectedCandidate\x12\x14\n\x0cmodel_policy\x18\x03 \x01(\t\"M\n\x11ListModelsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x04\"m\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\x05\x12\x16\n\x0esupports_tools\x18\x04 \x01(\x08\x12\x14\n\x0c\x63ooling_down\x18\x05 \x01(\x08\"V\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.llmops.router.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x8c\x02\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1b\n\x17\x41TTEMPT_OUTCOME_REFUSED\x10\x02\x12 \n\x1c\x41TTEMPT_OUTCOME_RATE_LIMITED\x10\x03\x12\x1d\n\x19\x41TTEMPT_OUTCOME_TIMED_OUT\x10\x04\x12!\n\x1d\x41TTEMPT_OUTCOME_NOT_CONNECTED\x10\x05\x12\x1a\n\x16\x41TTEMPT_OUTCOME_BROKEN\x10\x06\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x07\x32\xac\x03\n\rRouterService\x12\x61\n\x08\x43omplete\x12!.llmops.router.v1.CompleteRequest\x1a\".llmops.router.v1.CompleteResponse\"\x0e\xfa\xbc\x18\n\x08\x03\x12\x02\x01\x03\x1a\x02\x08x\x12v\n\x0e\x43ompleteStream\x12\'.llmops.router.v1.CompleteStreamRequest\x1a(.llmops.router.v1.CompleteStreamResponse\"\x0f\xfa\xbc\x18\x0b\x08\x03\x12\x02\x01\x03\x1a\x03\x08\xd8\x04\x30\x01\x12V\n\x04Plan\x12\x1d.llmops.router.v1.PlanRequest\x1a\x1e.llmops.router.v1.PlanResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x02\x12h\n\nListModels\x12#.llmops.router.v1.ListModelsRequest\x1a$.llmops.router.v1.ListModelsResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x42\x42\n\x14\x64\x65v.llmops.router.v1P\x01Z(llmops.dev/gen/llmops/router/v1;routerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dllmops/router/v1/router.proto\x12\x10llmops.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bllmops/common/v1/chat.proto\x1a\x1ellmops/common/v1/context.proto\x1a\x1ellmops/common/v1/options.proto\x1a\x1cllmops/common/v1/usage.proto\"\xf9\x02\n\tModelCall\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12<\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.llmops.common.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x10\x12:\n\x05tools\x18\x03 \x03(\x0b\x32 .llmops.common.v1.ToolDefinitionB\t\xbaH\x06\x92\x01\x03\x10\x80\x02\x12:\n\nparameters\x18\x04 \x01(\x0b\x32&.llmops.common.v1.GenerationParameters\x12,\n\x06labels\x18\x05 \x01(\x0b\x32\x1c.llmops.common.v1.CallLabels\x12.\n\tembedding\x18\x06 \x01(\x0b\x32\x1b.llmops.common.v1.Embedding\x12\x19\n\x08language\x18\x07 \x01(\tB\x07\xbaH\x04r\x02(\x10\x12$\n\x0bmodel_names\x18\x08 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05r\x03(\x80\x02\"b\n\x0f\x43ompleteRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x31\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1b.llmops.router.v1.ModelCallB\x06\xbaH\x03\xc8\x01\x01\"\xea\x01\n\x07\x41ttempt\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x31\n\x07outcome\x18\x04 \x01(\x0e\x32 .llmops.router.v1.AttemptOutcome\x12\x13\n\x0bhttp_status\x18\x05 \x01(\x05\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x05usage\x18\x07 \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12\r\n\x05\x63\x61use\x18\x08 \x01(\t\"\xcd\x01\n\x10\x43ompleteResponse\x12\x30\n\ncompletion\x18\x01 \x01(\x0b\x32\x1c.llmops.common.v1.Completion\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12+\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x14\n\x0cserved_model\x18\x04 \x01(\t\x12\x1c\n\x14provider_response_id\x18\x05 \x01(\t\"h\n\x15\x43ompleteStreamRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x31\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1b.llmops.router.v1.ModelCallB\x06\xbaH\x03\xc8\x01\x01\"\xbf\x01\n\x16\x43ompleteStreamResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.llmops.router.v1.StreamStartedH\x00\x12\x32\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32!.llmops.common.v1.CompletionDeltaH\x00\x12\x34\n\x08\x66inished\x18\x03 \x01(\x0b\x32 .llmops.router.v1.StreamFinishedH\x00\x42\x07\n\x05\x65vent\"R\n\rStreamStarted\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x14\n\x0cserved_model\x18\x02 \x01(\t\"\xba\x01\n\x0eStreamFinished\x12\x35\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.llmops.common.v1.FinishReason\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.llmops.common.v1.Usage\x12+\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x19.llmops.router.v1.Attempt\x12\x1c\n\x14provider_response_id\x18\x04 \x01(\t\"\x87\x01\n\x0bPlanRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12,\n\x06labels\x18\x02 \x01(\x0b\x32\x1c.llmops.common.v1.CallLabels\x12\x12\n\nuses_tools\x18\x03 \x01(\x08\x12\x1d\n\x0cinput_tokens\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x8e\x01\n\x10PlannedCandidate\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_output_tokens\x18\x05 \x01(\x05\"7\n\x11RejectedCandidate\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x93\x01\n\x0cPlanResponse\x12\x36\n\ncandidates\x18\x01 \x03(\x0b\x32\".llmops.router.v1.PlannedCandidate\x12\x35\n\x08rejected\x18\x02 \x03(\x0b\x32#.llmops.router.v1.RejectedCandidate\x12\x14\n\x0cmodel_policy\x18\x03 \x01(\t\"M\n\x11ListModelsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x04\"m\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\x05\x12\x16\n\x0esupports_tools\x18\x04 \x01(\x08\x12\x14\n\x0c\x63ooling_down\x18\x05 \x01(\x08\"V\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.llmops.router.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x8c\x02\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1b\n\x17\x41TTEMPT_OUTCOME_REFUSED\x10\x02\x12 \n\x1c\x41TTEMPT_OUTCOME_RATE_LIMITED\x10\x03\x12\x1d\n\x19\x41TTEMPT_OUTCOME_TIMED_OUT\x10\x04\x12!\n\x1d\x41TTEMPT_OUTCOME_NOT_CONNECTED\x10\x05\x12\x1a\n\x16\x41TTEMPT_OUTCOME_BROKEN\x10\x06\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x07\x32\xac\x03\n\rRouterService\x12\x61\n\x08\x43omplete\x12!.llmops.router.v1.CompleteRequest\x1a\".llmops.router.v1.CompleteResponse\"\x0e\xfa\xbc\x18\n\x08\x03\x12\x02\x01\x03\x1a\x02\x08x\x12v\n\x0e\x43ompleteStream\x12\'.llmops.router.v1.CompleteStreamRequest\x1a(.llmops.router.v1.CompleteStreamResponse\"\x0f\xfa\xbc\x18\x0b\x08\x03\x12\x02\x01\x03\x1a\x03\x08\xd8\x04\x30\x01\x12V\n\x04Plan\x12\x1d.llmops.router.v1.PlanRequest\x1a\x1e.llmops.router.v1.PlanResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x02\x12h\n\nListModels\x12#.llmops.router.v1.ListModelsRequest\x1a$.llmops.router.v1.ListModelsResponse\"\x0f\xfa\xbc\x18\x0b\x08\x01\x12\x03\x01\x02\x03\x1a\x02\x08\x05\x42\x42\n\x14\x64\x65v.llmops.router.v1P\x01Z(llmops.dev/gen/llmops/router/v1;routerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELCALL'].fields_by_name['tools']._serialized_options = b'\272H\006\222\001\003\020\200\002'
   _globals['_MODELCALL'].fields_by_name['language']._loaded_options = None
   _globals['_MODELCALL'].fields_by_name['language']._serialized_options = b'\272H\004r\002(\020'
+  _globals['_MODELCALL'].fields_by_name['model_names']._loaded_options = None
+  _globals['_MODELCALL'].fields_by_name['model_names']._serialized_options = b'\272H\014\222\001\t\020@\"\005r\003(\200\002'
   _globals['_COMPLETEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_COMPLETEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_COMPLETEREQUEST'].fields_by_name['call']._loaded_options = None
@@ -70,38 +72,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['Plan']._serialized_options = b'\372\274\030\013\010\001\022\003\001\002\003\032\002\010\002'
   _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['ListModels']._serialized_options = b'\372\274\030\013\010\001\022\003\001\002\003\032\002\010\005'
-  _globals['_ATTEMPTOUTCOME']._serialized_start=2464
-  _globals['_ATTEMPTOUTCOME']._serialized_end=2732
+  _globals['_ATTEMPTOUTCOME']._serialized_start=2502
+  _globals['_ATTEMPTOUTCOME']._serialized_end=2770
   _globals['_MODELCALL']._serialized_start=236
-  _globals['_MODELCALL']._serialized_end=575
-  _globals['_COMPLETEREQUEST']._serialized_start=577
-  _globals['_COMPLETEREQUEST']._serialized_end=675
-  _globals['_ATTEMPT']._serialized_start=678
-  _globals['_ATTEMPT']._serialized_end=912
-  _globals['_COMPLETERESPONSE']._serialized_start=915
-  _globals['_COMPLETERESPONSE']._serialized_end=1120
-  _globals['_COMPLETESTREAMREQUEST']._serialized_start=1122
-  _globals['_COMPLETESTREAMREQUEST']._serialized_end=1226
-  _globals['_COMPLETESTREAMRESPONSE']._serialized_start=1229
-  _globals['_COMPLETESTREAMRESPONSE']._serialized_end=1420
-  _globals['_STREAMSTARTED']._serialized_start=1422
-  _globals['_STREAMSTARTED']._serialized_end=1504
-  _globals['_STREAMFINISHED']._serialized_start=1507
-  _globals['_STREAMFINISHED']._serialized_end=1693
-  _globals['_PLANREQUEST']._serialized_start=1696
-  _globals['_PLANREQUEST']._serialized_end=1831
-  _globals['_PLANNEDCANDIDATE']._serialized_start=1834
-  _globals['_PLANNEDCANDIDATE']._serialized_end=1976
-  _globals['_REJECTEDCANDIDATE']._serialized_start=1978
-  _globals['_REJECTEDCANDIDATE']._serialized_end=2033
-  _globals['_PLANRESPONSE']._serialized_start=2036
-  _globals['_PLANRESPONSE']._serialized_end=2183
-  _globals['_LISTMODELSREQUEST']._serialized_start=2185
-  _globals['_LISTMODELSREQUEST']._serialized_end=2262
-  _globals['_MODEL']._serialized_start=2264
-  _globals['_MODEL']._serialized_end=2373
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2375
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2461
-  _globals['_ROUTERSERVICE']._serialized_start=2735
-  _globals['_ROUTERSERVICE']._serialized_end=3163
+  _globals['_MODELCALL']._serialized_end=613
+  _globals['_COMPLETEREQUEST']._serialized_start=615
+  _globals['_COMPLETEREQUEST']._serialized_end=713
+  _globals['_ATTEMPT']._serialized_start=716
+  _globals['_ATTEMPT']._serialized_end=950
+  _globals['_COMPLETERESPONSE']._serialized_start=953
+  _globals['_COMPLETERESPONSE']._serialized_end=1158
+  _globals['_COMPLETESTREAMREQUEST']._serialized_start=1160
+  _globals['_COMPLETESTREAMREQUEST']._serialized_end=1264
+  _globals['_COMPLETESTREAMRESPONSE']._serialized_start=1267
+  _globals['_COMPLETESTREAMRESPONSE']._serialized_end=1458
+  _globals['_STREAMSTARTED']._serialized_start=1460
+  _globals['_STREAMSTARTED']._serialized_end=1542
+  _globals['_STREAMFINISHED']._serialized_start=1545
+  _globals['_STREAMFINISHED']._serialized_end=1731
+  _globals['_PLANREQUEST']._serialized_start=1734
+  _globals['_PLANREQUEST']._serialized_end=1869
+  _globals['_PLANNEDCANDIDATE']._serialized_start=1872
+  _globals['_PLANNEDCANDIDATE']._serialized_end=2014
+  _globals['_REJECTEDCANDIDATE']._serialized_start=2016
+  _globals['_REJECTEDCANDIDATE']._serialized_end=2071
+  _globals['_PLANRESPONSE']._serialized_start=2074
+  _globals['_PLANRESPONSE']._serialized_end=2221
+  _globals['_LISTMODELSREQUEST']._serialized_start=2223
+  _globals['_LISTMODELSREQUEST']._serialized_end=2300
+  _globals['_MODEL']._serialized_start=2302
+  _globals['_MODEL']._serialized_end=2411
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2413
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2499
+  _globals['_ROUTERSERVICE']._serialized_start=2773
+  _globals['_ROUTERSERVICE']._serialized_end=3201
 # @@protoc_insertion_point(module_scope)
