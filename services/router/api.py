@@ -135,6 +135,7 @@ def _model_call(call: pb.ModelCall) -> chat.ModelCall:
         tuple(_message(message) for message in call.messages),
         tuple(_tool(tool) for tool in call.tools),
         _parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
+        tuple(call.model_names),
     )
 
 

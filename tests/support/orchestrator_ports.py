@@ -74,7 +74,7 @@ class ScriptedServices:
         return Turn(request_id, request, "default", 30, None, "summarize/v1.0", "active", self.script.wish)
 
     async def plan(self, turn: Turn) -> Plan:
-        return Plan((CHEAP,), 4096, "route#1")
+        return Plan((CHEAP,), ("cheap",), 4096, "route#1")
 
     async def check_input(self, turn: Turn, *, embed: bool) -> Checked:
         self.script.log.append(f"check_input embed={embed}")
@@ -100,13 +100,15 @@ class ScriptedServices:
     async def store(self, turn: Turn, plan: Plan, checked: Checked, answer: ModelAnswer, output: CheckedOutput) -> None:
         self.script.stored.append(output.completion)
 
-    async def complete(self, turn: Turn, checked: Checked) -> ModelAnswer:
+    async def complete(self, turn: Turn, plan: Plan, checked: Checked) -> ModelAnswer:
         self.script.log.append("model")
         if self.script.model_gate is not None:
             await self.script.model_gate.wait()
         return said(self.script.answer)  # type: ignore[return-value]
 
-    async def stream(self, turn: Turn, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
+    async def stream(
+        self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
+    ) -> AsyncGenerator[object, None]:
         self.script.log.append("model")
         answer = said(self.script.answer)
         progress.model, progress.candidate = "acme-ai/cheap-1", CHEAP

@@ -53,7 +53,7 @@ class RemoteLedger:
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
         """See Ledger."""
         prices: dict[tuple[str, str], usage_pb2.TokenPrice] = reservation.prices  # type: ignore[assignment]
-        return sum(cost_nano_usd(line.usage, prices[line.candidate.provider, line.candidate.model]) for line in lines)
+        return sum(_cost_nano_usd(line, prices) for line in lines)
 
     async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
         """See Ledger. The id is derived: repeating the commit books nothing twice."""
@@ -83,6 +83,12 @@ class RemoteLedger:
                 if not is_absent(error) or remaining_s(0.0) <= self._retry_pause_s:
                     raise
             await asyncio.sleep(self._retry_pause_s)
+
+
+def _cost_nano_usd(line: UsageLine, prices: dict[tuple[str, str], usage_pb2.TokenPrice]) -> int:
+    """At the dearest price held when the model has none: a surprise of the router's must not keep a call unbooked."""
+    own = prices.get((line.candidate.provider, line.candidate.model))
+    return max(cost_nano_usd(line.usage, price) for price in ([own] if own is not None else prices.values()))
 
 
 def _line(line: UsageLine) -> ledger_pb2.UsageLine:

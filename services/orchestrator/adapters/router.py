@@ -55,11 +55,12 @@ class RemoteRouter:
             why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
             raise ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
         ceilings = [c.max_output_tokens for c in response.candidates]
-        return Plan(candidates, 0 if 0 in ceilings else max(ceilings), response.model_policy)
+        names = tuple(c.model_name for c in response.candidates)
+        return Plan(candidates, names, 0 if 0 in ceilings else max(ceilings), response.model_policy)
 
-    async def complete(self, turn: Turn, checked: Checked) -> ModelAnswer:
+    async def complete(self, turn: Turn, plan: Plan, checked: Checked) -> ModelAnswer:
         """See Router."""
-        request = router_pb2.CompleteRequest(request_id=turn.request_id, call=_call(turn, checked))
+        request = router_pb2.CompleteRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
         try:
             response: router_pb2.CompleteResponse = await self._stub.Complete(request)
         except CallError as error:
@@ -73,9 +74,11 @@ class RemoteRouter:
             complete=response.completion.finish_reason in _WHOLE,
         )
 
-    async def stream(self, turn: Turn, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
+    async def stream(
+        self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
+    ) -> AsyncGenerator[object, None]:
         """See Router."""
-        request = router_pb2.CompleteStreamRequest(request_id=turn.request_id, call=_call(turn, checked))
+        request = router_pb2.CompleteStreamRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
         responses = self._stub.CompleteStream(request)
         try:
             async with aclosing(responses):
@@ -107,7 +110,7 @@ class RemoteRouter:
         )
 
 
-def _call(turn: Turn, checked: Checked) -> router_pb2.ModelCall:
+def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
     conversation = conversation_of(turn)
     call = router_pb2.ModelCall(
         model=conversation.model,
@@ -115,6 +118,7 @@ def _call(turn: Turn, checked: Checked) -> router_pb2.ModelCall:
         tools=conversation.tools,
         parameters=conversation.parameters,
         labels=conversation.labels,
+        model_names=plan.model_names,
     )
     answered = check_of(checked)
     if answered is not None:

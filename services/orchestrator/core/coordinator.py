@@ -84,7 +84,7 @@ class Coordinator:
     async def _from_model(self, admitted: Admitted, record: Record) -> Answer:
         assert admitted.reservation is not None
         try:
-            calling = self._services.router.complete(admitted.turn, admitted.checked)
+            calling = self._services.router.complete(admitted.turn, admitted.plan, admitted.checked)
             answer = await timed(self._services, record, "model", calling)
         except asyncio.CancelledError:
             lines = abandoned_lines(admitted.plan.candidates[0], admitted.turn, 0, 1)
@@ -149,7 +149,7 @@ class Coordinator:
         router, guard = self._services.router, self._services.guard
         begun = False
         async with (
-            aclosing(router.stream(admitted.turn, admitted.checked, progress)) as pieces,
+            aclosing(router.stream(admitted.turn, admitted.plan, admitted.checked, progress)) as pieces,
             aclosing(guard.check_stream(admitted.turn, admitted.checked, pieces, progress)) as released,
         ):
             async for piece in released:

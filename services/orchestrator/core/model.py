@@ -49,9 +49,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which models may answer, and the name of that choice for the cache."""
+    """Which models may answer, and the name of that choice for the cache.
+
+    `model_names` are the candidates' names at the router: money is held for these, so no other one may be called.
+    """
 
     candidates: tuple[Candidate, ...]
+    model_names: tuple[str, ...]
     max_output_tokens: int
     policy: str
 

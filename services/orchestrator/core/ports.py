@@ -70,11 +70,11 @@ class Router(Protocol):
         """Which models may answer."""
         ...
 
-    def complete(self, turn: Turn, checked: Checked) -> Awaitable[ModelAnswer]:
-        """One answer."""
+    def complete(self, turn: Turn, plan: Plan, checked: Checked) -> Awaitable[ModelAnswer]:
+        """One answer, by a model of the plan."""
         ...
 
-    def stream(self, turn: Turn, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
+    def stream(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
         """Yields pieces; fills `progress` while it runs and sets `progress.answer` at the end."""
         ...
 

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.router.core.errors import ModelNotFound
 
@@ -40,6 +40,11 @@ class RouteSpec:
     candidates: tuple[ModelSpec, ...]
     max_retries: int
     is_model: bool = False
+
+    def among(self, names: tuple[str, ...]) -> RouteSpec:
+        """This route with no other candidates than these; all of them when `names` is empty."""
+        kept = tuple(spec for spec in self.candidates if spec.name in names) if names else self.candidates
+        return self if len(kept) == len(self.candidates) else replace(self, candidates=kept)
 
     def policy(self) -> str:
         """`<route>#<digest>`: what decides who answers; part of cache keys. 16 hex digits of SHA-256."""

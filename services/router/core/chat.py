@@ -123,12 +123,16 @@ _PROVIDERS_OWN = Parameters()
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """A conversation for a model. `model` names a route or a model; empty is the default route."""
+    """A conversation for a model. `model` names a route or a model; empty is the default route.
+
+    `model_names` are the only models that may answer; empty allows every model of the route.
+    """
 
     model: str
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
     parameters: Parameters = _PROVIDERS_OWN
+    model_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from services.router.core.attempts import Attempt
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
 from services.router.core.cooldown import Cooldowns
-from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut
+from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
 from services.router.core.failure import Failure, FailureKind, ProviderError
 from services.router.core.fallback import RetryPolicy
 from services.router.core.plan import Needs, Plan, make_plan, needs_of, step_timeout_s
@@ -147,7 +147,10 @@ class Router:
         ]
 
     def _begin(self, call: ModelCall, budget_s: float) -> Run:
-        plan, _ = self.plan(call.model, needs_of(call))
+        route = self._catalogue.resolve(call.model).among(call.model_names)
+        if not route.candidates:
+            raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
+        plan = make_plan(route, needs_of(call), self._cooldowns, self._clock.monotonic())
         return Run(
             call,
             plan,

@@ -96,6 +96,14 @@ async def test_an_answer_with_usage_and_attempts(start: Any, start_upstream: Sta
     assert upstream.requests[0].headers["x-client-request-id"] == "req-9"
 
 
+async def test_models_that_the_call_does_not_name_are_left_out(start: Any, start_upstream: StartUpstream) -> None:
+    upstream = await start_upstream(lambda received: received.answer(json.dumps(ANSWER).encode()))
+    stub = await start(settings(upstream.url))
+    named = call(f"<document>{DOCUMENT}</document>\nWhen?", model_names=[DEFAULT_MODEL])
+    answer = await stub.Complete(pb.CompleteRequest(call=named), metadata=CALLER)
+    assert ([a.model_name for a in answer.attempts], upstream.requests) == ([DEFAULT_MODEL], [])
+
+
 async def test_fallback_to_the_built_in_model_with_citations(start: Any, start_upstream: StartUpstream) -> None:
     upstream = await start_upstream(lambda received: received.answer(b"{}", status=503))
     stub = await start(settings(upstream.url))

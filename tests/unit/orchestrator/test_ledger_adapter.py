@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from llmops.common.v1.usage_pb2 import TokenPrice
 
 from meshkit.errors import CallError, Failure
 from meshkit.testing import call_context
@@ -47,6 +48,15 @@ async def test_what_the_ledger_refuses_is_not_repeated() -> None:
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5), pytest.raises(CallError):
         await RemoteLedger(channel, retry_pause_s=0).commit(HOLD, [LINE])
     assert len(channel.requests) == 1
+
+
+def test_a_line_without_a_price_costs_what_the_dearest_model_costs() -> None:
+    """It raised: the provider was paid, the caller got an internal error, and nothing was booked."""
+    dear = TokenPrice(provider="acme-ai", model="dear-1", input_nano_usd_per_million_tokens=9_000_000_000)
+    cheap = TokenPrice(provider="acme-ai", model="cheap-1", input_nano_usd_per_million_tokens=1_000_000_000)
+    hold = Reservation("r-1", {(price.provider, price.model): price for price in (dear, cheap)})
+    stranger = UsageLine(Candidate("other", "model"), Usage(input_tokens=1), 1)
+    assert RemoteLedger(FlakyLedger("OK", 0)).cost_nano_usd(hold, [LINE, stranger]) == 1_000 + 9_000
 
 
 async def test_accounting_ends_with_its_time() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
@@ -111,6 +112,15 @@ async def test_a_model_that_failed_is_left_alone_for_the_next_calls() -> None:
     harness.clock.advance(20.0)
     await harness.complete()
     assert harness.outcomes()[3:] == [("m0", Outcome.SUCCEEDED)]
+
+
+async def test_only_the_models_that_the_caller_names_are_asked() -> None:
+    """Money is held for these. A model whose pause ended since the plan was called without a hold for its price."""
+    harness = Harness([ANSWER], [failure(FailureKind.UNAVAILABLE)], [ANSWER], retries=0)
+    await harness.complete(replace(CALL, model_names=("m1", "m2")))
+    assert harness.outcomes() == [("m1", Outcome.REFUSED), ("m2", Outcome.SUCCEEDED)]
+    with pytest.raises(UpstreamUnavailable, match="planned"):
+        await harness.stream(replace(CALL, model_names=("gone",)))
 
 
 async def test_a_rejected_request_asks_nobody_else() -> None:
