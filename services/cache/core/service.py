@@ -114,7 +114,10 @@ class AnswerCache:
         lifetime_us = self._parts.keeping.lifetime_us(draft)
         if draft.question is not None:
             check_embedding(draft.question.vector, "embedding.values_f32_le")
-        write = await self._parts.working.run(self._prepare, caller, draft, lifetime_us)
+        if draft.question is None and len(draft.key.content) <= self._parts.max_inline_hash_bytes:
+            write = self._prepare(caller, draft, lifetime_us)
+        else:
+            write = await self._parts.working.run(self._prepare, caller, draft, lifetime_us)
         epoch = self._mirror.epoch
         receipt = await self._parts.writer.submit(write)
         if not receipt.repeated:
@@ -215,7 +218,7 @@ class AnswerCache:
         return removed
 
     def _prepare(self, caller: Caller, draft: Draft, lifetime_us: int) -> Write:
-        """Everything about a write that costs time. Blocks: for worker threads."""
+        """Everything about a write that costs time. Microseconds without a question, a millisecond with one."""
         now_us = self._now_us()
         entry = Entry(
             organisation=caller.organisation,

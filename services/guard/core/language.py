@@ -11,7 +11,7 @@ import re
 from collections import Counter
 
 UNDETERMINED = "und"
-_SAMPLE_CHARS = 1000
+_SAMPLE_CHARS = 400
 _WORD = re.compile(r"[a-zà-öø-ÿāăąćčďđēęěğīįıłńňōőœřśşšťūůűźżž]+")
 
 # Frequent function words. A word that several languages share counts for each of them, by its share.
@@ -109,7 +109,7 @@ _MIN_WORDS = 2
 
 
 def detect_language(text: str) -> str:
-    """ISO 639-1 code, or "und". Reads the first 1,000 code points."""
+    """ISO 639-1 code, or "und". Reads the first 400 code points."""
     sample = text[:_SAMPLE_CHARS].lower()
     if not sample.isascii():
         script = _by_script(sample)
