@@ -144,10 +144,9 @@ class RemoteChannel:
         method = method_at(path)
 
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> RemoteStream:
-            failed: list[Exception] = []
-            if method.client_streaming:
-                request = _noting(request, failed)
-            return RemoteStream(_begin(method, multi, request, timeout, metadata), path, failed)
+            requests = _Requests(request) if method.client_streaming else None
+            outgoing = requests.sent() if requests is not None else request
+            return RemoteStream(_begin(method, multi, outgoing, timeout, metadata), path, requests)
 
         return call
 
@@ -155,11 +154,11 @@ class RemoteChannel:
 class RemoteStream:
     """The reading side of a remote stream: iterate it, `cancel()` it, or close it with `aclosing`."""
 
-    def __init__(self, call: Any, path: str, failed: list[Exception]) -> None:
+    def __init__(self, call: Any, path: str, requests: _Requests | None) -> None:
         self._call = call
         self._responses: AsyncIterator[Message] = call.__aiter__()
         self._path = path
-        self._failed = failed
+        self._requests = requests
 
     def __aiter__(self) -> RemoteStream:
         return self
@@ -171,8 +170,8 @@ class RemoteStream:
             raise _call_error(error, self._path) from None
         except asyncio.CancelledError:
             self._call.cancel()
-            if self._failed and not _is_cancelled():
-                raise CallError(describe(self._failed[0])) from None
+            if self._requests is not None and self._requests.failure is not None and not _is_cancelled():
+                raise CallError(describe(self._requests.failure)) from None
             raise
 
     def cancel(self) -> bool:
@@ -180,22 +179,43 @@ class RemoteStream:
         return bool(self._call.cancel())
 
     async def aclose(self) -> None:
-        """Ends the stream."""
+        """Ends the stream, and returns when nobody reads the client's messages any more: their source can be closed."""
         self._call.cancel()
+        if self._requests is not None:
+            await self._requests.stop()
 
 
-async def _noting(requests: AsyncIterator[Message], failed: list[Exception]) -> AsyncIterator[Message]:
-    """Passes the client's messages on and notes why they ended early.
+class _Requests:
+    """The client's messages on their way out, read by a task of grpc.aio (1.85).
 
-    grpc.aio (1.85) answers a failing iterator by cancelling the call, so that its reader sees a cancellation that
-    nobody asked for. A reader of a local stream sees the failure; here it does as well.
+    That task answers a failing source by cancelling the call, so that the reader sees a cancellation that nobody asked
+    for; and it goes on reading when the server has ended the call. A local stream does neither, so the reason is kept
+    here and the task is stopped from here.
     """
-    try:
-        async for request in requests:
-            yield request
-    except Exception as error:
-        failed.append(error)
-        raise
+
+    def __init__(self, source: AsyncIterator[Message]) -> None:
+        self._source = source
+        self._reader: asyncio.Task[Any] | None = None
+        self.failure: Exception | None = None
+
+    async def sent(self) -> AsyncIterator[Message]:
+        """The messages."""
+        self._reader = asyncio.current_task()
+        try:
+            async for request in self._source:
+                yield request
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def stop(self) -> None:
+        """Returns when nobody reads the source any more."""
+        if self._reader is not None and not self._reader.done():
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
+        close = getattr(self._source, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _is_cancelled() -> bool:

@@ -344,6 +344,26 @@ async def test_a_failure_of_the_clients_own_messages_reaches_its_reader(bench: B
     assert (caught.value.status, caught.value.reason) == ("NOT_FOUND", "NOT_FOUND")
 
 
+async def test_a_stream_that_was_closed_has_let_go_of_its_messages(bench: Bench) -> None:
+    """Over gRPC they were still being read when the callee had ended the call: closing their source failed."""
+
+    async def endless() -> AsyncIterator[pb.CheckOutputStreamRequest]:
+        async for request in deltas("unknown", finish=False):
+            yield request
+        await asyncio.Event().wait()
+
+    source = endless()
+
+    async def messages() -> AsyncIterator[pb.CheckOutputStreamRequest]:
+        async for request in source:
+            yield request
+
+    with pytest.raises(CallError):
+        async with aclosing(bench.stub.CheckOutputStream(messages(), metadata=AUTHORISED)) as stream:
+            _ = [response async for response in stream]
+    await source.aclose()
+
+
 async def test_a_dependency_that_is_cancelled_is_an_error_and_no_silence(bench: Bench) -> None:
     """grpc.aio sends no status for a handler that ends cancelled: the caller waited for its deadline."""
     with pytest.raises(CallError) as caught:
