@@ -53,11 +53,6 @@ def new_trace(*, sampled: bool) -> TraceContext:
     return TraceContext(f"{_randbits(128):032x}", f"{_randbits(64):016x}", sampled)
 
 
-def child_span(parent: TraceContext) -> TraceContext:
-    """The same trace, a new span."""
-    return TraceContext(parent.trace_id, f"{_randbits(64):016x}", parent.sampled)
-
-
 def parse_traceparent(header: str) -> TraceContext | None:
     """Reads the header; None when it is absent or malformed, as the W3C recommendation asks."""
     match = _TRACEPARENT.fullmatch(header) if header else None

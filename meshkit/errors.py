@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 DOMAIN = "llmops"
+# Metadata of a deadline that was refused beforehand: whoever pays for the call learns that it cost nothing.
+NOT_BEGUN = {"begun": "false"}
 
 logger = logging.getLogger("meshkit.errors")
 

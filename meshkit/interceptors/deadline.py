@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshkit.calls import ServerCall, Step
-from meshkit.errors import DeadlineExceeded
+from meshkit.errors import NOT_BEGUN, DeadlineExceeded
 
 # boulder's values: a callee's timeout can still be reported to our caller, and work that cannot finish is not begun.
 SHAVE_S = 0.020
@@ -23,6 +23,7 @@ class Deadline(Step):
             deadline_s = call.started_s + call.method.default_timeout_s
         elif deadline_s - call.started_s < FLOOR_S:
             raise DeadlineExceeded(
-                f"less than {FLOOR_S * 1e3:.0f} ms are left for {call.method.path}; nothing was begun"
+                f"less than {FLOOR_S * 1e3:.0f} ms are left for {call.method.path}; nothing was begun",
+                metadata=NOT_BEGUN,
             )
         call.context.deadline_s = deadline_s - SHAVE_S

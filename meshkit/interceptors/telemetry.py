@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from meshkit.calls import ServerCall, Step
-from meshkit.context import TraceContext, child_span, parse_traceparent
+from meshkit.context import TraceContext, parse_traceparent
 from meshkit.tracing import Tracing
 
 
 class Telemetry(Step):
-    """Outermost, so that everything inside is part of the span. An unsampled call costs two random numbers."""
+    """Outermost, so that everything inside is part of the span. An unsampled call keeps its caller's ids."""
 
     name = "telemetry"
 
@@ -21,7 +21,7 @@ class Telemetry(Step):
             parent: TraceContext | None = call.caller.trace
         else:
             parent = parse_traceparent(call.metadata.get("traceparent", ""))
-        trace = self._tracing.root() if parent is None else child_span(parent)
+        trace = parent or self._tracing.root()
         if trace.sampled:
             call.scratch = span = self._tracing.start_span(call.method.path, trace, parent)
             trace = span.trace

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from meshkit.context import CallContext
-from meshkit.errors import CallError, Failure
+from meshkit.errors import NOT_BEGUN, CallError, Failure
 from meshkit.methods import Method
 
 Metadata = Sequence[tuple[str, str]] | None
@@ -43,5 +43,5 @@ def deadline_for(
     assert deadline_s is not None
     if deadline_s <= now_s:
         message = f"the deadline has passed before {method.path} could be called"
-        raise CallError(Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", message))
+        raise CallError(Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", message, NOT_BEGUN))
     return deadline_s
