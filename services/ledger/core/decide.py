@@ -164,7 +164,7 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
     if violations:
         denied = ReserveAnswer(False, "", 0, violations, (), _retry_after_us(violations, now_us), (), 0)
         return Entry(key, fingerprint, now_us, denied)
-    _check_room(books, counter_ids, amount, "max_output_tokens")
+    _check_room(books, counter_ids, amount, amount, "max_output_tokens")
     expire_us = now_us + ttl_us
     return Entry(
         key,
@@ -197,7 +197,7 @@ def _extend(books: Books, operation: Extend, now_us: int) -> Entry:
     if held.state is not State.HELD:
         raise ReservationEnded(held.state.name.lower(), "extend")
     add = operation.add_nano_usd
-    _check_room(books, held.counter_ids, add, "add_nano_usd")
+    _check_room(books, held.counter_ids, add, held.reserved_nano_usd + add, "add_nano_usd")
     violations = tuple(_extension_violations(books, held, add, now_us)) if add else ()
     granted = 0 if violations else add
     alerted, alerts = _crossed(books, held.counter_ids, granted)
@@ -228,7 +228,7 @@ def _commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) ->
     lines = tuple(_booked_lines(operation, held, cost))
     amount = sum(line.amount_nano_usd for line in lines)
     spent = amount - held.booked_nano_usd
-    _check_room(books, held.counter_ids, max(spent - held.held_nano_usd, 0), "lines")
+    _check_room(books, held.counter_ids, max(spent - held.held_nano_usd, 0), amount, "lines")
     alerted, alerts = _crossed(books, held.counter_ids, spent - held.held_nano_usd)
     after_void, late = held.state is State.VOIDED, held.state is State.EXPIRED
     return Entry(
@@ -320,11 +320,13 @@ def _retry_after_us(violations: Iterable[Violation], now_us: int) -> int | None:
     return latest
 
 
-def _check_room(books: Books, counter_ids: Iterable[str], added: int, field: str) -> None:
-    """Counters are int64: the one sum that cannot be booked is refused before it reaches a database."""
-    for counter_id in counter_ids:
-        if books.counters[counter_id].used_nano_usd + added > INT64_MAX:
-            raise InvalidRequest(field, "the amount does not fit into 64 bits of nano-USD")
+def _check_room(books: Books, counter_ids: Iterable[str], added: int, total: int, field: str) -> None:
+    """Amounts are int64: a sum that cannot be booked is refused before it reaches a database.
+
+    `added` goes onto the counters; `total` is what the entry itself carries, limited or not.
+    """
+    if max(total, added + max((books.counters[i].used_nano_usd for i in counter_ids), default=0)) > INT64_MAX:
+        raise InvalidRequest(field, "the amount does not fit into 64 bits of nano-USD")
 
 
 def _booked_lines(operation: Commit, held: Reservation, cost: CostFunction) -> Iterable[BookedLine]:
