@@ -30,11 +30,13 @@ from services.ledger.core.operations import (
     Void,
     VoidAnswer,
 )
-from services.ledger.core.pages import after_token, page_size, page_token
+from services.ledger.core.pages import COUNTER_ID, LIMIT_ID, after_token, page_size, page_token
 from services.ledger.core.ports import Observer, PriceBook, Store, UsageQuery
 from services.ledger.core.prices import Price, Tokens, dearest
 from services.ledger.core.windows import MICROSECONDS, SteadyClock, Window, window_at
 
+# 9999-01-01 UTC: the calendar ends before a window that begins in that year.
+_LAST_YEAR_S = 253_370_764_800
 A = TypeVar("A", bound=Answer)
 
 
@@ -193,7 +195,7 @@ class Ledger:
 
     async def list_limits(self, organisation: str, asked_size: int, token: str) -> tuple[list[Limit], str]:
         """The limits an organisation lives under, by id, and the token of the next page."""
-        size, after = page_size(asked_size), after_token(token)
+        size, after = page_size(asked_size), after_token(token, LIMIT_ID)
         limits = [x for x in (await self._store.limits()).of_organisation(organisation) if x.limit_id > after]
         return limits[:size], page_token(limits[size - 1].limit_id) if len(limits) > size else ""
 
@@ -201,9 +203,11 @@ class Ledger:
         self, organisation: str, scope: Scope | None, subject: str, at_us: int | None, asked_size: int, token: str
     ) -> tuple[list[Usage], str]:
         """Counters of the windows that contain a moment, and the token of the next page."""
-        size, after = page_size(asked_size), after_token(token)
+        size, after = page_size(asked_size), after_token(token, COUNTER_ID)
         limits = await self._store.limits()
         at_s = (self._clock.now_us() if at_us is None else at_us) // MICROSECONDS
+        if not 0 <= at_s < _LAST_YEAR_S:
+            raise InvalidRequest("at_time", "must be in the years 1970 to 9998")
         windows = _windows(limits, organisation, scope, at_s)
         query = UsageQuery(organisation, windows, _stored("subject", subject), after, size + 1)
         found = await self._store.usage(query)

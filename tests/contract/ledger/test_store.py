@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from services.ledger.adapters.memory import RecordedEvents
-from services.ledger.core.errors import NotFound, RequestIdReused, ReservationEnded
+from services.ledger.core.errors import InvalidRequest, NotFound, RequestIdReused, ReservationEnded
 from services.ledger.core.limits import Limit, Payer, Scope
+from services.ledger.core.pages import page_token
 from services.ledger.core.ports import Store
 from services.ledger.core.service import Ledger, Model
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
@@ -192,3 +193,30 @@ async def test_names_of_any_script_and_with_quotes_are_kept_apart(ledger: Ledger
         await ledger.commit(ADA, f"c'{number}{name}", hold.reservation_id, [used_tokens(number)])
     found = await usage(ledger)
     assert {name: found["USER", name] for name in names} == {name: (n, 0) for n, name in enumerate(names)}
+
+
+async def test_a_token_of_another_list_is_the_callers_mistake(ledger: Ledger) -> None:
+    _, token = await ledger.list_limits("acme", 1, "")
+    for wrong in (token, page_token("lim-"), page_token(""), "x"):
+        with pytest.raises(InvalidRequest, match="page_token"):
+            await ledger.usage("acme", None, "", None, 1, wrong)
+    await ledger.reserve(ADA, "r", UNIT, 0, 1, 0)
+    first, token = await ledger.usage("acme", None, "", None, 1, "")
+    assert len(first) == 1
+    with pytest.raises(InvalidRequest, match="page_token"):
+        await ledger.list_limits("acme", 1, token)
+
+
+@pytest.mark.parametrize("at_us", [-(10**17), -1, 253_402_300_799 * 10**6, 2**63 - 1])
+async def test_a_moment_without_a_calendar_is_the_callers_mistake(ledger: Ledger, store: Store, at_us: int) -> None:
+    await store.declare_limits([limit(Scope.ORGANISATION, Period.MONTH, 1)])
+    with pytest.raises(InvalidRequest, match="at_time"):
+        await ledger.usage("acme", None, "", at_us, 1, "")
+
+
+async def test_l17_a_cost_beyond_64_bits_is_refused_also_where_nothing_is_limited(store: Store) -> None:
+    ledger = desk_ledger(store, SteadyClock(TurnableClock().time_ns), RecordedEvents())
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 1, 0)
+    with pytest.raises(InvalidRequest, match="lines"):
+        await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(2**63 - 1), used_tokens(1, 2)])
+    assert (await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(1)])).amount_nano_usd == 1
