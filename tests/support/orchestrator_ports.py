@@ -46,7 +46,9 @@ class Script:
         "raw", "acme-ai/cheap-1", USED, (UsageLine(CHEAP, USED, 1),), ("attempt",), complete=True
     )
     pieces: tuple[str | Exception, ...] = ("a", "b")
-    billed: tuple[UsageLine, ...] = ()
+    billed: tuple[UsageLine, ...] | None = ()
+    earlier: tuple[UsageLine, ...] = ()
+    stream_guard: Exception | None = None
     guard_gate: asyncio.Event | None = None
     reserve_gate: asyncio.Event | None = None
     model_gate: asyncio.Event | None = None
@@ -89,6 +91,7 @@ class ScriptedServices:
     async def check_stream(
         self, turn: Turn, checked: Checked, pieces: AsyncGenerator[object, None], progress: Progress
     ) -> AsyncGenerator[object, None]:
+        said(self.script.stream_guard)
         async for piece in pieces:
             yield piece
         progress.output = said(self.script.output)  # type: ignore[assignment]
@@ -110,15 +113,16 @@ class ScriptedServices:
         self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
     ) -> AsyncGenerator[object, None]:
         self.script.log.append("model")
+        progress.asked = True
         answer = said(self.script.answer)
-        progress.model, progress.candidate = "acme-ai/cheap-1", CHEAP
+        progress.model, progress.candidate, progress.lines = "acme-ai/cheap-1", CHEAP, self.script.earlier
         for piece in self.script.pieces:
             said(piece)
             progress.received_bytes += 30
             yield piece
         progress.answer = answer  # type: ignore[assignment]
 
-    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...]:
+    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         return self.script.billed
 
     async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:

@@ -29,6 +29,8 @@ from services.orchestrator.core.policy import estimated_tokens
 
 _WHOLE = frozenset({chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_TOOL_CALLS})
 ATTEMPTS_KEY = "attempts_json"
+# What a call ends with when its callee died, hung or failed unexpectedly: a provider may have been called by then.
+_LOST = frozenset({"SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL"})
 
 
 class RemoteRouter:
@@ -79,8 +81,9 @@ class RemoteRouter:
     ) -> AsyncGenerator[object, None]:
         """See Router."""
         request = router_pb2.CompleteStreamRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
-        responses = self._stub.CompleteStream(request)
         try:
+            responses = self._stub.CompleteStream(request)
+            progress.asked = True
             async with aclosing(responses):
                 async for response in responses:
                     event = response.WhichOneof("event")
@@ -98,11 +101,13 @@ class RemoteRouter:
                 "UNAVAILABLE", "UPSTREAM_STREAM_CUT", "the model's stream ended before it was complete", {}
             )
 
-    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...]:
-        """See Router."""
+    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
+        """See Router. A refusal names the tries, or a reason that excludes any; a call that was lost does neither."""
         if not isinstance(error, ModelFailed):
-            return ()
-        attempts = json.loads(error.metadata.get(ATTEMPTS_KEY, "[]"))
+            return None
+        if ATTEMPTS_KEY not in error.metadata:
+            return None if error.reason in _LOST and error.metadata.get("begun") != "false" else ()
+        attempts = json.loads(error.metadata[ATTEMPTS_KEY])
         return tuple(
             UsageLine(Candidate(a["provider"], a["model"]), Usage(**a["usage"]), number)
             for number, a in enumerate(attempts, start=1)
@@ -130,6 +135,7 @@ def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
 
 def _note_start(progress: Progress, started: router_pb2.StreamStarted) -> None:
     progress.attempts = started.attempts
+    progress.lines = _lines(started.attempts)
     progress.model = _model_name(started.attempts)
     if started.attempts:
         running = started.attempts[-1]

@@ -87,11 +87,13 @@ class Coordinator:
             calling = self._services.router.complete(admitted.turn, admitted.plan, admitted.checked)
             answer = await timed(self._services, record, "model", calling)
         except asyncio.CancelledError:
-            lines = abandoned_lines(admitted.plan.candidates[0], admitted.turn, 0, 1)
-            self._settle(record, admitted.reservation, lines)
+            self._settle(record, admitted.reservation, abandoned_lines(admitted.plan.candidates[0], admitted.turn))
             raise
         except Exception as error:
-            self._settle(record, admitted.reservation, self._services.router.billed_lines(error))
+            billed = self._services.router.billed_lines(error)
+            if billed is None:
+                billed = abandoned_lines(admitted.plan.candidates[0], admitted.turn)
+            self._settle(record, admitted.reservation, billed)
             raise
         record.model, record.attempts, record.usage = answer.model, answer.attempts, answer.usage
         self._settle(record, admitted.reservation, answer.lines)
@@ -174,13 +176,13 @@ class Coordinator:
         if progress.answer is not None:
             record.usage = progress.answer.usage
             lines: Sequence[UsageLine] = progress.answer.lines
-        elif billed:
+        elif billed is not None and (billed or not progress.received_bytes):
             lines = billed
-        elif progress.candidate is None and billed is not None:
+        elif not progress.asked:
             lines = ()
         else:
-            candidate = progress.candidate or admitted.plan.candidates[0]
-            lines = abandoned_lines(candidate, admitted.turn, progress.received_bytes, 1)
+            candidate, tries = progress.candidate or admitted.plan.candidates[0], progress.lines
+            lines = (*tries, *abandoned_lines(candidate, admitted.turn, progress.received_bytes, len(tries) + 1))
         self._settle(record, admitted.reservation, lines)
 
     def _settle(self, record: Record, reservation: Reservation, lines: Sequence[UsageLine]) -> None:

@@ -142,12 +142,16 @@ class ModelAnswer:
 
 @dataclass(slots=True)
 class Progress:
-    """What a running stream has shown so far; filled while it runs, read when it ends in whatever way."""
+    """What a running stream has shown so far; filled while it runs, read when it ends in whatever way.
+
+    `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed.
+    """
 
     model: str = ""
+    asked: bool = False
     candidate: Candidate | None = None
     attempts: object = None
-    released_bytes: int = 0
+    lines: tuple[UsageLine, ...] = ()
     received_bytes: int = 0
     answer: ModelAnswer | None = None
     output: CheckedOutput | None = None

@@ -51,7 +51,9 @@ def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: Checked
     return turn.cache.store and answer.complete and not checked.masked and not output.blocked
 
 
-def abandoned_lines(candidate: Candidate, turn: Turn, received_bytes: int, attempt: int) -> tuple[UsageLine, ...]:
+def abandoned_lines(
+    candidate: Candidate, turn: Turn, received_bytes: int = 0, attempt: int = 1
+) -> tuple[UsageLine, ...]:
     """What to book for a call whose end nobody saw: the input, and the output that arrived."""
     usage = Usage(
         input_tokens=_input_tokens(turn),

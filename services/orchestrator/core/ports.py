@@ -78,8 +78,8 @@ class Router(Protocol):
         """Yields pieces; fills `progress` while it runs and sets `progress.answer` at the end."""
         ...
 
-    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...]:
-        """The tries of a failed call that may be billed."""
+    def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
+        """The tries of a failed call that may be billed; None when nobody can tell, as when the router died."""
         ...
 
 

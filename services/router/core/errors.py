@@ -12,7 +12,7 @@ RouterError
 ├── UpstreamStreamCut     a stream ended before it was complete
 └── DeadlineExceeded      the caller's time passed
 
-Errors after at least one try carry `attempts_json` in their metadata.
+Errors of a call that was planned carry `attempts_json` in their metadata, an empty list when nobody was asked.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ class Run:
     def _note_failure(self, failure: Failure, delivered: Sequence[str]) -> None:
         spec = self._spec()
         usage = failure.usage
-        if usage is None and failure.kind in MAY_BE_BILLED:
+        # Whatever ended an answer that had begun: what was delivered was generated.
+        if usage is None and (failure.kind in MAY_BE_BILLED or delivered):
             usage = estimate_usage(self._call, delivered)
         self._failures.append((spec, failure))
         self._record(records.failed(spec, self._now() - self._started_s, failure, usage))
@@ -148,7 +149,6 @@ class Run:
         return self.with_attempts(final_error(spent, self._policy))
 
     def with_attempts(self, error: RouterError) -> RouterError:
-        """Puts the tries so far into the error's metadata."""
-        if self.attempts:
-            error.metadata["attempts_json"] = attempts_json(self.attempts)
+        """Puts the tries so far into the error's metadata. An empty list says that nobody was asked."""
+        error.metadata["attempts_json"] = attempts_json(self.attempts)
         return error

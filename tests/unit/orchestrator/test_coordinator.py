@@ -31,7 +31,7 @@ from services.orchestrator.core.model import (
     Usage,
     UsageLine,
 )
-from services.orchestrator.core.policy import Policy
+from services.orchestrator.core.policy import Policy, abandoned_lines
 from services.orchestrator.core.ports import CacheUnavailable
 from tests.support.orchestrator_ports import CHEAP, USED, Script, ScriptedServices
 
@@ -39,6 +39,7 @@ POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=
 LENIENT = replace(POLICY, guard_required=False)
 EXACT_HIT = Found(CacheStatus.EXACT, "e-1", "kept", Usage(7, 3), "acme-ai/old", "stored verdict")
 FAILED = ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "every candidate failed", {})
+TURN = ScriptedServices(Script()).resolve("request", "q-1")
 
 
 class Case:
@@ -204,6 +205,36 @@ async def test_a_failed_model_with_billed_tries_is_booked() -> None:
         await case.complete()
     assert case.script.committed == [(line,)]
     assert case.record.cost_nano_usd == 20
+
+
+async def test_a_call_whose_outcome_nobody_knows_is_booked_by_estimate() -> None:
+    """The router died with a provider at work: giving the hold back made the call free."""
+    case = Case(Script(answer=FAILED, billed=None))
+    with pytest.raises(ModelFailed):
+        await case.complete()
+    assert (case.script.committed, case.script.voided) == ([abandoned_lines(CHEAP, TURN)], [])
+    streamed = Case(Script(answer=FAILED, billed=None))
+    with pytest.raises(ModelFailed):
+        await streamed.stream()
+    assert (streamed.script.committed, streamed.script.voided) == ([abandoned_lines(CHEAP, TURN)], [])
+
+
+async def test_an_abandoned_stream_is_booked_with_the_tries_before_it() -> None:
+    tried = UsageLine(CHEAP, Usage(7, 0, estimated=True), 1)
+    case = Case(Script(earlier=(tried,)))
+    async with aclosing(case.coordinator.stream("request", case.record)) as events:
+        await anext(events)
+        await anext(events)
+    await case.ports.settled()
+    [[first, second]] = case.script.committed
+    assert (first, second.attempt) == (tried, 2)
+
+
+async def test_a_stream_that_the_router_never_saw_costs_nothing() -> None:
+    case = Case(Script(billed=None, stream_guard=GuardUnavailable()))
+    with pytest.raises(GuardUnavailable):
+        await case.stream()
+    assert (case.script.committed, case.script.voided) == ([], ["upstream-refused"])
 
 
 async def test_a_caller_who_leaves_during_the_call_is_booked_by_estimate() -> None:

@@ -256,6 +256,16 @@ async def test_after_the_first_delta_a_failure_cuts_the_stream() -> None:
     assert len(json.loads(caught.value.metadata["attempts_json"])) == 1
 
 
+async def test_an_error_inside_a_stream_is_billed_with_what_was_delivered() -> None:
+    broken_off = failure(FailureKind.UNAVAILABLE)
+    harness = Harness([[Chunk(Delta("word " * 4), "served", "id-1"), broken_off]])
+    with pytest.raises(UpstreamStreamCut):
+        await harness.stream()
+    usage = harness.log.attempts[0].usage
+    assert usage is not None
+    assert usage.output_tokens == 5
+
+
 async def test_a_stall_after_the_first_delta_is_billed_with_what_was_delivered() -> None:
     hanging = Hanging(Chunk(Delta("x" * 40), "m"))
     harness = Harness(hanging, [[DONE]])
