@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.support.accounts import settled
@@ -27,6 +29,23 @@ async def test_without_guard_nothing_passes(callers: MeshCallers, faults: Faults
     await settled(callers)
     await faults.restart("guard")
     assert (await faults.recovered()).http_status == 200
+
+
+@pytest.mark.chaos
+async def test_a_guard_that_dies_in_mid_stream_ends_it_and_stops_the_provider(
+    callers: MeshCallers, faults: Faults
+) -> None:
+    sim = callers.deployment.sim
+    left = len(sim.stats.cancelled)
+    streaming = asyncio.create_task(callers.chat_stream("alpha/endless", "Until the guard dies."))
+    # Past the guard's window, so that text has been shown.
+    await sim.wait_until(lambda: sim.stats.in_flight > 0)
+    await asyncio.sleep(1)
+    faults.kill("guard")
+    outcome = await streaming
+    assert outcome.text, "what was checked before stays"
+    assert (outcome.http_status, outcome.reason, outcome.done) == (200, "GUARD_UNAVAILABLE", False)
+    await sim.wait_until(lambda: len(sim.stats.cancelled) > left)
 
 
 async def test_without_cache_everything_passes_and_says_so(callers: MeshCallers, faults: Faults) -> None:

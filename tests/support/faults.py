@@ -79,9 +79,7 @@ class Faults:
 
 
 @asynccontextmanager
-async def in_flight(
-    callers: MeshCallers, model: str, text: str, **body: object
-) -> AsyncIterator[asyncio.Task[Outcome]]:
+async def in_flight(callers: MeshCallers, model: str, text: str, **body: Any) -> AsyncIterator[asyncio.Task[Outcome]]:
     """A request over HTTP that the provider is working on when the block begins."""
     sim = callers.deployment.sim
     running = sim.stats.in_flight

@@ -46,6 +46,7 @@ SUSPENDED = Caller("suspended", "llmops-test-suspended")
 CALLERS = (ACME, GLOBEX, POOR, SUSPENDED)
 NOBODY = Caller("nobody", "llmops-test-unknown")
 
+LEAKED = "AKIA" + "Q3EGRTV2LMN5XYZ7"
 # The simulator's rules; a model that is not here answers with 16 plain words.
 RULES = (
     Rule(model="echo", echo=True),
@@ -66,10 +67,25 @@ RULES = (
     # Slow enough that what came before the cut was read: a client loses what it had not read yet.
     Rule(model="cut*", output_tokens=300, cut_after_chunks=200, token_interval_ms=1),
     Rule(model="endless*", output_tokens=100_000, token_interval_ms=5),
+    # Plain words, then a credential that no request held, then more words than anyone waits for.
+    Rule(model="leaky", text="Plain words. " * 60 + LEAKED + " and more" * 5_000, token_interval_ms=1),
     Rule(model="late*", latency_ms=1_000),
 )
 _ALPHA = (
-    *("words", "echo", "capital", "essay", "weather", "city", "bad-city", "cut", "endless", "late", "unpriced"),
+    *(
+        "words",
+        "echo",
+        "capital",
+        "essay",
+        "weather",
+        "city",
+        "bad-city",
+        "cut",
+        "endless",
+        "late",
+        "leaky",
+        "unpriced",
+    ),
     *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
     *("hanging", "hanging-alone", "hanging-stream"),
 )

@@ -1,0 +1,78 @@
+"""kill -9 of registry, orchestrator and edge."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.accounts import settled, usage
+from tests.support.callers import MeshCallers
+from tests.support.faults import Faults, in_flight
+from tests.support.mesh_settings import ACME
+from tests.support.outcomes import Outcome
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.chaos]
+
+PROMPT = {"llmops": {"prompt": "greeting", "variables": {"name": "Ada"}, "cache": {"bypass": True}}}
+
+
+async def test_without_registry_the_last_prompts_serve(callers: MeshCallers, faults: Faults) -> None:
+    faults.kill("registry")
+    outcome = await callers.chat("alpha/echo", "", **PROMPT)
+    assert (outcome.http_status, outcome.text) == (200, "Say hello to Ada in English.")
+    assert outcome.report["degraded"] == []
+
+
+async def test_an_orchestrator_that_never_saw_the_registry_serves_what_needs_no_prompt(
+    callers: MeshCallers, faults: Faults
+) -> None:
+    faults.kill("registry")
+    faults.kill("orchestrator")
+    await faults.restart("orchestrator")
+    assert (await _answered(callers, "No prompt needed.")).error is None
+    by_prompt = await callers.chat("alpha/echo", "", **PROMPT)
+    assert (by_prompt.http_status, by_prompt.reason) == (503, "REGISTRY_UNAVAILABLE")
+    await faults.restart("registry")
+    assert (await faults.recovered()).http_status == 200, "it found the registry by itself"
+
+
+async def test_a_killed_orchestrator_cuts_its_calls_and_its_holds_end(callers: MeshCallers, faults: Faults) -> None:
+    before = await settled(callers)
+    # The hold outlives the request's deadline by half a minute; the deadline is therefore short.
+    async with in_flight(callers, "alpha/late", "Cut.", headers={"x-llmops-timeout-s": "2"}) as asked:
+        _, held = await usage(callers, ACME)
+        faults.kill("orchestrator")
+        cut = await asked
+    assert held > 0
+    assert (cut.http_status, cut.reason) == (503, "SERVICE_UNAVAILABLE")
+    again = await callers.chat("alpha/words", "And now?")
+    assert again.http_status == 503
+    await faults.restart("orchestrator")
+    answered = await _answered(callers, "And now?")
+    async with asyncio.timeout(60):
+        while (await usage(callers, ACME))[1]:
+            await asyncio.sleep(0.5)
+    # By rule: what nobody reported is released, not charged.
+    assert await settled(callers) - before == answered.cost_nano_usd
+
+
+async def test_a_killed_edge_is_a_lost_connection_and_nothing_more(callers: MeshCallers, faults: Faults) -> None:
+    sim = callers.deployment.sim
+    async with in_flight(callers, "alpha/late", "Over a connection that breaks.") as asked:
+        left = len(sim.stats.cancelled)
+        faults.kill("edge")
+        cut = await asked
+    assert cut.reason == "CONNECTION"
+    await sim.wait_until(lambda: len(sim.stats.cancelled) > left)
+    assert (await callers.tried("alpha/words", "Anyone?")).reason == "CONNECTION"
+    await faults.restart("edge")
+    assert (await callers.tried("alpha/words", "Anyone?")).http_status == 200
+
+
+async def _answered(callers: MeshCallers, text: str) -> Outcome:
+    """The first answer after the edge has found the orchestrator again."""
+    async with asyncio.timeout(10):
+        while (outcome := await callers.chat("alpha/words", text)).http_status != 200:
+            await asyncio.sleep(0.05)
+    return outcome
