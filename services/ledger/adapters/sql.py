@@ -181,10 +181,12 @@ class PostgresStore:
             self._logger.warning("the ledger's database failed", extra={"fields": {"error": type(error).__name__}})
             await self._drop_writer()
             raise StorageUnavailable from None
-        except (asyncpg.PostgresError, ValueError) as error:
+        except LedgerError:
+            raise
+        except Exception as error:
             if len(batch) == 1:
                 raise
-            # Something in one of the requests: the others must not suffer for it.
+            # Something in one of the requests, or a defect that it met: the others must not suffer for it.
             fields = {"error": type(error).__name__, "operations": len(batch)}
             self._logger.error("a batch failed and is written one by one", extra={"fields": fields})  # noqa: TRY400 - the text may quote the request
         return [await self._alone(operation) for operation in batch]

@@ -17,6 +17,7 @@ from services.ledger.core.books import Movement, recount
 from services.ledger.core.errors import LedgerError, StorageUnavailable
 from services.ledger.core.limits import Limit, Scope
 from services.ledger.core.operations import Sweep
+from services.ledger.core.prices import Price, Tokens
 from services.ledger.core.service import Ledger
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
 from tests.contract.ledger.conftest import OpenStore
@@ -188,6 +189,27 @@ async def test_one_poisoned_request_does_not_fail_its_batch(open_postgres: OpenS
     )
     assert [getattr(r, "granted", None) for r in results] == [True, None, True]
     assert isinstance(results[1], asyncpg.DataError)
+
+
+async def test_a_defect_met_by_one_request_does_not_fail_its_batch(
+    open_postgres: OpenStore, clock: TurnableClock
+) -> None:
+    store = await open_postgres()
+    await store.declare_limits([DAY])
+    ledger = ledger_on(store, clock, "a")
+    holds = [await ledger.reserve(ADA, f"r{n}", UNIT, 0, 10, 0) for n in range(3)]
+
+    def cost(usage: Tokens, price: Price) -> int:
+        if usage.output_tokens == 13:
+            raise ZeroDivisionError("stands for a defect of ours")
+        return cost_nano_usd(usage, price)
+
+    store._cost = cost
+    commits = [ledger.commit(ADA, f"c{n}", hold.reservation_id, [used_tokens(12 + n)]) for n, hold in enumerate(holds)]
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    assert [getattr(r, "amount_nano_usd", None) for r in results] == [12, None, 14]
+    assert isinstance(results[1], ZeroDivisionError)
+    assert await recounted(store)
 
 
 steps = st.one_of(
