@@ -23,6 +23,11 @@ class PolicyUnknown(Exception):
         self.retry_after_s = 1.5
 
 
+class Away(Exception):
+    status = "UNAVAILABLE"
+    reason = "SERVICE_UNAVAILABLE"
+
+
 class GuardDouble(guard_pb2_grpc.GuardServiceServicer):
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()
@@ -46,8 +51,8 @@ class GuardDouble(guard_pb2_grpc.GuardServiceServicer):
                 await asyncio.Event().wait()
             finally:
                 self.cancelled.set()
-        if request.policy == "nested":
-            raise TimeoutError
+        if request.policy == "away" and len(self.seen) == 1:
+            raise Away
         request.policy = "changed by the callee"
         response = pb.CheckInputResponse(language=call.principal.organisation)
         response.estimated_input_tokens = int(remaining_s(0) * 1000)
@@ -64,6 +69,8 @@ class GuardDouble(guard_pb2_grpc.GuardServiceServicer):
                     yield pb.CheckOutputStreamResponse(verdict=pb.StreamVerdict())
                 elif request.delta.content == "crash":
                     raise RuntimeError("secret detail")
+                elif request.delta.content == "away":
+                    raise Away
                 elif request.delta.content == "unknown":
                     raise PolicyUnknown
                 elif request.delta.content == "hang":

@@ -1,0 +1,49 @@
+"""Between processes, a call is repeated only where the contract calls it safe, and only after UNAVAILABLE."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from llmops.ledger.v1 import ledger_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2
+
+from meshkit.errors import CallError
+from meshkit.methods import methods_of
+from meshkit.transports.remote import service_config
+from tests.contract.meshkit.test_transports import AUTHORISED, check, deltas, opened
+
+
+async def test_a_safe_call_is_repeated_after_unavailable() -> None:
+    async with opened("grpc") as bench:
+        assert (await bench.stub.CheckInput(check("away"), metadata=AUTHORISED)).language == "acme"
+        assert len(bench.guard.seen) == 2
+
+
+async def test_other_statuses_are_not_repeated() -> None:
+    async with opened("grpc") as bench:
+        with pytest.raises(CallError):
+            await bench.stub.CheckInput(check("unknown"), metadata=AUTHORISED)
+        assert len(bench.guard.seen) == 1
+
+
+async def test_a_call_that_the_contract_never_repeats_is_not() -> None:
+    async with opened("grpc") as bench:
+        with pytest.raises(CallError) as caught:
+            async for _ in bench.stub.CheckOutputStream(deltas("away"), metadata=AUTHORISED):
+                pass
+        assert caught.value.status == "UNAVAILABLE"
+        assert len(bench.guard.seen) == 1
+
+
+def retried(service: str) -> set[str]:
+    config = json.loads(service_config(service))
+    return {name["method"] for entry in config.get("methodConfig", ()) for name in entry["name"]}
+
+
+def test_what_costs_money_is_never_repeated_and_what_has_a_request_id_is() -> None:
+    assert orchestrator_pb2.DESCRIPTOR is not None
+    assert retried("llmops.orchestrator.v1.OrchestratorService") == {"Explain"}
+    assert ledger_pb2.DESCRIPTOR is not None
+    everything = {method.name for method in methods_of("llmops.ledger.v1.LedgerService").values()}
+    assert retried("llmops.ledger.v1.LedgerService") == everything
