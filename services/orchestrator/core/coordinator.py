@@ -139,9 +139,10 @@ class Coordinator:
         finally:
             record.steps.append(("model", self._services.clock.monotonic() - started_s))
             self._settle_stream(admitted, record, progress, lines)
-        assert progress.answer is not None
         assert progress.output is not None
+        # A guard that blocks in mid-stream ends it before the model does: there is no answer then.
         raise_if_blocked(progress.output)
+        assert progress.answer is not None
         self._keep(admitted, progress.answer, progress.output)
 
     async def _pieces(
