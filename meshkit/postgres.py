@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class DatabaseSettings:
     pool_size: int = 8
     statement_timeout_s: float = 5.0
     connect_timeout_s: float = 10.0
+    # Waiting for another process's migration, and each step of one's own.
+    migration_timeout_s: float = 120.0
 
     def validate(self) -> None:
         """Raises ValueError for a URL that is not PostgreSQL's."""
@@ -38,6 +40,8 @@ class DatabaseSettings:
             raise ValueError("url must begin with postgresql://; other databases are not supported")
         if self.pool_size < 1:
             raise ValueError("pool_size must be at least 1")
+        if min(self.statement_timeout_s, self.connect_timeout_s, self.migration_timeout_s) <= 0:
+            raise ValueError("timeouts must be above 0")
 
 
 class Database:
@@ -89,7 +93,8 @@ async def open_database(settings: DatabaseSettings, schema: str, migrations: Pat
 async def migrate(settings: DatabaseSettings, schema: str, migrations: Path) -> None:
     """Brings a schema to the newest revision. Two processes that start together do it once."""
     head = newest_revision(migrations)
-    connection = await _connect(settings.url.reveal(), schema, settings)
+    patient = replace(settings, statement_timeout_s=settings.migration_timeout_s)
+    connection = await _connect(settings.url.reveal(), schema, patient)
     try:
         if await _revision(connection, schema) == head:
             return
@@ -99,7 +104,7 @@ async def migrate(settings: DatabaseSettings, schema: str, migrations: Path) -> 
             current = await _revision(connection, schema)
             if current != head:
                 _refuse_newer(schema, current, head)
-                await asyncio.to_thread(_upgrade, settings.url.reveal(), schema, migrations)
+                await asyncio.to_thread(_upgrade, patient, schema, migrations)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
     finally:
@@ -128,19 +133,17 @@ async def _revision(connection: Any, schema: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _upgrade(url: str, schema: str, migrations: Path) -> None:
+def _upgrade(settings: DatabaseSettings, schema: str, migrations: Path) -> None:
     """Runs Alembic in a thread with a loop of its own; its API is synchronous."""
     from alembic.migration import MigrationContext  # noqa: PLC0415
     from alembic.operations import Operations  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
-    from sqlalchemy import pool, text  # noqa: PLC0415
-    from sqlalchemy.engine import make_url  # noqa: PLC0415
+    from sqlalchemy import pool  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
     script = ScriptDirectory(str(migrations))
 
     def run(connection: Any) -> None:
-        connection.execute(text(f'SET search_path TO "{schema}"'))
         context = MigrationContext.configure(
             connection,
             opts={"fn": lambda current, _: script._upgrade_revs("head", current)},  # noqa: SLF001 - alembic's own idiom
@@ -150,7 +153,12 @@ def _upgrade(url: str, schema: str, migrations: Path) -> None:
         connection.commit()
 
     async def upgrade() -> None:
-        engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"), poolclass=pool.NullPool)
+        # The driver reads the address: SQLAlchemy would not know its parameters, `sslmode` for one.
+        engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=lambda: _connect(settings.url.reveal(), schema, settings),
+            poolclass=pool.NullPool,
+        )
         try:
             async with engine.connect() as connection:
                 await connection.run_sync(run)
