@@ -47,8 +47,12 @@ def tokens_to_hold(policy: Policy, turn: Turn, plan: Plan) -> tuple[int, int]:
 
 
 def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: CheckedOutput) -> bool:
-    """Only whole, allowed answers to unmasked requests are kept: a masked value belongs to one request."""
-    return turn.cache.store and answer.complete and not checked.masked and not output.blocked
+    """Only whole, allowed answers to unmasked requests are kept: a masked value belongs to one request.
+
+    What passed while the guard was away is not kept: a hit is never checked again, and outlives the outage.
+    """
+    guarded = checked.verdict is not None and output.verdict is not None
+    return turn.cache.store and answer.complete and guarded and not checked.masked and not output.blocked
 
 
 def abandoned_lines(

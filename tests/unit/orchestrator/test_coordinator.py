@@ -157,6 +157,13 @@ async def test_an_absent_guard_may_be_tolerated_and_is_marked() -> None:
     assert case.record.degraded == ["guard"]
 
 
+async def test_what_passed_unguarded_is_not_kept() -> None:
+    """It was stored, and served as checked after the guard had come back."""
+    for script in (Script(checked=GuardUnavailable()), Script(output=GuardUnavailable())):
+        await Case(script, LENIENT).complete()
+        assert script.stored == []
+
+
 async def test_an_unrestorable_masked_answer_is_never_shown() -> None:
     masked = replace(Script().checked, masked=True)  # type: ignore[type-var]
     case = Case(Script(checked=masked, output=GuardUnavailable()), LENIENT)
