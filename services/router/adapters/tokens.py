@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from meshkit.errors import Overloaded
 from services.router.core.tokens import tokens_of_characters
 
 
@@ -37,7 +38,11 @@ class EncoderTokenCounter:
         characters = sum(len(text) for text in texts)
         if characters > self._max_characters:
             return tokens_of_characters(characters)
-        return int(await self._executor.run(self._count, [text for text in texts if text]))
+        try:
+            return int(await self._executor.run(self._count, [text for text in texts if text]))
+        except Overloaded:
+            # The answer is there and paid for: a rougher count is better than losing both.
+            return tokens_of_characters(characters)
 
     def _count(self, texts: list[str]) -> int:
         return sum(self._encoder.count_tokens(text) for text in texts)

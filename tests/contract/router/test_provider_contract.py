@@ -185,6 +185,14 @@ async def test_counting_by_length_beyond_the_limit(executor: Executor) -> None:
     encoder.close()
 
 
+async def test_a_full_queue_makes_counts_rougher_and_loses_no_answer() -> None:
+    """It raised after the provider had answered: the answer and what it cost were lost."""
+    encoder, full = memory_encoder(), Executor("router-test-full", 0 + 1, -1)
+    assert await EncoderTokenCounter(encoder, full, 1000).count(["x" * 41]) == 11
+    full.close()
+    encoder.close()
+
+
 async def test_large_requests_go_out_whole(start_upstream: StartUpstream, open_provider: OpenProvider) -> None:
     upstream = await start_upstream(openai)
     provider = await open_provider(upstream.url)
