@@ -41,12 +41,10 @@ MAPPED = frozenset(
 PASSED = frozenset(
     {
         "logit_bias",
-        "prediction",
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
-        "service_tier",
         "store",
         "verbosity",
     }
@@ -70,6 +68,10 @@ REFUSED: Mapping[str, Refusal] = MappingProxyType(
         "modalities": Refusal('Only text answers are supported; leave modalities out or send ["text"].', (["text"],)),
         "moderation": Refusal("moderation is not supported: the guard checks every request and answer."),
         "n": Refusal("Only one choice per request is supported; send n=1 or leave it out.", (1,)),
+        "prediction": Refusal("prediction is not supported: its text would reach the provider unchecked."),
+        "service_tier": Refusal(
+            "Only the provider's standard tier is offered: budgets know no other price.", ("auto", "default")
+        ),
         "top_logprobs": Refusal("Log probabilities are not supported: a checked answer carries none.", (0,)),
         "web_search_options": Refusal("web_search_options is not supported: its annotations could not be returned."),
     }

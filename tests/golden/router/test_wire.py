@@ -62,7 +62,7 @@ CALLS: dict[str, ModelCall] = {
             presence_penalty=0.5,
             frequency_penalty=-0.5,
             reasoning_effort="minimal",
-            extra_json='{"service_tier":"flex","temperature":0.1}',
+            extra_json='{"verbosity":"low","temperature":0.1}',
         ),
     ),
     "tools": ModelCall(
@@ -193,6 +193,12 @@ def test_a_models_own_needs_shape_its_requests() -> None:
         (ModelCall("", (), parameters=Parameters(extra_json="[1]")), "call.parameters.extra_json"),
         (ModelCall("", (), parameters=Parameters(extra_json='{"model":"dear"}')), "call.parameters.extra_json"),
         (ModelCall("", (), parameters=Parameters(extra_json='{"n":100}')), "call.parameters.extra_json"),
+        (
+            ModelCall("", (), parameters=Parameters(extra_json='{"service_tier":"priority"}')),
+            "call.parameters.extra_json",
+        ),
+        (ModelCall("", (), parameters=Parameters(extra_json='{"mcp_servers":[]}')), "call.parameters.extra_json"),
+        (ModelCall("", (), parameters=Parameters(extra_json='{"prediction":{}}')), "call.parameters.extra_json"),
         (ModelCall("", (), (WEATHER, ToolDefinition("t", "", "no"))), "call.tools[1].parameters_json_schema"),
         (
             ModelCall("", (), parameters=Parameters(response_format=ResponseFormat("json_schema", "", "{]"))),

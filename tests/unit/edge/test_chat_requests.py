@@ -80,10 +80,8 @@ def test_user_and_metadata_become_labels() -> None:
     "fields",
     [
         {"logit_bias": {"50256": -100}},
-        {"service_tier": "flex"},
         {"store": False},
         {"verbosity": "low"},
-        {"prediction": {"type": "content", "content": "x"}},
         {"top_k": 40, "chat_template_kwargs": {"enable_thinking": False}},
     ],
 )
@@ -113,6 +111,8 @@ def test_too_much_to_pass_on_is_refused() -> None:
         ("function_call", "auto"),
         ("function_call", {"name": "f"}),
         ("web_search_options", {}),
+        ("service_tier", "priority"),
+        ("prediction", {"type": "content", "content": "x"}),
         ("moderation", {"model": "m"}),
     ],
 )
@@ -121,7 +121,15 @@ def test_what_cannot_be_served_is_refused_by_name(name: str, value: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("n", 1), ("logprobs", False), ("top_logprobs", 0), ("modalities", ["text"]), ("functions", [])]
+    ("name", "value"),
+    [
+        ("n", 1),
+        ("service_tier", "auto"),
+        ("logprobs", False),
+        ("top_logprobs", 0),
+        ("modalities", ["text"]),
+        ("functions", []),
+    ],
 )
 def test_values_that_ask_for_nothing_pass(name: str, value: object) -> None:
     assert extra(**{name: value}) is None

@@ -76,9 +76,13 @@ def json_object(text: str, field_path: str) -> dict[str, Any]:
     return value
 
 
-# Who answers, what it reads and how much it may cost is decided by fields that budgets and guards have seen.
-_NOT_EXTRA = frozenset({"model", "models", "messages", "system", "tools", "stream", "stream_options"}) | frozenset(
-    {"n", "max_tokens", "max_completion_tokens"}
+# Who answers, what it reads and how much it may cost is decided by fields that budgets and guards have seen. The last
+# two groups are other spellings of the first: text and tools that no guard saw, models and tiers that no price names.
+_NOT_EXTRA = (
+    frozenset({"model", "models", "messages", "system", "tools", "stream", "stream_options"})
+    | frozenset({"n", "best_of", "max_tokens", "max_completion_tokens"})
+    | frozenset({"prompt", "prediction", "functions", "function_call", "mcp_servers", "container", "chat_template"})
+    | frozenset({"service_tier", "speed", "fallbacks", "route", "plugins", "web_search_options", "audio", "modalities"})
 )
 
 
