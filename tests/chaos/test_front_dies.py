@@ -48,6 +48,9 @@ async def test_a_killed_orchestrator_cuts_its_calls_and_its_holds_end(callers: M
     assert (cut.http_status, cut.reason) == (503, "SERVICE_UNAVAILABLE")
     again = await callers.chat("alpha/words", "And now?")
     assert again.http_status == 503
+    headers = {"authorization": f"Bearer {ACME.key}"}
+    async with callers.http.get(f"{callers.deployment.http_url}/v1/models", headers=headers) as response:
+        assert response.status == 503
     await faults.restart("orchestrator")
     answered = await _answered(callers, "And now?")
     async with asyncio.timeout(60):

@@ -43,6 +43,7 @@ class Deployment:
     grpc: Mapping[str, str]
     http_url: str
     home: Path
+    database_url: str
     mesh: LocalMesh | None = None
     admin: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,7 +113,8 @@ async def one_process(home: Path, postgres_url: str) -> AsyncIterator[Deployment
     link_models(home)
     async with ProviderSim(script=script()) as sim:
         ports = {"server": {"grpc_port": 0, "admin_port": 0, "debug_port": -1}, "edge": {"port": 0}}
-        environ = environment(home, await new_database(postgres_url))
+        database_url = await new_database(postgres_url)
+        environ = environment(home, database_url)
         configuration, _ = prepare(build_configuration("test", mesh_yaml(sim.base_url) | ports, environ), home)
         async with running_targets(configuration, frozenset(TARGETS), home, report=lambda _: None) as running:
             addresses = {name: f"{host}:{port}" for name, (host, port) in running.addresses.items()}
@@ -122,6 +124,7 @@ async def one_process(home: Path, postgres_url: str) -> AsyncIterator[Deployment
                 dict.fromkeys((t for t in TARGETS if TARGETS[t].speaks_grpc), addresses["grpc"]),
                 f"http://{addresses['http']}",
                 home,
+                database_url,
                 admin={"all": addresses["admin"]},
             )
 
@@ -139,7 +142,8 @@ async def separate_processes(
         config = home / "mesh.yaml"
         config.write_text(yaml.safe_dump(mesh_yaml(sim.base_url) | dict(extra or {})))
         entries = process_entries(placement)
-        environ = environment(home, await new_database(postgres_url))
+        database_url = await new_database(postgres_url)
+        environ = environment(home, database_url)
         mesh = LocalMesh(entries, config, environ, home)
         try:
             await asyncio.to_thread(mesh.start_all)
@@ -149,6 +153,7 @@ async def separate_processes(
                 {t: f"{HOST}:{e.grpc_port}" for e in entries.values() for t in e.targets if TARGETS[t].speaks_grpc},
                 f"http://{HOST}:{next(e.http_port for e in entries.values() if e.http_port)}",
                 home,
+                database_url,
                 mesh,
                 {name: f"{HOST}:{entry.admin_port}" for name, entry in entries.items()},
             )
