@@ -65,17 +65,21 @@ async def build(settings: CacheSettings, kit: Kit) -> AsyncIterator[None]:
         max_inline_hash_bytes=settings.max_inline_hash_bytes,
     )
     cache = AnswerCache(parts)
-    try:
-        await mirror.sync()
-    except StorageUnavailable:
-        # A cache is no reason not to start: the background loop goes on trying, and look-ups say UNAVAILABLE meanwhile.
-        kit.logger.warning("the cache starts without its database and goes on asking for it")
+    await _first_sync(mirror, kit.logger)
     upkeep = Upkeep(cache, store, mirror, semantic, kit.clock, events, _sweep_limits(settings))
     kit.background("sync", lambda: upkeep.follow(settings.memory.invalidation_poll_s))
     kit.background("load", upkeep.load)
     kit.background("sweep", lambda: upkeep.sweep_often(settings.storage.sweep_interval_s))
     kit.serve(cache_pb2_grpc.add_CacheServiceServicer_to_server, CacheApi(cache, settings.semantic.max_messages))
     yield
+
+
+async def _first_sync(mirror: Mirror, logger: logging.Logger) -> None:
+    """A cache is no reason not to start: the background loop goes on trying, and look-ups say UNAVAILABLE meanwhile."""
+    try:
+        await mirror.sync()
+    except StorageUnavailable:
+        logger.warning("the cache starts without its database and goes on asking for it")
 
 
 def _semantic(settings: CacheSettings, kit: Kit, store: EntryStore, reader: Reader) -> SemanticTier | None:

@@ -110,47 +110,48 @@ async def test_a_prompt_from_publication_to_rendering(start: Start) -> None:
         assert rendered.arm == ""
 
 
-async def test_every_field_comes_back_as_it_was_sent(start: Start) -> None:
-    prompt = pb.PromptVersion(
-        name="full",
-        version="3.7",
-        messages=[
-            pb.TemplateMessage(role=role, template=f"{role} {{{{a}}}}{{{{b}}}}{{{{c}}}}{{{{d}}}}")
-            for role in range(1, 6)
-        ],
-        variables=[
-            pb.PromptVariable(name="a", type=pb.VARIABLE_TYPE_STRING, required=True, max_chars=7, description="text"),
-            pb.PromptVariable(name="b", type=pb.VARIABLE_TYPE_INTEGER, default_value="5"),
-            pb.PromptVariable(name="c", type=pb.VARIABLE_TYPE_NUMBER, default_value="0.5"),
-            pb.PromptVariable(name="d", type=pb.VARIABLE_TYPE_BOOLEAN, default_value="true"),
-        ],
-        output_json_schema='{"type":"object"}',
-        model="cheap",
-        parameters=chat_pb2.GenerationParameters(
-            temperature=0.0,
-            top_p=0.9,
-            max_output_tokens=100,
-            stop=["x", "y"],
-            seed=0,
-            presence_penalty=-1.0,
-            frequency_penalty=1.5,
-            response_format=chat_pb2.ResponseFormat(
-                type="json_schema", schema_name="s", json_schema='{"type":"object"}', strict=False
-            ),
-            tool_choice=chat_pb2.ToolChoice(mode="auto", tool_name="t"),
-            parallel_tool_calls=False,
-            reasoning_effort="low",
-            extra_json='{"k":[1]}',
+FULL_PROMPT = pb.PromptVersion(
+    name="full",
+    version="3.7",
+    messages=[
+        pb.TemplateMessage(role=role, template=f"{role} {{{{a}}}}{{{{b}}}}{{{{c}}}}{{{{d}}}}") for role in range(1, 6)
+    ],
+    variables=[
+        pb.PromptVariable(name="a", type=pb.VARIABLE_TYPE_STRING, required=True, max_chars=7, description="text"),
+        pb.PromptVariable(name="b", type=pb.VARIABLE_TYPE_INTEGER, default_value="5"),
+        pb.PromptVariable(name="c", type=pb.VARIABLE_TYPE_NUMBER, default_value="0.5"),
+        pb.PromptVariable(name="d", type=pb.VARIABLE_TYPE_BOOLEAN, default_value="true"),
+    ],
+    output_json_schema='{"type":"object"}',
+    model="cheap",
+    parameters=chat_pb2.GenerationParameters(
+        temperature=0.0,
+        top_p=0.9,
+        max_output_tokens=100,
+        stop=["x", "y"],
+        seed=0,
+        presence_penalty=-1.0,
+        frequency_penalty=1.5,
+        response_format=chat_pb2.ResponseFormat(
+            type="json_schema", schema_name="s", json_schema='{"type":"object"}', strict=False
         ),
-        guard_policy="strict",
-        author="Ada",
-        description="all fields",
-        author_date="2026-11-23",
-    )
+        tool_choice=chat_pb2.ToolChoice(mode="auto", tool_name="t"),
+        parallel_tool_calls=False,
+        reasoning_effort="low",
+        extra_json='{"k":[1]}',
+    ),
+    guard_policy="strict",
+    author="Ada",
+    description="all fields",
+    author_date="2026-11-23",
+)
+
+
+async def test_every_field_comes_back_as_it_was_sent(start: Start) -> None:
     async with start() as stub:
-        answer = await publish(stub, prompt, "r-1")
+        answer = await publish(stub, FULL_PROMPT, "r-1")
     expected = pb.PromptVersion()
-    expected.CopyFrom(prompt)
+    expected.CopyFrom(FULL_PROMPT)
     expected.digest = answer.prompt.digest
     expected.create_time.CopyFrom(answer.prompt.create_time)
     assert answer.prompt == expected

@@ -59,8 +59,6 @@ class Replica:
     max_entries_per_organisation: int = 1_000
 
     def __post_init__(self) -> None:
-        numbers = itertools.count(1)
-        prefix = f"{id(self):016x}"
         self.hot = HotEntries(100, 1_000_000)
         self.known = KnownNames(1_000)
         reader = Reader(b"test", 8_000)
@@ -80,26 +78,29 @@ class Replica:
         self.mirror = Mirror(
             self.store, self.clock, self.hot, self.known, self.semantic, max_staleness_s=5.0, max_gap_s=1_800.0
         )
-        self.cache = AnswerCache(
-            Parts(
-                store=self.store,
-                writer=self.writer or MemoryWriter(self.store),
-                mirror=self.mirror,
-                semantic=self.semantic,
-                reader=reader,
-                keeping=KeepingPolicy(TTL_US, TTL_US["stable"], 10_000),
-                working=self.offload,
-                clock=self.clock,
-                new_entry_id=lambda: f"{next(numbers):08x}{prefix[-8:]}{0:016x}",
-                events=self.events,
-                counts=CountsByOrganisation(10),
-                languages=frozenset(("", "en")),
-                max_inline_hash_bytes=100_000,
-            )
-        )
+        self.cache = AnswerCache(self._parts(reader))
         limits = SweepLimits(self.max_entries_per_organisation, 86_400 * SECOND_US, 3_600 * SECOND_US, batch=2)
         self.upkeep = Upkeep(self.cache, self.store, self.mirror, self.semantic, self.clock, self.events, limits)
         self.api = CacheApi(self.cache, 64)
+
+    def _parts(self, reader: Reader) -> Parts:
+        numbers = itertools.count(1)
+        prefix = f"{id(self):016x}"
+        return Parts(
+            store=self.store,
+            writer=self.writer or MemoryWriter(self.store),
+            mirror=self.mirror,
+            semantic=self.semantic,
+            reader=reader,
+            keeping=KeepingPolicy(TTL_US, TTL_US["stable"], 10_000),
+            working=self.offload,
+            clock=self.clock,
+            new_entry_id=lambda: f"{next(numbers):08x}{prefix[-8:]}{0:016x}",
+            events=self.events,
+            counts=CountsByOrganisation(10),
+            languages=frozenset(("", "en")),
+            max_inline_hash_bytes=100_000,
+        )
 
     async def load(self) -> None:
         """Loads what lookups wanted."""

@@ -56,6 +56,40 @@ def test_a_negation_more_is_refused(negation: str) -> None:
     assert compare("what they eat", f"what they {negation} eat") == "negation-differs"
 
 
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        # The encoder's vocabulary has no such characters: these pairs have a cosine of exactly 1.
+        ("Translate 🍎 into French", "Translate 🍌 into French"),
+        ("what does ∑ mean", "what does ∏ mean"),
+        ("translate สวัสดี into English", "translate ขอบคุณ into English"),
+        ("what does " + "a" * 101 + " mean", "what does " + "b" * 101 + " mean"),
+        # It strips accents as well.
+        ("what does año mean", "what does ano mean"),
+        # In a long question one character hardly moves the vector.
+        ("is x < y", "is x > y"),
+        ("what is 5 + 3", "what is 5 - 3"),
+        ("what is 5 - 3", "what is 5 / 3"),
+        ("explain a || b", "explain a && b"),
+        ("is it + or -", "is it - or +"),
+    ],
+)
+def test_characters_that_an_encoder_does_not_see_are_compared(stored: str, asked: str) -> None:
+    assert compare(stored, asked) != ""
+    assert compare(asked, stored) != ""
+
+
+def test_punctuation_of_prose_says_nothing() -> None:
+    assert compare("Well - what (exactly) is a mesh?", "Well, what exactly is a mesh") == ""
+
+
+def test_reading_takes_time_in_proportion_to_the_text() -> None:
+    """Characters that begin an address and end none: each is looked at once, not once per character before it."""
+    starts = [m.start() for m in _TOKEN.finditer("-" * 50 + "a@example.com")]
+    assert starts == [0]
+    assert _TOKEN.search("-" * 50 + "+", 1) is not None
+
+
 def test_a_long_text_and_one_with_too_many_marks_are_not_read() -> None:
     assert READER.read("a" * 1_001, PARTITION).signature is None
     many = " ".join("9" * 1 for _ in range(MAX_MARKS + 1))
