@@ -1,9 +1,10 @@
 """The contrast guard: what two questions must agree on before one answer may serve both.
 
 An embedding tells what a question is about; it hardly tells 2023 from 2024, "enable" from "disable", or a flight from
-A to B from one from B to A. So a question is read for the words that decide an answer: numbers and dates, names,
-quotations, addresses and identifiers, negation, opposites, the kind of question, and the order of words. What is kept
-of a stored question is a signature of keyed 64-bit hashes, not text.
+A to B from one from B to A, and emojis, accents and scripts that its vocabulary lacks it does not see at all. So a
+question is read for what decides an answer: numbers and dates, names, quotations, addresses, identifiers, symbols,
+words outside ASCII, negation, opposites, the kind of question, and the order of words. What is kept of a stored
+question is a signature of keyed 64-bit hashes, not text.
 
 The guard only ever refuses. Where it is unsure (another word order, a capital letter) it refuses: that costs one
 model call.
@@ -29,6 +30,8 @@ from services.cache.core.words import (
 
 # A question with more of one kind is not read: it is a document, and similarity says little about documents.
 MAX_MARKS = 128
+# Encoders read a longer word, and one of letters that their vocabulary lacks, as "unknown": all such are one to them.
+MAX_SEEN_WORD_CHARS = 100
 # Three bits per line of the table of opposites.
 _SIDES_BYTES = 24
 _HEAD = Struct(f">BBB{_SIDES_BYTES}sQQBBB")
@@ -36,11 +39,12 @@ _HASH_BYTES = 8
 
 _TOKEN = re.compile(
     r"""
-    (?P<literal> https?://\S+ | www\.\S+ | [\w.+-]+@[\w-]+\.[\w.-]+
+    (?P<literal> https?://\S+ | www\.\S+ | (?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+
       | "[^"\n]{1,300}" | “[^”\n]{1,300}” | «[^»\n]{1,300}» | `[^`\n]{1,300}` | (?<!\w)'[^'\n]{1,300}'(?!\w) )
   | (?P<number> (?<![\w.])-?[$€£¥]?\d+(?:[.,:/-]\d+)*(?:\s?[%$€£¥°])? (?![\w]) )
   | (?P<word> \w+ (?: ['’]\w+ | [./_+#@:\\-]+\w+ )* [+#]* )
   | (?P<stop> [.?!:\n] )
+  | (?P<symbol> (?<=\d\s)-(?=\s\d) | [^\w\s.,;:?!'"’‘“”«»()\[\]{}`…–—-] )
     """,
     re.VERBOSE,
 )
@@ -74,7 +78,7 @@ class Signature:
     Attributes:
         numbers: Hashes of numbers, amounts, dates and ranks, in order.
         names: Hashes of words that occur capitalised, in order, folded.
-        literals: Hashes of quotations, addresses and identifiers, in order.
+        literals: Hashes of quotations, addresses, identifiers, symbols and words that are not ASCII, in order.
         negated: Parity of negations.
         sides: Three bits per line of the table of opposites: left side present, right side present, right side first.
         questions: One bit per kind of question.
@@ -219,6 +223,9 @@ class _Scan:
             if kind == "stop":
                 begins, after_number = True, False
                 continue
+            if kind == "symbol":
+                self._literals.append(token)
+                continue
             if kind == "literal":
                 self._literals.append(token.strip("\"'“”«»`.,;:!?)"))
             elif kind == "number":
@@ -233,6 +240,8 @@ class _Scan:
             self._identifier(token)
             return
         folded = token.casefold()
+        if not token.isascii() or len(token) > MAX_SEEN_WORD_CHARS:
+            self._literals.append(folded)
         if after_number and folded in UNITS:
             self._numbers[-1] += UNITS[folded]
             return

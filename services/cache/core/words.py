@@ -1,11 +1,11 @@
 """Words that change an answer: the tables of the contrast guard.
 
-Signatures that are stored depend on these tables. A change here must raise `TABLES_VERSION`, so that older signatures
-are refused instead of misread; tests/golden/cache holds the tables' digest. English throughout; negations also in
-German, French, Spanish, Italian and Dutch.
+Signatures that are stored depend on these tables and on how contrast.py reads. A change of either must raise
+`TABLES_VERSION`, so that older signatures are refused instead of misread; tests/golden/cache holds the tables' digest.
+English throughout; negations also in German, French, Spanish, Italian and Dutch.
 """
 
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 
 
 def _words(text: str) -> frozenset[str]:
