@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
-SITE = $(shell $(RUN) -c 'import site; print(site.getsitepackages()[0])')
 
 .PHONY: help env models run mesh test check format protos bench chaos dist clean
 
@@ -21,7 +20,7 @@ endef
 
 # The checkout itself is on the path by a .pth file: edits count at once, and nothing is built.
 define onpath
-	@printf '%s\n%s\n' '$(CURDIR)' '$(CURDIR)/gen' > '$(SITE)/llmops-mesh.pth'
+	@printf '%s\n%s\n' '$(CURDIR)' '$(CURDIR)/gen' > "$$($(RUN) -c 'import site; print(site.getsitepackages()[0])')/llmops-mesh.pth"
 	@printf '#!%s\nfrom llmops_cli.main import main\nmain()\n' '$(CURDIR)/$(BIN)/python' > $(BIN)/llmops
 	@chmod +x $(BIN)/llmops
 endef
