@@ -138,7 +138,8 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
         """The last user message, where the semantic tier can compare it.
 
         None for requests without an embedding or with a truncated one, for conversations that end with another
-        speaker, and for those that hold images or tools' work: a similar last sentence says nothing about them.
+        speaker, and for those that hold images or tools' work: a similar last sentence says nothing about them. Nor
+        for a message with text and parts at once, of which a sentence would be one half.
         """
         if not request.HasField("embedding") or request.embedding.truncated:
             return None
@@ -147,7 +148,7 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
         if len(messages) > self._max_semantic_messages or last.role != chat_pb2.CHAT_ROLE_USER:
             return None
         text = last.content or "\n".join(part.text for part in last.parts)
-        if not text or not all(map(_is_plain, messages)):
+        if not text or (last.content and last.parts) or not all(map(_is_plain, messages)):
             return None
         return Question(
             text=text,

@@ -89,6 +89,12 @@ UNSEARCHABLE = [
     [plain(RESET), chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_ASSISTANT, content="Well,")],
     [plain("hi")] * 64 + [plain(RESET)],
     [plain("")],
+    # The contract forbids both, nothing enforces it, and which of them a provider is sent is not known here.
+    [
+        chat_pb2.ChatMessage(
+            role=chat_pb2.CHAT_ROLE_USER, content=RESET, parts=[chat_pb2.ContentPart(text="Not really")]
+        )
+    ],
 ]
 
 
