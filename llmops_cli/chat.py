@@ -31,7 +31,9 @@ class ChatRequest:
 
     def body(self) -> dict[str, Any]:
         """The request's JSON. Raises SettingsError for variables that cannot be read."""
-        text = sys.stdin.read() if self.text == "-" else self.text
+        if self.stream and self.as_json:
+            raise SettingsError("--json prints one whole response and --stream none; leave one of them out")
+        text = _read_standard_input() if self.text == "-" else self.text
         if not text and not self.prompt:
             raise SettingsError("say something: `llmops chat 'hello'`, or name a prompt with --prompt")
         body: dict[str, Any] = {"model": self.model or "default", "messages": [], "stream": self.stream}
@@ -53,7 +55,16 @@ def _variable(text: str) -> tuple[str, str]:
             return name, Path(value[1:]).read_text(encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"--var {name}: {value[1:]}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"--var {name}: {value[1:]}: not UTF-8 text") from None
     return name, value
+
+
+def _read_standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise SettingsError("standard input is not UTF-8 text") from None
 
 
 def chat(url: str, key: str, request: ChatRequest) -> int:
@@ -74,8 +85,13 @@ async def _chat(url: str, key: str, request: ChatRequest) -> int:
             if request.stream:
                 return await _print_stream(response)
             print_answer(orjson.loads(await response.read()), as_json=request.as_json)
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+        raise SettingsError(f"--url {url}: write it like http://127.0.0.1:8080") from None
     except aiohttp.ClientConnectorError:
         sys.stderr.write(f"llmops: nothing answers at {url}; is `llmops up` running? --url names another edge\n")
+        return EXIT_REQUEST_FAILED
+    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+        sys.stderr.write(f"llmops: {url} broke off, or is no edge of a mesh ({type(error).__name__})\n")
         return EXIT_REQUEST_FAILED
     return 0
 

@@ -22,6 +22,7 @@ def create_key(
     roles: tuple[str, ...],
     team: str,
     user: str,
+    guard_policy: str = "",
 ) -> str:
     """The text to print: the key, shown this once, and its entry for mesh.yaml. Raises SettingsError."""
     pepper = with_secrets(configuration, folder).process.auth.pepper
@@ -33,6 +34,7 @@ def create_key(
         roles,
         team,
         user,
+        guard_policy,
     )
     try:
         entry.validate()
@@ -41,7 +43,9 @@ def create_key(
     if any(known.id == entry.id for known in configuration.process.auth.keys):
         raise SettingsError(f"keys create: the configuration has a key {entry.id!r} already; choose another --id")
     shown = {"id": entry.id, "digest": entry.digest, "organisation": organisation, "roles": list(roles)}
-    shown.update({name: value for name, value in (("team", team), ("user", user)) if value})
+    shown.update(
+        {name: value for name, value in (("team", team), ("user", user), ("guard_policy", guard_policy)) if value}
+    )
     stanza = yaml.safe_dump({"auth": {"keys": [shown]}}, sort_keys=False)
     source = "LLMOPS_KEY_PEPPER or auth.pepper" if configuration.process.auth.pepper else str(folder / "pepper")
     return (

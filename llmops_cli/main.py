@@ -66,7 +66,10 @@ def serve(
     config: ConfigOption = None,
 ) -> None:
     """Start some targets in this process."""
-    _start(config, frozenset(t.strip() for t in target.split(",") if t.strip()), demo=False)
+    chosen = frozenset(t.strip() for t in target.split(",") if t.strip())
+    if not chosen:
+        raise SettingsError("--target names nothing to start; `llmops targets` lists what there is")
+    _start(config, chosen, demo=False)
 
 
 def _start(config: Path | None, chosen: frozenset[str], *, demo: bool) -> None:
@@ -153,13 +156,16 @@ def keys_create(
     role: Annotated[list[str] | None, typer.Option(help="caller, operator; repeatable. Default: caller.")] = None,
     team: Annotated[str, typer.Option(help="Team, for budgets.")] = "",
     user: Annotated[str, typer.Option(help="User, for budgets.")] = "",
+    guard_policy: Annotated[str, typer.Option(help="Guard policy of every request with this key; none other.")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Make a key: shown once; the printed entry goes into mesh.yaml under auth.keys."""
     from llmops_cli.keys import create_key
 
     configuration, folder = _load(config)
-    sys.stdout.write(create_key(configuration, folder, organisation, key_id, tuple(role or ("caller",)), team, user))
+    sys.stdout.write(
+        create_key(configuration, folder, organisation, key_id, tuple(role or ("caller",)), team, user, guard_policy)
+    )
 
 
 @models_app.command("export")
@@ -183,8 +189,12 @@ def provider_sim(
     import asyncio
 
     from llmops_cli.provider_sim import serve as serve_sim
+    from llmops_cli.provider_sim.script import ScriptError
 
-    asyncio.run(serve_sim(host, port, script))
+    try:
+        asyncio.run(serve_sim(host, port, script))
+    except (OSError, ScriptError) as error:
+        raise SettingsError(f"provider-sim: {error}") from None
 
 
 def main() -> None:
