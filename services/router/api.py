@@ -154,6 +154,9 @@ def _message(message: chat_pb2.ChatMessage) -> chat.Message:
 
 def _part(part: chat_pb2.ContentPart) -> chat.TextPart | chat.ImagePart:
     if part.WhichOneof("kind") == "image":
+        # A provider of one's own would fetch http: from its network and read file: from its disk.
+        if not part.image.url.lower().startswith(("https://", "data:")):
+            raise InvalidField("call.messages.parts.image.url", "must be an https: or a data: address")
         return chat.ImagePart(part.image.url, part.image.detail)
     return chat.TextPart(part.text)
 

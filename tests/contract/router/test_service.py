@@ -322,3 +322,17 @@ async def test_the_plan_and_the_pages_of_the_list(start: Any) -> None:
         if not token:
             break
     assert names == [("big", "vendor", True), ("default", "route", True), (DEFAULT_MODEL, "local", False)]
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "file:///etc/passwd"])
+async def test_images_from_inner_addresses_reach_no_provider(
+    start: Any, start_upstream: StartUpstream, url: str
+) -> None:
+    """A server of one's own fetches what it is told to, from inside."""
+    upstream = await start_upstream(lambda received: received.answer(json.dumps(ANSWER).encode()))
+    stub = await start(settings(upstream.url))
+    parts = [chat_pb2.ContentPart(image=chat_pb2.ImagePart(url=url))]
+    message = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, parts=parts)
+    with pytest.raises(CallError) as caught:
+        await stub.Complete(pb.CompleteRequest(call=pb.ModelCall(messages=[message])), metadata=CALLER)
+    assert (caught.value.reason, upstream.requests) == ("INVALID_FIELD", [])

@@ -193,6 +193,7 @@ def test_a_models_own_needs_shape_its_requests() -> None:
         (ModelCall("", (), parameters=Parameters(extra_json="[1]")), "call.parameters.extra_json"),
         (ModelCall("", (), parameters=Parameters(extra_json='{"model":"dear"}')), "call.parameters.extra_json"),
         (ModelCall("", (), parameters=Parameters(extra_json='{"n":100}')), "call.parameters.extra_json"),
+        (ModelCall("", (), (ToolDefinition("t", "", '{"a":' * 300 + "1" + "}" * 300),)), "call"),
         (
             ModelCall("", (), parameters=Parameters(extra_json='{"service_tier":"priority"}')),
             "call.parameters.extra_json",

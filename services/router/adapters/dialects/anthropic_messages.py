@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import orjson
 
 from services.router.adapters.dialects.anthropic_request import encode_body
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body
 from services.router.core.chat import Completion, FinishReason, ToolCall, Usage
 from services.router.core.failure import ErrorBody, ProviderError, broken, error_answer
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
@@ -100,7 +99,7 @@ class AnthropicMessages:
 
     def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:
         """The body; `max_tokens` is always sent because the API demands it."""
-        return orjson.dumps(encode_body(request, stream=stream))
+        return json_body(encode_body(request, stream=stream))
 
     def decode(self, body: bytes) -> ProviderAnswer:
         """Text blocks joined, tool_use blocks as calls, thinking blocks left out."""

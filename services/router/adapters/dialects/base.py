@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
+import orjson
 
 from services.router.core.chat import Delta, FinishReason, ToolCall
 from services.router.core.errors import InvalidRequest
@@ -94,6 +95,14 @@ def merge_extra(body: dict[str, Any], extra_json: str) -> None:
     if forbidden := sorted(_NOT_EXTRA & extra.keys()):
         raise InvalidRequest("call.parameters.extra_json", f"must not set {', '.join(forbidden)}")
     body.update(extra)
+
+
+def json_body(body: dict[str, Any]) -> bytes:
+    """The body as JSON. Raises InvalidRequest for what is nested deeper than orjson writes (254 levels)."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise InvalidRequest("call", "a schema or a passed parameter is nested too deeply") from None
 
 
 class DeltaBuilder:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import orjson
 
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_object, merge_extra
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, json_object, merge_extra
 from services.router.core.chat import (
     Completion,
     FinishReason,
@@ -129,7 +128,7 @@ class OpenAiChat:
         if stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
-        return orjson.dumps(body)
+        return json_body(body)
 
     def decode(self, body: bytes) -> ProviderAnswer:
         """The first choice. A 200 that carries `error` is an error."""
