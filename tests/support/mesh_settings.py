@@ -70,22 +70,11 @@ RULES = (
     # Plain words, then a credential that no request held, then more words than anyone waits for.
     Rule(model="leaky", text="Plain words. " * 60 + LEAKED + " and more" * 5_000, token_interval_ms=1),
     Rule(model="late*", latency_ms=1_000),
+    Rule(model="unhurried", output_tokens=300, token_interval_ms=5),
 )
 _ALPHA = (
-    *(
-        "words",
-        "echo",
-        "capital",
-        "essay",
-        "weather",
-        "city",
-        "bad-city",
-        "cut",
-        "endless",
-        "late",
-        "leaky",
-        "unpriced",
-    ),
+    *("words", "echo", "capital", "essay", "weather", "city", "bad-city"),
+    *("cut", "endless", "late", "leaky", "unhurried", "unpriced"),
     *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
     *("hanging", "hanging-alone", "hanging-stream"),
 )

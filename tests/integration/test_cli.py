@@ -1,0 +1,244 @@
+"""`llmops` from start to end: up, the commands that talk to it, Ctrl-C, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import yaml
+
+from llmops_cli.local_mesh import HOST
+from llmops_cli.provider_sim import ProviderSim
+from tests.support.command_line import Up, run
+from tests.support.deployments import environment, free_ports, link_models, new_database
+from tests.support.mesh_settings import mesh_yaml, script
+
+pytestmark = pytest.mark.timeout(180)
+
+EXIT_CONFIGURATION, EXIT_PORT = 2, 3
+
+
+@dataclass
+class World:
+    """A folder with a mesh.yaml, an environment, and a simulated provider."""
+
+    folder: Path
+    environ: dict[str, str]
+    sim: ProviderSim
+    http_url: str
+    grpc: str
+
+    @property
+    def key(self) -> str:
+        return (self.folder / "home" / "dev.key").read_text().strip()
+
+
+@pytest.fixture(scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> AsyncIterator[World]:
+    folder = tmp_path_factory.mktemp("cli")
+    link_models(folder / "home")
+    with free_ports(3) as (http, grpc, admin):
+        pass
+    environ = environment(folder / "home", await new_database(postgres_url)) | {
+        "LLMOPS__EDGE__PORT": str(http),
+        "LLMOPS__EDGE__DRAIN_TIMEOUT_S": "3",
+        "LLMOPS__SERVER__GRPC_PORT": str(grpc),
+        "LLMOPS__SERVER__ADMIN_PORT": str(admin),
+        "LLMOPS__SERVER__DEBUG_PORT": "-1",
+        "LLMOPS_URL": f"http://{HOST}:{http}",
+        "LLMOPS_GRPC": f"{HOST}:{grpc}",
+    }
+    async with ProviderSim(script=script()) as sim:
+        configuration = mesh_yaml(sim.base_url)
+        del configuration["auth"]  # the development key is made
+        (folder / "mesh.yaml").write_text(yaml.safe_dump(configuration))
+        yield World(folder, environ, sim, environ["LLMOPS_URL"], environ["LLMOPS_GRPC"])
+
+
+@pytest.fixture(scope="module")
+async def up(world: World) -> AsyncIterator[Up]:
+    running = await Up.start(world.environ, world.folder)
+    yield running
+    await running.kill()
+
+
+async def test_the_first_start_shows_the_development_key_once(world: World, up: Up) -> None:
+    shown = [line for line in up.lines if world.key in line]
+    assert len(shown) == 1
+    assert "shown this once" in shown[0]
+
+
+async def test_chat(world: World, up: Up) -> None:
+    ran = await run(world.environ, world.folder, "chat", "The capital of France?", "--model", "alpha/capital")
+    assert (ran.code, ran.out) == (0, "Paris is the capital of France.\n")
+    assert "alpha/capital" in ran.err
+    streamed = await run(world.environ, world.folder, "chat", "Words, please.", "--model", "alpha/words", "--stream")
+    assert streamed.code == 0
+    assert len(streamed.out.split()) == 16
+    variables = ("--prompt", "greeting", "--var", "name=Ada")
+    by_prompt = await run(world.environ, world.folder, "chat", "--model", "alpha/echo", *variables)
+    assert by_prompt.out == "Say hello to Ada in English.\n"
+
+
+async def test_chat_says_what_is_wrong(world: World, up: Up) -> None:
+    with_key = world.environ | {"LLMOPS_KEY": "llmops-not-a-key"}
+    refused = await run(with_key, world.folder, "chat", "Hello.")
+    assert refused.code == 1
+    assert "credential_invalid" in refused.err
+    assert "llmops keys create" in refused.err
+    assert "llmops-not-a-key" not in refused.err
+    with free_ports(1) as (port,):
+        pass
+    nobody = await run(world.environ, world.folder, "chat", "Hello.", "--url", f"http://{HOST}:{port}")
+    assert (nobody.code, nobody.err.count("\n")) == (1, 1)
+    assert "is `llmops up` running?" in nobody.err
+
+
+async def test_call(world: World, up: Up) -> None:
+    listed = await run(world.environ, world.folder, "call", "ledger.ListLimits")
+    assert listed.code == 0
+    assert "cap_nano_usd" in listed.out
+    unknown = await run(world.environ, world.folder, "call", "ledger.ListLimit")
+    assert unknown.code == EXIT_CONFIGURATION
+    assert "did you mean 'ledger.ListLimits'?" in unknown.err
+    invalid = await run(world.environ, world.folder, "call", "orchestrator.Explain", "{}")
+    assert invalid.code == 1
+    assert "INVALID_ARGUMENT INVALID_FIELD" in invalid.err
+
+
+async def test_config_print_hides_secrets(world: World) -> None:
+    printed = await run(world.environ, world.folder, "config", "print")
+    assert printed.code == 0
+    effective = yaml.safe_load(printed.out)
+    assert effective["router"]["providers"]["alpha"]["api_key"] == "***"
+    for secret in ("alpha-secret", "beta-secret", world.environ["LLMOPS_KEY_PEPPER"], world.environ["LLMOPS_MESH_KEY"]):
+        assert secret not in printed.out + printed.err
+    checked = await run(world.environ, world.folder, "config", "check")
+    assert (checked.code, checked.out) == (0, "mesh.yaml: valid\n")
+
+
+async def test_targets(world: World) -> None:
+    listed = await run(world.environ, world.folder, "targets")
+    names = [line.split()[0] for line in listed.out.splitlines()]
+    assert names == ["registry", "guard", "ledger", "cache", "router", "orchestrator", "edge"]
+
+
+async def test_a_created_key_works_where_its_entry_is_configured(world: World, postgres_url: str) -> None:
+    created = await run(
+        world.environ, world.folder, "keys", "create", "--org", "acme", "--id", "first", "--user", "ada"
+    )
+    assert created.code == 0
+    key, _, stanza = created.out.partition("\n")
+    entry = yaml.safe_load(stanza)["auth"]["keys"][0]
+    assert (entry["id"], entry["organisation"], entry["user"]) == ("first", "acme", "ada")
+    assert key not in stanza
+    configured = world.folder / "with-key"
+    configured.mkdir()
+    mesh = yaml.safe_load((world.folder / "mesh.yaml").read_text()) | {"auth": {"keys": [entry]}}
+    (configured / "mesh.yaml").write_text(yaml.safe_dump(mesh))
+    with free_ports(3) as (http, grpc, admin):
+        pass
+    environ = world.environ | {
+        "LLMOPS_DATABASE_URL": await new_database(postgres_url),
+        "LLMOPS__EDGE__PORT": str(http),
+        "LLMOPS__SERVER__GRPC_PORT": str(grpc),
+        "LLMOPS__SERVER__ADMIN_PORT": str(admin),
+        "LLMOPS_URL": f"http://{HOST}:{http}",
+    }
+    running = await Up.start(environ, configured)
+    try:
+        asked = ("chat", "The capital of France?", "--model", "alpha/capital")
+        with_it = await run(environ | {"LLMOPS_KEY": key}, configured, *asked)
+        without = await run(environ, configured, *asked)
+    finally:
+        running.interrupt()
+        code = await running.ended()
+        await running.kill()
+    assert (with_it.code, with_it.out) == (0, "Paris is the capital of France.\n")
+    assert without.code == 1, "the development key is none of this configuration's"
+    assert code == 0
+
+
+async def test_ports_in_use(world: World) -> None:
+    for variable in ("LLMOPS__EDGE__PORT", "LLMOPS__SERVER__GRPC_PORT", "LLMOPS__SERVER__ADMIN_PORT"):
+        with socket.create_server((HOST, 0)) as held, free_ports(3) as ports:
+            taken = held.getsockname()[1]
+            names = ("LLMOPS__EDGE__PORT", "LLMOPS__SERVER__GRPC_PORT", "LLMOPS__SERVER__ADMIN_PORT")
+            environ = world.environ | dict(zip(names, map(str, ports), strict=True)) | {variable: str(taken)}
+        # `held` is closed by now; it is taken again for the length of the run.
+        with socket.create_server((HOST, taken)):
+            ran = await run(environ, world.folder, "up")
+        assert ran.code == EXIT_PORT, (variable, ran.err)
+        last = ran.err.splitlines()[-1]
+        assert last.startswith("llmops: ")
+        assert str(taken) in last
+        assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ledgr: {}\n", "did you mean 'ledger'?"),
+        ("ledger: {price_tabel: false}\n", "did you mean 'price_table'?"),
+        ("server: {grace_s: long}\n", "server.grace_s"),
+        ("server: [\n", "not valid YAML"),
+    ],
+)
+async def test_a_mistyped_configuration_is_one_line(world: World, tmp_path: Path, text: str, hint: str) -> None:
+    (tmp_path / "mesh.yaml").write_text(text)
+    ran = await run(world.environ, tmp_path, "up")
+    assert ran.code == EXIT_CONFIGURATION
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith("llmops: ")
+    assert hint in ran.err
+
+
+async def test_ctrl_c_lets_a_running_stream_finish(world: World, up: Up) -> None:
+    """Runs last against this process: it ends here."""
+    events, done = await _stream_through_ctrl_c(world, up, "alpha/unhurried")
+    assert done
+    words = "".join(e["choices"][0]["delta"].get("content") or "" for e in events if e.get("choices")).split()
+    assert len(words) == 300
+    assert await up.ended() == 0
+    assert up.lines[-1] == "ended cleanly\n"
+
+
+async def test_a_second_start_is_ready_and_ctrl_c_cuts_what_does_not_end(world: World) -> None:
+    again = await Up.start(world.environ, world.folder)
+    try:
+        assert not [line for line in again.lines if world.key in line], "the key was shown once before"
+        events, done = await _stream_through_ctrl_c(world, again, "alpha/endless")
+        assert events
+        assert not done, "what was cut must not look complete"
+        assert await again.ended() == 0
+    finally:
+        await again.kill()
+
+
+async def _stream_through_ctrl_c(world: World, up: Up, model: str) -> tuple[list[dict[str, object]], bool]:
+    """Streams, sends Ctrl-C after the first words, and reads on until the response ends, or breaks off."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Go on."}], "stream": True}
+    headers = {"authorization": f"Bearer {world.key}"}
+    events: list[dict[str, object]] = []
+    done = interrupted = False
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
+        session.post(f"{world.http_url}/v1/chat/completions", json=body, headers=headers) as response,
+    ):
+        assert response.status == 200, await response.text()
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            async for line in response.content:
+                if line.startswith(b"data: [DONE]"):
+                    done = True
+                elif line.startswith(b"data: "):
+                    events.append(json.loads(line[6:]))
+                if events and not interrupted:
+                    interrupted = True
+                    up.interrupt()
+    return events, done
