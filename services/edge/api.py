@@ -163,7 +163,14 @@ class EdgeApi:
         ports = self._ports
         sink = ports.open_sink(request, cors_headers(request.headers, self._cors_origins))
         relay = Relay(terms.origin, sink, self._pulse, ports.observer, ports.now_s, asyncio.sleep)
-        await relay.run(ports.chat.stream(chat, terms, created_s))
+        try:
+            await relay.run(ports.chat.stream(chat, terms, created_s))
+        except (EdgeError, ConnectionError):
+            raise
+        except Exception as error:
+            if not sink.opened:
+                raise
+            await relay.fail(self._unexpected(error, terms.origin))
         return sink.response
 
     async def _list_models(self, request: web.BaseRequest, origin: Origin) -> web.StreamResponse:

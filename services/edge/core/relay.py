@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from services.edge.core import sse
 from services.edge.core.answer_headers import answer_headers, id_headers
 from services.edge.core.error_table import error_body
-from services.edge.core.errors import CallFailed
+from services.edge.core.errors import CallFailed, EdgeError
 from services.edge.core.origin import Origin
 from services.edge.core.ports import AnswerFacts, EventSink, Observer
 
@@ -73,10 +73,14 @@ class Relay:
         except CallFailed as error:
             if not sink.opened:
                 raise
-            self._observer.stream_failed(error.reason)
-            await sink.write(sse.data(error_body(error, self._origin.request_id, self._origin.trace_id)))
+            await self.fail(error)
         else:
             await sink.write(sse.DONE)
+
+    async def fail(self, error: EdgeError) -> None:
+        """Ends an open stream in-band: its status is sent, another one would land in the middle of the events."""
+        self._observer.stream_failed(error.reason)
+        await self._sink.write(sse.data(error_body(error, self._origin.request_id, self._origin.trace_id)))
 
     async def _keep_alive(self) -> None:
         # A broken connection is met by the writer beside this task; here it only ends the pings.

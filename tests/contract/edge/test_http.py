@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
+from services.edge.adapters.memory import echo_events
 from services.edge.core.errors import CallFailed
 from services.edge.settings import EdgeLimits, EdgeSettings
 from tests.contract.edge.harness import AUTHORISED, KEY, Edge, data_lines, post, raw_client, running_edge, until
@@ -120,6 +122,23 @@ async def test_a_failure_in_mid_stream_is_the_last_event(edge: Edge, http: aioht
     assert "[DONE]" not in lines
     assert all(line["choices"][0]["finish_reason"] is None for line in lines[:-1])
     assert edge.sample("llmops_edge_stream_failures_total", reason="UPSTREAM_STREAM_CUT") == 1
+
+
+async def test_a_defect_in_mid_stream_is_the_last_event_too(edge: Edge) -> None:
+    """A second status line came in the middle of the stream: the reader took it for a malformed chunk at best."""
+
+    def events(conversation: pb.Conversation) -> list[pb.CompleteStreamResponse]:
+        *begun, last = echo_events(conversation, "r-1")
+        last.finished.report.accept_time.seconds = 2**62
+        return [*begun, last]
+
+    edge.orchestrator.events = events
+    async with raw_client(edge) as client:
+        await client.send(post(STREAMED))
+        received = await client.read_until(b"0\r\n\r\n")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b'"code":"internal"' in received
+    assert b"[DONE]" not in received
 
 
 async def test_silence_is_filled_with_pings(http: aiohttp.ClientSession) -> None:
