@@ -16,7 +16,7 @@ from meshkit.bucketing import choose_arm
 from meshkit.context import current
 from meshkit.errors import CallError
 from meshkit.settings import nearest
-from meshkit.templates import CompiledPrompt, Variable, VariableType, compile_prompt
+from meshkit.templates import CompiledPrompt, InvalidVariables, Variable, VariableType, compile_prompt
 from services.orchestrator.adapters.conversation import Conversation, text_bytes
 from services.orchestrator.core.errors import NothingToSend, PromptNotFound, RegistryUnavailable
 from services.orchestrator.core.model import CacheWish, Turn
@@ -88,7 +88,12 @@ class SnapshotPrompts:
                 raise NothingToSend
             return _turn(request, request_id, None, "", list(request.messages))
         prompt, arm = self._find(request)
-        texts = prompt.compiled.render(dict(request.prompt.variables))
+        try:
+            texts = prompt.compiled.render(dict(request.prompt.variables))
+        except InvalidVariables as error:
+            # The renderer knows the variables; the caller knows them by their place in the request.
+            error.field_violations = [(f"conversation.prompt.{path}", text) for path, text in error.field_violations]
+            raise
         rendered = [
             chat_pb2.ChatMessage(role=message.role, content=text)
             for message, text in zip(prompt.version.messages, texts, strict=True)
