@@ -154,6 +154,8 @@ async def _enter(stack: AsyncExitStack, runtime: Runtime, target: Target, settin
 async def _serve(stack: AsyncExitStack, runtime: Runtime) -> GrpcServer:
     server = GrpcServer(runtime.settings.server, runtime.table, _contrib_tracing(runtime))
     await server.start()
+    # Stopped after a drain already; this is for a start that fails from here on.
+    stack.push_async_callback(server.stop)
     runtime.addresses["grpc"] = (runtime.settings.server.host, server.port)
     await server.set_serving(serving=True)
     debug = await _start_channelz(runtime)
