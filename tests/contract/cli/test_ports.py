@@ -27,8 +27,6 @@ def test_a_port_that_is_taken(tmp_path: Path, name: str) -> None:
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "gen"))),
             "LLMOPS_HOME": str(tmp_path),
             "LLMOPS_CONFIG": os.devnull,
-            # Else a target sees the test run's own folder of models, and loads them.
-            "LLMOPS__MODELS__DIRECTORY": str(tmp_path / "none"),
         }
         command = [sys.executable, "-m", "llmops_cli", "serve", "--target", "router"]
         ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=30)
