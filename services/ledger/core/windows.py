@@ -11,6 +11,8 @@ MICROSECONDS = 1_000_000
 HOUR_S = 3600
 DAY_S = 86_400
 _DECEMBER = 12
+# More than a clock that a time server keeps is ever set back by.
+MAX_STANDSTILL_S = 60
 
 
 class Period(IntEnum):
@@ -46,9 +48,10 @@ def window_at(period: Period, now_s: int) -> Window:
 
 
 class SteadyClock:
-    """The wall clock in microseconds since 1970, never going back: a step backwards stands still until caught up.
+    """The wall clock in microseconds since 1970. A small step backwards stands still until it is caught up.
 
-    A window that was left is thus never entered again by this process.
+    A window that was left is thus not entered again, but after a large step: that corrects a clock that was wrong, and
+    waiting for it would keep holds and windows as long. Windows have rows of their own, so nothing is spent twice.
     """
 
     def __init__(self, time_ns: Callable[[], int]) -> None:
@@ -57,5 +60,7 @@ class SteadyClock:
 
     def now_us(self) -> int:
         """Microseconds since 1970."""
-        self._last_us = max(self._last_us, self._time_ns() // 1000)
+        now_us = self._time_ns() // 1000
+        if now_us >= self._last_us or self._last_us - now_us > MAX_STANDSTILL_S * MICROSECONDS:
+            self._last_us = now_us
         return self._last_us

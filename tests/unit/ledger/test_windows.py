@@ -46,3 +46,10 @@ def test_the_clock_stands_still_when_time_steps_back() -> None:
     times = iter([5_000_000, 3_000_000, 6_000_000])
     clock = SteadyClock(lambda: next(times))
     assert [clock.now_us() for _ in range(3)] == [5_000, 5_000, 6_000]
+
+
+def test_a_clock_that_was_far_ahead_is_believed_when_it_is_set_right() -> None:
+    """Standing still for a month would keep every hold and every hourly budget for a month."""
+    times = iter([10**15, 10**15 + 2_592_000 * 10**9, 10**15 + 10**9])
+    clock = SteadyClock(lambda: next(times))
+    assert [clock.now_us() for _ in range(3)] == [10**12, 10**12 + 2_592_000 * 10**6, 10**12 + 10**6]
