@@ -6,6 +6,7 @@ everything and finishes.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,15 @@ from services.guard.core.active_policy import MAX_FINDINGS, ActivePolicy, findin
 from services.guard.core.cut_points import last_cut
 from services.guard.core.findings import Action, Finding, Group, MaskedValue, Match
 from services.guard.core.json_text import in_string_after, unescape
-from services.guard.core.masking import TokenMap, mask, restore
+from services.guard.core.masking import TOKEN, TokenMap, mask, restore
 from services.guard.core.scan import LayerBudget, ScanResult, scan
 
 # What detectors may look back at: the longest cue is 64 code points of the normal form.
 CONTEXT_CHARS = 160
+# Where text must be cut that has no cut point, this much behind the cut tells what the cut would split.
+FORCED_LOOKAHEAD_CHARS = 256
+_UNSPLIT = re.compile(TOKEN.pattern + r"|\\(?:u[0-9a-fA-F]{0,4}|.)")
+_MAX_UNSPLIT_CHARS = 64
 # Text is released in pieces of at least this size, so that a delta of one token costs next to nothing.
 MIN_RELEASE_CHARS = 48
 
@@ -102,7 +107,8 @@ class OutputChannel:
             limit = min(len(self._pending) - self._window, max_hold)
             if limit - self._searched < MIN_RELEASE_CHARS and limit < max_hold:
                 break
-            piece = self._release(limit, forced=limit == max_hold)
+            forced = limit == max_hold and len(self._pending) >= max_hold + FORCED_LOOKAHEAD_CHARS
+            piece = self._release(limit, forced=forced)
             if piece is None:
                 break
             released.append(piece)
@@ -140,8 +146,21 @@ class OutputChannel:
             if not forced:
                 self._searched = 0 if result is not None else limit
                 return None
-            cut = limit
+            cut, result = self._forced_cut(text, limit)
         return self._take(cut, result or self._scan(text[: start + cut]))
+
+    def _forced_cut(self, text: str, limit: int) -> tuple[int, ScanResult | None]:
+        """Where to cut a text that has no cut point, such as a table of numbers: before what the limit would split.
+
+        A match that is longer than all that may be held is cut at the limit; each part is then judged by itself.
+        """
+        start = len(self._context)
+        seen = text[: start + limit + FORCED_LOOKAHEAD_CHARS]
+        result = self._scan(seen)
+        cut = _before_token(seen, start + limit)
+        while cut > start and (match := _across(result.matches, cut, len(seen))) is not None:
+            cut = _before_token(seen, match.start)
+        return (cut - start, result) if cut > start else (limit, None)
 
     def _scan(self, text: str) -> ScanResult:
         layers = LayerBudget(
@@ -195,6 +214,12 @@ class OutputChannel:
 def _across(matches: Sequence[Match], cut: int, end: int) -> Match | None:
     """The first match that spans the cut, or that begins before it and may still grow."""
     return next((match for match in matches if match.start < cut and (match.end > cut or match.end == end)), None)
+
+
+def _before_token(text: str, cut: int) -> int:
+    """The cut, or the beginning of the token or JSON escape that it would split."""
+    whole = _UNSPLIT.finditer(text, max(0, cut - _MAX_UNSPLIT_CHARS), cut + _MAX_UNSPLIT_CHARS)
+    return next((found.start() for found in whole if found.start() < cut < found.end()), cut)
 
 
 def _moved(match: Match, by: int) -> Match:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from services.guard.adapters.memory import MemoryPatternEngine, MemorySchemaComp
 from services.guard.core.active_policy import activate
 from services.guard.core.conversation import AnswerDelta, CallFragment
 from services.guard.core.findings import MaskedValue
+from services.guard.core.masking import TOKEN
 from services.guard.core.output_check import OutputCheck
 from services.guard.core.policy import DEFAULT, CustomPattern, Policy, SecretRules
 
@@ -95,6 +98,36 @@ def test_a_stream_shows_what_the_whole_shows(text: str, sizes: list[int], kind: 
     for policy in (DEFAULT, SMALL_HOLD):
         whole = released(open_check(policy), [text] if text else [], kind)
         assert released(open_check(policy, window), pieces_of(text, sizes), kind) == whole
+
+
+@pytest.mark.parametrize("distance", range(1, 30))
+@pytest.mark.parametrize("leak", ["4111 1111 1111 1111", "ann.smith@corp.example", "<EMAIL_1>", "AKIAQWERTYUIOP234567"])
+def test_a_table_without_cut_points_is_not_cut_through_a_value(leak: str, distance: int) -> None:
+    hold = DEFAULT.stream_max_hold_chars
+    table = ("1,2\n" * hold)[: hold - distance] + "\n" + leak + "\n" + "3,4\n" * 200
+    for sizes, window in (([len(table)], 256), ([1000], 256), ([1000], 600), ([7], 256)):
+        shown = released(open_check(DEFAULT, window), pieces_of(table, sizes), "content")
+        masked = restored = shown[hold - distance + 1 :].split("\n")[0]
+        if leak == "<EMAIL_1>":
+            assert restored == VALUES[0].value
+        else:
+            assert TOKEN.fullmatch(masked)
+
+
+def test_an_escape_in_json_is_not_cut_in_two() -> None:
+    hold = DEFAULT.stream_max_hold_chars
+    for distance in range(1, 9):
+        text = '{"a":"' + "1" * (hold - 6 - distance) + '\\u0022 4111111111111111","b":1}'
+        shown = released(open_check(DEFAULT), pieces_of(text, [1000]), "arguments")
+        assert json.loads(shown)["a"].startswith("111")
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, SIZES)
+def test_a_wider_window_shows_the_same(text: str, sizes: list[int]) -> None:
+    text *= 4
+    whole = released(open_check(SMALL_HOLD), [text] if text else [], "content")
+    assert released(open_check(SMALL_HOLD, 400), pieces_of(text, sizes), "content") == whole
 
 
 @settings(max_examples=150, deadline=None)
