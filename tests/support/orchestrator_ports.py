@@ -137,6 +137,9 @@ class ScriptedServices:
     async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
         self.script.committed.append(tuple(lines))
 
+    async def withdraw(self, unanswered: object) -> None:
+        self.script.voided.append(f"withdrawn {unanswered}")
+
     async def void(self, reservation: Reservation, reason: str) -> None:
         self.script.voided.append(reason)
 

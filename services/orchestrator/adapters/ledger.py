@@ -44,7 +44,9 @@ class RemoteLedger:
         try:
             response: ledger_pb2.ReserveResponse = await self._stub.Reserve(request)
         except CallError as error:
-            raise (BudgetUnavailable() if is_absent(error) else refused(error)) from error
+            failed = BudgetUnavailable() if is_absent(error) else refused(error)
+            failed.unanswered = request if error.status == "DEADLINE_EXCEEDED" else None
+            raise failed from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
             raise _exhausted(response)
         prices = {(p.provider, p.model): p for p in response.prices}
@@ -73,12 +75,18 @@ class RemoteLedger:
         )
         await self._until_heard(lambda: self._stub.Void(request))
 
-    async def _until_heard(self, send: Callable[[], Awaitable[object]]) -> None:
+    async def withdraw(self, unanswered: object) -> None:
+        """See Ledger. Asking again with the same id tells what became of it, or makes it now; either way it ends."""
+        assert isinstance(unanswered, ledger_pb2.ReserveRequest)
+        response = await self._until_heard(lambda: self._stub.Reserve(unanswered))
+        if response.decision == ledger_pb2.RESERVE_DECISION_GRANTED:
+            await self.void(Reservation(response.reservation_id, {}), "not-sent")
+
+    async def _until_heard(self, send: Callable[[], Awaitable[Any]]) -> Any:
         """Repeats while the ledger is away and the time for accounting lasts: its ids make repeating harmless."""
         while True:
             try:
-                await send()
-                return
+                return await send()
             except CallError as error:
                 if not is_absent(error) or remaining_s(0.0) <= self._retry_pause_s:
                     raise

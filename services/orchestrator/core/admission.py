@@ -137,6 +137,8 @@ async def _check(services: Services, policy: Policy, turn: Turn, record: Record)
 async def _give_back(services: Services, reserving: asyncio.Future[Reservation]) -> None:
     try:
         reservation = await reserving
-    except RequestFailed:
-        return  # denied or unavailable: nothing is held
+    except RequestFailed as error:
+        if error.unanswered is not None:
+            await services.ledger.withdraw(error.unanswered)
+        return
     await services.ledger.void(reservation, "not-sent")

@@ -32,6 +32,8 @@ class RequestFailed(Exception):
         self.retry_after_s: float | None = None
         self.quota_violations: list[tuple[str, str]] = []
         self.field_violations: list[tuple[str, str]] = []
+        # A reservation whose answer never came: it may hold money all the same.
+        self.unanswered: object = None
 
 
 class InputBlocked(RequestFailed):

@@ -102,6 +102,10 @@ class Ledger(Protocol):
         """Releases the hold."""
         ...
 
+    def withdraw(self, unanswered: object) -> Awaitable[None]:
+        """Releases what a reservation holds whose answer never came."""
+        ...
+
 
 class Records(Protocol):
     """What happened to recent requests."""

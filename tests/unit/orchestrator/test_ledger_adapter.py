@@ -5,15 +5,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from llmops.common.v1 import chat_pb2, context_pb2
 from llmops.common.v1.usage_pb2 import TokenPrice
+from llmops.ledger.v1 import ledger_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2
 
 from meshkit.errors import CallError, Failure
 from meshkit.testing import call_context
+from services.orchestrator.adapters.conversation import Conversation
 from services.orchestrator.adapters.ledger import RemoteLedger
-from services.orchestrator.core.model import Candidate, Reservation, Usage, UsageLine
+from services.orchestrator.core.errors import BudgetUnavailable
+from services.orchestrator.core.model import CacheWish, Candidate, Plan, Reservation, Turn, Usage, UsageLine
 
 LINE = UsageLine(Candidate("acme-ai", "cheap-1"), Usage(input_tokens=1), 1)
 HOLD = Reservation("r-1", {})
+CONVERSATION = Conversation(
+    [], [], chat_pb2.GenerationParameters(), context_pb2.CallLabels(), "", "", "", orchestrator_pb2.CacheControl()
+)
 
 
 class FlakyLedger:
@@ -64,3 +72,33 @@ async def test_accounting_ends_with_its_time() -> None:
     with call_context(deadline_s=asyncio.get_running_loop().time() + 0.02), pytest.raises(CallError):
         await RemoteLedger(channel, retry_pause_s=0).void(HOLD, "not-sent")
     assert channel.requests
+
+
+class LateLedger:
+    """A channel on which the first reservation is made and its answer lost."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+
+    def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
+        return lambda *_, **__: self._call
+
+    async def _call(self, request: Any) -> object:
+        self.requests.append(request)
+        if len(self.requests) == 1:
+            raise CallError(Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "too late"))
+        return ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, reservation_id="r-7")
+
+
+async def test_a_reservation_whose_answer_was_lost_is_withdrawn() -> None:
+    """The ledger made it when its tables were free again, and money was held until the hold expired."""
+    channel = LateLedger()
+    ledger = RemoteLedger(channel, retry_pause_s=0)
+    turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
+        with pytest.raises(BudgetUnavailable) as caught:
+            await ledger.reserve(turn, Plan((LINE.candidate,), ("cheap",), 10, "route#1"), 1, 1)
+        await ledger.withdraw(caught.value.unanswered)
+    lost, again, void = channel.requests
+    assert lost == again
+    assert void.reservation_id == "r-7"
