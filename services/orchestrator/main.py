@@ -11,7 +11,7 @@ from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 from meshkit.kit import Kit
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
-from services.orchestrator.adapters.guard import RemoteGuard
+from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
 from services.orchestrator.adapters.ledger import RemoteLedger
 from services.orchestrator.adapters.memory import MemoryRecords
 from services.orchestrator.adapters.prompts import RegistryWatch, SnapshotPrompts
@@ -29,6 +29,7 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     """Serves OrchestratorService until the block ends; then finishes the accounting under way."""
     records = MemoryRecords(settings.explain_max_records)
     prompts = SnapshotPrompts()
+    digests = PolicyDigests(kit.clock)
     work = BackgroundWork(
         settings.max_pending_work,
         settings.accounting_timeout_s,
@@ -38,8 +39,8 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     )
     services = Services(
         prompts=prompts,
-        guard=RemoteGuard(kit.channel("guard")),
-        cache=RemoteCache(kit.channel("cache")),
+        guard=RemoteGuard(kit.channel("guard"), digests),
+        cache=RemoteCache(kit.channel("cache"), digests.current),
         router=RemoteRouter(kit.channel("router")),
         ledger=RemoteLedger(kit.channel("ledger")),
         records=records,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llmops.cache.v1 import cache_pb2, cache_pb2_grpc
@@ -26,19 +27,24 @@ _MISS = Found(CacheStatus.MISS)
 class RemoteCache:
     """The port `Cache` over the cache's stub."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, current_digest: Callable[[str], str]) -> None:
         self._stub = cache_pb2_grpc.CacheServiceStub(channel)
+        self._current_digest = current_digest
 
     async def lookup(self, turn: Turn, plan: Plan, checked: Checked | None) -> Found:
         """See Cache."""
         conversation = conversation_of(turn)
-        request = cache_pb2.LookupRequest(key=_key(turn, plan))
+        digest = self._current_digest(turn.guard_policy) if checked is None else _digest_of(checked)
+        if not digest:
+            return Found(CacheStatus.BYPASS)
+        request = cache_pb2.LookupRequest(key=_key(turn, plan, digest))
         if conversation.cache.HasField("max_age"):
             request.max_age.CopyFrom(conversation.cache.max_age)
         answered = check_of(checked) if checked is not None else None
         if answered is not None:
-            request.embedding.CopyFrom(answered.embedding)
             request.language = answered.language
+            if turn.cache.semantic and checked is not None and checked.can_embed:
+                request.embedding.CopyFrom(answered.embedding)
         try:
             response: cache_pb2.LookupResponse = await self._stub.Lookup(request, timeout=_LOOKUP_TIMEOUT_S)
         except CallError as error:
@@ -55,7 +61,7 @@ class RemoteCache:
         assert isinstance(completion, chat_pb2.Completion)
         request = cache_pb2.StoreRequest(
             request_id=new_request_id(),
-            key=_key(turn, plan),
+            key=_key(turn, plan, _digest_of(checked)),
             completion=completion,
             usage=usage_to(answer.usage),
             model=answer.model,
@@ -71,7 +77,13 @@ class RemoteCache:
         await self._stub.Store(request)
 
 
-def _key(turn: Turn, plan: Plan) -> cache_pb2.CacheKey:
+def _digest_of(checked: Checked) -> str:
+    """Of the policy that judged the input; nothing when the guard was not there."""
+    verdict = checked.verdict
+    return verdict.policy_digest if isinstance(verdict, verdict_pb2.GuardVerdict) else ""
+
+
+def _key(turn: Turn, plan: Plan, policy_digest: str) -> cache_pb2.CacheKey:
     conversation = conversation_of(turn)
     return cache_pb2.CacheKey(
         scope=conversation.cache.scope,
@@ -80,6 +92,6 @@ def _key(turn: Turn, plan: Plan) -> cache_pb2.CacheKey:
         messages=conversation.messages,
         tools=conversation.tools,
         parameters=conversation.parameters,
-        guard_policy=turn.guard_policy,
+        guard_policy=policy_digest,
         end_user=conversation.labels.end_user,
     )

@@ -15,16 +15,41 @@ from services.orchestrator.adapters.conversation import conversation_of, masked_
 from services.orchestrator.adapters.failures import is_absent, refused
 from services.orchestrator.core.errors import GuardUnavailable, RequestFailed
 from services.orchestrator.core.model import Checked, CheckedOutput, Progress, Turn
+from services.orchestrator.core.ports import Clock
 
 _BLOCK = verdict_pb2.GUARD_DECISION_BLOCK
 _MAX_SOURCES = 256
 
 
+class PolicyDigests:
+    """The digest that each guard policy had when it last judged: what an answer was allowed by.
+
+    The exact cache is asked before the guard, so it needs the digest from memory. A memory older than
+    `MAX_AGE_S` does not count: a policy that was changed and rolled out is obeyed by hits within that time.
+    """
+
+    MAX_AGE_S = 30.0
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, tuple[str, float]] = {}
+
+    def note(self, policy: str, digest: str) -> None:
+        """Remembers what the guard said. Policies are names of its configuration, so they are few."""
+        self._known[policy] = (digest, self._clock.monotonic())
+
+    def current(self, policy: str) -> str:
+        """The digest, or nothing when it is not known recently enough."""
+        digest, seen_s = self._known.get(policy, ("", 0.0))
+        return digest if self._clock.monotonic() - seen_s <= self.MAX_AGE_S else ""
+
+
 class RemoteGuard:
     """The port `Guard` over the guard's stub."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, digests: PolicyDigests) -> None:
         self._stub = guard_pb2_grpc.GuardServiceStub(channel)
+        self._digests = digests
 
     async def check_input(self, turn: Turn, *, embed: bool) -> Checked:
         """See Guard."""
@@ -36,6 +61,7 @@ class RemoteGuard:
             answer: guard_pb2.CheckInputResponse = await self._stub.CheckInput(request)
         except CallError as error:
             raise _failure(error) from error
+        self._digests.note(turn.guard_policy, answer.verdict.policy_digest)
         return Checked(
             blocked=answer.verdict.decision == _BLOCK,
             detectors=_detectors(answer.verdict),

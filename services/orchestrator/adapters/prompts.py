@@ -178,9 +178,12 @@ def _merged(
 
 
 def _policy(request: pb.Conversation, version: registry_pb2.PromptVersion | None) -> str:
-    """A policy pinned on the key wins: a caller must not choose a weaker one than its operator did."""
+    """The operator's word (pinned on the key) before the author's (in the prompt) before the caller's.
+
+    A caller must not choose a weaker policy than those who answer for the key or the prompt did.
+    """
     pinned = current().principal.guard_policy
-    return pinned or request.guard_policy or (version.guard_policy if version else "") or DEFAULT_POLICY
+    return pinned or (version.guard_policy if version else "") or request.guard_policy or DEFAULT_POLICY
 
 
 class RegistryWatch:

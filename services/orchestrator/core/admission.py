@@ -78,9 +78,10 @@ async def admit(services: Services, policy: Policy, request: object, record: Rec
         if found is not None:
             return Admitted(turn, plan, UNCHECKED, found, None)
     checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
-    if policy.semantic_cache and turn.cache.lookup and turn.cache.semantic and checked.can_embed:
+    step = _second_look(policy, turn, record, checked)
+    if step:
         try:
-            found = await _look_up(services, record, "cache-semantic", turn, plan, checked)
+            found = await _look_up(services, record, step, turn, plan, checked)
         except BaseException:
             services.afterwards.run("void", lambda: services.ledger.void(reservation, "not-sent"))
             raise
@@ -88,6 +89,19 @@ async def admit(services: Services, policy: Policy, request: object, record: Rec
             services.afterwards.run("void", lambda: services.ledger.void(reservation, "cache-hit"))
             return Admitted(turn, plan, checked, found, None)
     return Admitted(turn, plan, checked, None, reservation)
+
+
+def _second_look(policy: Policy, turn: Turn, record: Record, checked: Checked) -> str:
+    """The step to note when the cache is asked again, now that the guard has spoken; empty when it is not.
+
+    It is, to search by meaning, and when the exact tier could not be asked: the policy's digest was not known yet.
+    """
+    if not turn.cache.lookup or checked.verdict is None:
+        return ""
+    if policy.semantic_cache and turn.cache.semantic and checked.can_embed:
+        return "cache-semantic"
+    not_asked = record.cache_status is CacheStatus.BYPASS and "cache" not in record.degraded
+    return "cache-exact" if not_asked else ""
 
 
 async def _look_up(

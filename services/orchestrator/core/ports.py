@@ -49,7 +49,11 @@ class Cache(Protocol):
     """Earlier answers. Raises CacheUnavailable when it cannot answer; the request goes on without it."""
 
     def lookup(self, turn: Turn, plan: Plan, checked: Checked | None) -> Awaitable[Found]:
-        """The exact tier, or with the guard's embedding both."""
+        """The exact tier, or with the guard's embedding both.
+
+        BYPASS when it was not asked: an answer is only served under the very policy that allowed it, and before the
+        guard has spoken its digest may not be known.
+        """
         ...
 
     def store(

@@ -102,7 +102,7 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Resolve(self, request, context):
-        """Resolves a reference and, when variables are given, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
+        """Resolves a reference and, with `render`, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
         missing, unknown and mistyped variable at once. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -50,7 +50,7 @@ class RegistryServiceStub:
     ListPrompts: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListPromptsRequest, _registry_pb2.ListPromptsResponse]
     """All versions, newest first per prompt. Safe to retry."""
     Resolve: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveRequest, _registry_pb2.ResolveResponse]
-    """Resolves a reference and, when variables are given, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
+    """Resolves a reference and, with `render`, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
     missing, unknown and mistyped variable at once. Safe to retry.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]
@@ -80,7 +80,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListPrompts: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListPromptsRequest, _registry_pb2.ListPromptsResponse]  # type: ignore[assignment]
     """All versions, newest first per prompt. Safe to retry."""
     Resolve: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveRequest, _registry_pb2.ResolveResponse]  # type: ignore[assignment]
-    """Resolves a reference and, when variables are given, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
+    """Resolves a reference and, with `render`, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
     missing, unknown and mistyped variable at once. Safe to retry.
     """
     Watch: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]  # type: ignore[assignment]
@@ -131,7 +131,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ResolveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ResolveResponse, _abc.Awaitable[_registry_pb2.ResolveResponse]]:
-        """Resolves a reference and, when variables are given, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
+        """Resolves a reference and, with `render`, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
         missing, unknown and mistyped variable at once. Safe to retry.
         """
 
