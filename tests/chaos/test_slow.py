@@ -22,7 +22,6 @@ _SLACK_S = 3.0
 
 async def test_a_silent_cache_is_left_out(callers: MeshCallers, faults: Faults) -> None:
     faults.pause("cache")
-    assert faults.is_paused("cache")
     began_s = time.monotonic()
     outcome = await callers.chat("alpha/words", "While the cache is silent.")
     assert (outcome.http_status, outcome.cache, outcome.report["degraded"]) == (200, "bypass", ["cache"])

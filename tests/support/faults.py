@@ -36,20 +36,16 @@ class Faults:
         assert child.returncode == -signal.SIGKILL
 
     def pause(self, name: str) -> None:
-        """SIGSTOP: the process keeps its sockets and says nothing."""
-        self.mesh.children[name].send_signal(signal.SIGSTOP)
+        """SIGSTOP: the process keeps its sockets and says nothing. Returns when the kernel has stopped it."""
+        child = self.mesh.children[name]
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
         self._paused.add(name)
 
     def resume(self, name: str) -> None:
         """SIGCONT."""
         self.mesh.children[name].send_signal(signal.SIGCONT)
         self._paused.discard(name)
-
-    def is_paused(self, name: str) -> bool:
-        """Whether the kernel says so."""
-        status = f"/proc/{self.mesh.children[name].pid}/stat"
-        with open(status) as file:  # noqa: PTH123 - procfs
-            return file.read().rpartition(")")[2].split()[0] == "T"
 
     async def restart(self, name: str) -> None:
         """Starts a process that was killed, on its old ports, and waits until it says that it is ready."""
