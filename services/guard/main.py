@@ -15,6 +15,7 @@ from services.guard.core.active_policy import PolicyBook
 from services.guard.core.errors import InvalidPatternError
 from services.guard.core.guard import Guard, GuardLimits
 from services.guard.core.ports import Classifier
+from services.guard.core.schema_cost import SchemaLimits
 from services.guard.settings import GuardSettings
 
 # Model heads plug in here.
@@ -30,7 +31,11 @@ async def build(settings: GuardSettings, kit: Kit) -> AsyncIterator[None]:
         raise SettingsError(str(error)) from error
     guard = Guard(
         policies=policies,
-        schemas=JsonSchemaCompiler(settings.max_schemas, settings.max_schema_cache_chars),
+        schemas=JsonSchemaCompiler(
+            settings.max_schemas,
+            settings.max_schema_cache_chars,
+            SchemaLimits(settings.max_schema_evaluations, settings.max_json_depth),
+        ),
         executor=kit.executor("scan", settings.scan_threads, settings.max_scan_queue),
         observer=MetricObserver(kit.counter, kit.logger),
         limits=GuardLimits(

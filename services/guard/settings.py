@@ -23,6 +23,9 @@ class GuardSettings:
     # Compiled output schemas that are kept, and the sum of their sizes.
     max_schemas: int = 256
     max_schema_cache_chars: int = 8_388_608
+    # An answer that is nested deeper, or whose schema may need more evaluations, is not validated: on_error decides.
+    max_schema_evaluations: int = 50_000
+    max_json_depth: int = 64
     # Windows of untrusted text that classifier heads read for one request.
     max_classifier_windows: int = 64
 
@@ -36,7 +39,7 @@ class GuardSettings:
             for problem in policy.problems():
                 raise ValueError(f"guard.policies.{name}.{problem}")
         for setting in ("inline_scan_chars", "scan_threads", "max_scan_queue", "max_schemas", "max_schema_cache_chars",
-                        "max_classifier_windows"):  # fmt: skip
+                        "max_schema_evaluations", "max_json_depth", "max_classifier_windows"):  # fmt: skip
             if getattr(self, setting) < 1:
                 raise ValueError(f"guard.{setting} must be at least 1.")
         if self.exact_token_count_chars < 0:

@@ -12,6 +12,7 @@ import orjson
 from services.guard.core.errors import InvalidRequestError
 from services.guard.core.findings import SchemaViolation
 from services.guard.core.ports import CompiledSchema
+from services.guard.core.schema_cost import SchemaCost, SchemaLimits
 
 # Patterns of a schema come from callers: look-around is allowed, endless backtracking is not.
 _BACKTRACK_LIMIT = 100_000
@@ -21,9 +22,10 @@ _PATTERN_BYTES = 1 << 20
 class JsonSchemaCompiler:
     """The port SchemaCompiler, with a bounded cache of compiled schemas. Safe to use from several threads."""
 
-    def __init__(self, max_schemas: int, max_cached_chars: int) -> None:
+    def __init__(self, max_schemas: int, max_cached_chars: int, limits: SchemaLimits | None = None) -> None:
         self._max_schemas = max_schemas
         self._max_chars = max_cached_chars
+        self._limits = limits or SchemaLimits()
         self._cache: OrderedDict[str, CompiledSchema] = OrderedDict()
         self._chars = 0
         self._lock = threading.Lock()
@@ -35,7 +37,7 @@ class JsonSchemaCompiler:
             if known is not None:
                 self._cache.move_to_end(json_schema)
                 return known
-        compiled = _compile(json_schema)
+        compiled = _compile(json_schema, self._limits)
         with self._lock:
             self._keep(json_schema, compiled)
         return compiled
@@ -50,7 +52,7 @@ class JsonSchemaCompiler:
             self._chars -= len(oldest)
 
 
-def _compile(json_schema: str) -> CompiledSchema:
+def _compile(json_schema: str, limits: SchemaLimits) -> CompiledSchema:
     try:
         import jsonschema_rs  # noqa: PLC0415 - optional: only answers with a schema need it
     except ModuleNotFoundError as error:
@@ -72,7 +74,7 @@ def _compile(json_schema: str) -> CompiledSchema:
         ) from error
     except (jsonschema_rs.ValidationError, ValueError) as error:
         raise InvalidRequestError("json_schema", "is not a valid JSON Schema, or refers to another document") from error
-    return _JsonSchema(validator)
+    return _JsonSchema(validator, SchemaCost(schema), limits)
 
 
 def _refuse(uri: str) -> Any:
@@ -80,8 +82,10 @@ def _refuse(uri: str) -> Any:
 
 
 class _JsonSchema:
-    def __init__(self, validator: Any) -> None:
+    def __init__(self, validator: Any, cost: SchemaCost, limits: SchemaLimits) -> None:
         self._validator = validator
+        self._cost = cost
+        self._limits = limits
 
     def violations(self, text: str, limit: int) -> tuple[SchemaViolation, ...]:
         """See CompiledSchema."""
@@ -89,8 +93,17 @@ class _JsonSchema:
             document = orjson.loads(text)
         except orjson.JSONDecodeError:
             return (SchemaViolation("", "json"),)
+        self._cost.check(document, self._limits)
         errors = itertools.islice(self._validator.iter_errors(document), limit)
         return tuple(SchemaViolation(_pointer(error.instance_path), _rule(error)) for error in errors)
+
+    def evaluations(self, text: str) -> int:
+        """See CompiledSchema."""
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return 0
+        return self._cost.evaluations(document, self._limits)
 
 
 def _pointer(path: list[str | int]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from services.guard.core.errors import InvalidPatternError, InvalidRequestError
 from services.guard.core.findings import SchemaViolation, Verdict
 from services.guard.core.ports import CompiledPattern, CompiledSchema, HeadScore
+from services.guard.core.schema_cost import SchemaCost, SchemaLimits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +78,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 class _MemorySchema:
     def __init__(self, schema: Mapping[str, object]) -> None:
         self._schema = schema
+        self._cost = SchemaCost(schema)
 
     def violations(self, text: str, limit: int) -> tuple[SchemaViolation, ...]:
         """See CompiledSchema."""
@@ -84,7 +86,15 @@ class _MemorySchema:
             document = json.loads(text, parse_constant=_no_constant)
         except (json.JSONDecodeError, RecursionError):
             return (SchemaViolation("", "json"),)
+        self._cost.check(document, SchemaLimits())
         return tuple(_broken_rules(self._schema, document, ""))[:limit]
+
+    def evaluations(self, text: str) -> int:
+        """See CompiledSchema."""
+        try:
+            return self._cost.evaluations(json.loads(text, parse_constant=_no_constant), SchemaLimits())
+        except (json.JSONDecodeError, RecursionError):
+            return 0
 
 
 def _no_constant(name: str) -> object:

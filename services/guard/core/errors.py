@@ -66,3 +66,11 @@ class InvalidPatternError(ValueError):
 
 class DetectorFailedError(GuardError):
     """A detector could not give an answer. The policy decides what that means; callers never see this error."""
+
+
+class SchemaCostError(DetectorFailedError):
+    """Validating would take too long, so it did not run. `rule` is "cost" or "depth"."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"The answer was not validated: the {rule} of its schema check is over the limit.")
+        self.rule = rule

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.guard.core.active_policy import ActivePolicy, PolicyBook
 from services.guard.core.conversation import AnswerDelta, Message, Tool
-from services.guard.core.errors import EncoderMissingError, InvalidRequestError
+from services.guard.core.errors import EncoderMissingError, InvalidRequestError, SchemaCostError
 from services.guard.core.findings import Action, Finding, MaskedValue, Verdict
 from services.guard.core.input_check import InputScan, restorable_token, scan_input
 from services.guard.core.language import detect_language
@@ -27,6 +27,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 # Compiling a character of a schema takes as long as scanning sixteen of a text.
 _SCHEMA_COST = 16
+# Sources are only read when the answer holds personal data, and searching is faster than scanning.
+_SOURCE_CHARS_PER_CHAR = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,9 @@ class GuardLimits:
     # Shorter conversations are counted with the encoder's tokenizer.
     exact_token_count_chars: int = 1024
     max_classifier_windows: int = 64
+    # Only a schema and an answer that are both shorter, and cheap together, are validated on the event loop.
+    inline_schema_chars: int = 4096
+    inline_schema_evaluations: int = 500
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -112,21 +117,35 @@ class Guard:
         active = self._policies.named(policy)
         cost_chars = _SCHEMA_COST * len(json_schema)
         schema = await self._run(cost_chars, self._schemas.compile, json_schema) if json_schema else None
-        return OutputCheck(active, masked_values, sources, schema)
+        return OutputCheck(active, masked_values, sources, schema, schema_chars=len(json_schema))
 
     async def check_whole(self, check: OutputCheck, answer: AnswerDelta) -> tuple[AnswerDelta | None, Verdict]:
         """What may be shown of a whole answer, and the verdict."""
-        shown = await self._run(answer.char_count, check.whole, answer)
+        shown = await self._run(self._output_cost(check, answer), check.whole, answer)
         return shown, self._judged(check)
 
     async def feed(self, check: OutputCheck, delta: AnswerDelta) -> AnswerDelta | None:
         """What may be shown after the next piece of a stream."""
-        return await self._run(delta.char_count, check.feed, delta)
+        return await self._run(delta.char_count + _lookup_cost(check), check.feed, delta)
 
     async def finish(self, check: OutputCheck) -> tuple[AnswerDelta | None, Verdict]:
         """What may be shown of the rest of a stream, and the verdict."""
-        shown = await self._run(check.unread_chars, check.finish)
+        shown = await self._run(self._output_cost(check, AnswerDelta()), check.finish)
         return shown, self._judged(check)
+
+    def _output_cost(self, check: OutputCheck, answer: AnswerDelta) -> int:
+        """What ending a check costs, in characters; beyond the inline limit when validating is not cheap."""
+        cost = answer.char_count + check.unread_chars + _lookup_cost(check)
+        if check.schema_chars == 0 or cost > self._limits.inline_scan_chars:
+            return cost
+        beyond = self._limits.inline_scan_chars + 1
+        if max(check.schema_chars, len(answer.content) + check.unread_chars) >= self._limits.inline_schema_chars:
+            return beyond
+        try:
+            evaluations = check.schema_evaluations(answer.content)
+        except SchemaCostError:
+            return cost
+        return cost if evaluations < self._limits.inline_schema_evaluations else beyond
 
     def _judged(self, check: OutputCheck) -> Verdict:
         verdict = check.verdict()
@@ -212,6 +231,10 @@ class Guard:
             for head in scores
             if head.name in rules and head.score >= rules[head.name].threshold
         ]
+
+
+def _lookup_cost(check: OutputCheck) -> int:
+    return check.source_chars // _SOURCE_CHARS_PER_CHAR
 
 
 def _anonymize(active: ActivePolicy, texts: Sequence[str]) -> tuple[list[str], tuple[MaskedValue, ...]]:

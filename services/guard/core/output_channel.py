@@ -17,6 +17,7 @@ from services.guard.core.findings import Action, Finding, Group, MaskedValue, Ma
 from services.guard.core.json_text import in_string_after, unescape
 from services.guard.core.masking import TOKEN, TokenMap, mask, restore
 from services.guard.core.scan import LayerBudget, ScanResult, scan
+from services.guard.core.sources import Sources
 
 # What detectors may look back at: the longest cue is 64 code points of the normal form.
 CONTEXT_CHARS = 160
@@ -34,22 +35,24 @@ class OutputRun:
 
     active: ActivePolicy
     masked_values: Sequence[MaskedValue]
-    sources: Sequence[str]
+    source_texts: Sequence[str]
     findings: list[Finding] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     normalisations: set[str] = field(default_factory=set)
     restorable: Mapping[str, str] = field(init=False, default_factory=dict)
     known_values: frozenset[str] = field(init=False, default=frozenset())
+    sources: Sources = field(init=False)
     blocked: bool = False
     char_count: int = 0
 
     def __post_init__(self) -> None:
         self.restorable = {entry.token: entry.value for entry in self.masked_values}
         self.known_values = frozenset(self.restorable.values())
+        self.sources = Sources(self.source_texts, self.active.output_plan.pii_kinds)
 
     def is_known(self, value: str) -> bool:
         """Whether the request held the value: the caller shows its own data to itself."""
-        return value in self.known_values or any(value in text for text in self.sources)
+        return value in self.known_values or self.sources.hold(value)
 
     def report(self, finding: Finding) -> None:
         """Adds a finding; a blocking one ends the release. Keeps the hardest when there are too many."""
@@ -94,6 +97,11 @@ class OutputChannel:
         self._window = run.active.policy.stream_window_bytes
         # Numbers start after those of the request's map; what an answer's masks hide is never restored.
         self._tokens = TokenMap(known=run.masked_values)
+
+    @property
+    def held(self) -> str:
+        """What was taken and not yet released."""
+        return self._pending
 
     def feed(self, text: str) -> str:
         """Takes the next piece; returns what may be shown now, often nothing."""

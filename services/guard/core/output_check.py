@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from services.guard.core.active_policy import ActivePolicy
 from services.guard.core.conversation import AnswerDelta, CallFragment
+from services.guard.core.errors import SchemaCostError
 from services.guard.core.findings import Action, Finding, MaskedValue, SchemaViolation, Verdict
 from services.guard.core.masking import restore
 from services.guard.core.output_channel import OutputChannel, OutputRun
@@ -25,7 +26,9 @@ class OutputCheck:
         masked_values: Sequence[MaskedValue] = (),
         sources: Sequence[str] = (),
         schema: CompiledSchema | None = None,
+        schema_chars: int = 0,
     ) -> None:
+        self.schema_chars = schema_chars
         self._run = OutputRun(active, masked_values, sources)
         self._schema = schema
         # With a schema the text itself is JSON: restored values are escaped, masked numbers are quoted.
@@ -46,6 +49,16 @@ class OutputCheck:
     def unread_chars(self) -> int:
         """Code points that finishing has to read: what is held is little, the document of a schema is all of it."""
         return self._run.char_count if self._schema is not None else 0
+
+    @property
+    def source_chars(self) -> int:
+        """Code points of the sources that a match may have to be looked up in."""
+        return self._run.sources.char_count
+
+    def schema_evaluations(self, answer: str = "") -> int:
+        """About what validating what was fed, or `answer`, will take; 0 without a schema. Raises SchemaCostError."""
+        text = "".join((*self._shown, self._content.held, answer))
+        return 0 if self._schema is None else self._schema.evaluations(text)
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -132,6 +145,11 @@ class OutputCheck:
             return
         try:
             self.violations = schema.violations(text, MAX_VIOLATIONS)
+        except SchemaCostError as error:
+            self._run.failures["json-schema"] = error
+            self.violations = (SchemaViolation("", error.rule),)
+            self._run.report(Finding("json-schema", "error", self._run.active.on_error("json-schema")))
+            return
         except Exception as error:  # noqa: BLE001 - the policy's on_error decides; the caller observes it
             self._run.failures["json-schema"] = error
             for finding in self._run.active.failure_findings(("json-schema",)):

@@ -33,7 +33,16 @@ class CompiledSchema(Protocol):
     """An output schema, ready to validate."""
 
     def violations(self, text: str, limit: int) -> tuple[SchemaViolation, ...]:
-        """Broken rules of a text that should be JSON, at most `limit`; rule "json" when it is not JSON."""
+        """Broken rules of a text that should be JSON, at most `limit`; rule "json" when it is not JSON.
+
+        Raises SchemaCostError, before validating, when that could take too long.
+        """
+
+    def evaluations(self, text: str) -> int:
+        """An upper bound of the schema evaluations that `violations` needs; 0 when the text is not JSON.
+
+        Raises SchemaCostError when the text is nested too deeply.
+        """
 
 
 class SchemaCompiler(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from meshkit.executors import Executor
 from services.guard.adapters.json_schema import JsonSchemaCompiler
 from services.guard.adapters.memory import InlineExecutor, MemoryEncoder, MemoryPatternEngine, MemorySchemaCompiler
 from services.guard.adapters.re2 import Re2Engine
-from services.guard.core.errors import InvalidPatternError, InvalidRequestError
+from services.guard.core.errors import InvalidPatternError, InvalidRequestError, SchemaCostError
 from services.guard.core.ports import CpuExecutor, Encoder, PatternEngine, SchemaCompiler
 
 SCHEMA = """{
@@ -178,3 +179,14 @@ async def test_encoders_give_unit_vectors_in_order(new_encoder: Callable[[], Enc
     assert (await encoder.encode("word " * 1000)).truncated
     assert encoder.count_tokens("one two three") == 3
     assert encoder.model
+
+
+def test_what_would_take_too_long_is_not_validated(schemas: SchemaCompiler) -> None:
+    doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(22)}
+    schema = {"$defs": {**doubling, "d22": {"type": "integer"}}, "$ref": "#/$defs/d0"}
+    with pytest.raises(SchemaCostError) as costly:
+        schemas.compile(json.dumps(schema)).violations("1", 16)
+    with pytest.raises(SchemaCostError) as deep:
+        schemas.compile('{"type":"array"}').violations("[" * 66 + "]" * 66, 16)
+    assert (costly.value.rule, deep.value.rule) == ("cost", "depth")
+    assert schemas.compile('{"type":"array","items":{"type":"integer"}}').evaluations("[1,2]") == 3
