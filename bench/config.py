@@ -26,8 +26,8 @@ _MESH_KEY: Final = "llmops-benchmark-mesh-key"
 _ENDLESS_USD: Final = "1000000"
 _HOST: Final = "127.0.0.1"
 
-# One process each in the split layout. Dependencies first.
-TARGETS: Final = ("registry", "ledger", "cache", "guard", "router", "orchestrator", "edge")
+# The split layout, as in deploy/local: the router lives with the orchestrator. Dependencies first.
+PROCESSES: Final = (("registry",), ("ledger",), ("cache",), ("guard",), ("router", "orchestrator"), ("edge",))
 
 PROVIDER_SCRIPT: Final[dict[str, Any]] = {
     "models": [SHORT_MODEL, STREAM_MODEL],
@@ -75,18 +75,19 @@ def plan(layout: Layout, folder: Path, provider_url: str, database_url: str, mod
         path = _write(folder / "mesh.yaml", config)
         ready = f"http://{_HOST}:{edge_port}{READY_PATH}"
         return SystemPlan((ProcessPlan("mesh", _command("up", path), environment, ready),), edge_port)
-    grpc_ports = {target: free_port() for target in TARGETS}
+    grpc_ports = {target: port for targets in PROCESSES for port in [free_port()] for target in targets}
     processes = []
-    for target in TARGETS:
+    for targets in PROCESSES:
         admin_port = free_port()
         config = base | {
-            "server": {"grpc_port": grpc_ports[target], "admin_port": admin_port, "debug_port": -1},
-            "peers": {name: {"address": f"{_HOST}:{port}"} for name, port in grpc_ports.items() if name != target},
+            "server": {"grpc_port": grpc_ports[targets[0]], "admin_port": admin_port, "debug_port": -1},
+            "peers": {name: {"address": f"{_HOST}:{port}"} for name, port in grpc_ports.items() if name not in targets},
         }
-        path = _write(folder / f"mesh-{target}.yaml", config)
+        name = "-".join(targets)
+        path = _write(folder / f"mesh-{name}.yaml", config)
         ready = f"http://{_HOST}:{admin_port}{READY_PATH}"
-        argv = _command("serve", path, "--target", target)
-        processes.append(ProcessPlan(target, argv, environment, ready))
+        argv = _command("serve", path, "--target", ",".join(targets))
+        processes.append(ProcessPlan(name, argv, environment, ready))
     return SystemPlan(tuple(processes), edge_port)
 
 

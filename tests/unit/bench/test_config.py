@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.config import PROVIDER_SCRIPT, TARGETS, Layout, SystemPlan, plan
+from bench.config import PROCESSES, PROVIDER_SCRIPT, Layout, SystemPlan, plan
 from llmops_cli.configuration import load_configuration
 from llmops_cli.provider_sim import Script
 
@@ -37,13 +37,15 @@ def test_the_encoder_is_on_only_where_the_layout_says_so(tmp_path: Path) -> None
 def test_split_processes_know_each_other_and_share_no_port(tmp_path: Path) -> None:
     system = planned(tmp_path, split=True)
     configs = {one.name: yaml.safe_load(Path(one.argv[3]).read_text()) for one in system.processes}
-    assert tuple(configs) == TARGETS
+    assert tuple(configs) == tuple("-".join(targets) for targets in PROCESSES)
     ports = [config["server"][name] for config in configs.values() for name in ("grpc_port", "admin_port")]
-    assert len({*ports, system.edge_port}) == 2 * len(TARGETS) + 1
-    for name, config in configs.items():
-        assert set(config["peers"]) == set(TARGETS) - {name}
-        for peer, entry in config["peers"].items():
-            assert entry["address"] == f"127.0.0.1:{configs[peer]['server']['grpc_port']}"
+    assert len({*ports, system.edge_port}) == 2 * len(PROCESSES) + 1
+    home = {target: configs["-".join(targets)] for targets in PROCESSES for target in targets}
+    for targets in PROCESSES:
+        peers = configs["-".join(targets)]["peers"]
+        assert set(peers) == set(home) - set(targets)
+        for peer, entry in peers.items():
+            assert entry["address"] == f"127.0.0.1:{home[peer]['server']['grpc_port']}"
 
 
 def test_the_simulator_accepts_the_script_of_the_benchmark() -> None:
