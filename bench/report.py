@@ -55,6 +55,7 @@ def _conditions(results: Results) -> str:
             f"| revision | {machine.revision} |",
             f"| machine | {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, Linux {machine.kernel} |",
             f"| load before the run | {machine.load_before} |",
+            f"| yardstick: an asyncio task, made and awaited | {machine.task_us} µs of CPU |",
             f"| versions | {machine.python}, {packages} |",
         )
     )

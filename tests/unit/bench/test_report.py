@@ -64,6 +64,7 @@ def results(*measurements: Measurement) -> Results:
         revision="abc",
         packages={"aiohttp": "3.14"},
         load_before=0.1,
+        task_us=3.0,
     )
     start = Start(layout="one process", first_s=2.0, second_s=1.25, idle_rss_bytes=90 << 20)
     return Results(
