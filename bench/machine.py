@@ -45,7 +45,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe() -> Machine:
-    """This machine now, with a yardstick of its speed. `load_before` is its one-minute load: above 0.5 others were working on it."""
+    """This machine now, with a yardstick of its speed.
+
+    `load_before` is its one-minute load: above 0.5 others were working on it.
+    """
     return Machine(
         date=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cpu=_field(Path("/proc/cpuinfo"), "model name"),
