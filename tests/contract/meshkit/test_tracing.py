@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc.aio
 import pytest
 from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from llmops.guard.v1 import guard_pb2_grpc
 
+from meshkit import lifecycle
 from meshkit.context import CallContext, TraceContext, running
+from meshkit.errors import CallError
+from meshkit.interceptors.admission import AdmissionSettings
+from meshkit.metrics import MetricsRegistry
+from meshkit.runtime import ProcessSettings, Runtime
 from meshkit.tracing import Tracing, TracingSettings
-from tests.contract.meshkit.test_transports import ADA, check, opened
+from meshkit.transports.remote import PeerSettings, open_channel
+from meshkit.transports.server import GrpcServer, ServerSettings
+from tests.contract.meshkit.test_transports import ADA, AUTHORISED, SERVICE, check, deltas, handler_table, opened
+from tests.support.guard_double import GuardDouble
 
 
 @pytest.fixture
@@ -52,6 +63,46 @@ async def test_a_sampled_call_is_a_span_of_its_callers_trace(
     assert bytes.fromhex("b" * 16) in exported
     assert b"/llmops.guard.v1.GuardService/CheckInput" in exported
     assert bytes.fromhex("c" * 32) not in exported
+
+
+async def test_the_public_server_uses_the_contrib_interceptor_without_hurting_streams_health_or_errors(
+    collector: tuple[str, list[bytes]],
+) -> None:
+    endpoint, received = collector
+    settings = ProcessSettings(tracing=TracingSettings(otlp_endpoint=endpoint, sample_ratio=1))
+    runtime = Runtime("test", settings, frozenset({"orchestrator"}), None)
+    interceptors = lifecycle._contrib_tracing(runtime)
+    assert len(interceptors) == 1
+    table = handler_table(MetricsRegistry(), AdmissionSettings())
+    guard_pb2_grpc.add_GuardServiceServicer_to_server(GuardDouble(), table)
+    server = GrpcServer(ServerSettings(grpc_port=0, grace_s=0.1), table, interceptors)
+    await server.start()
+    await server.set_serving(serving=True)
+    channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
+    stub = guard_pb2_grpc.GuardServiceStub(channel)
+    assert (await stub.CheckInput(check(), metadata=AUTHORISED)).language == "acme"
+    assert len([r async for r in stub.CheckOutputStream(deltas("a"), metadata=AUTHORISED)]) == 2
+    with pytest.raises(CallError) as caught:
+        await stub.CheckInput(check("unknown"), metadata=AUTHORISED)
+    assert caught.value.metadata == {"policy": "nope"}
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as plain:
+        watch = health_pb2_grpc.HealthStub(plain).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
+    await channel.close()
+    await server.stop()
+    await runtime.close()
+    exported = b"".join(received)
+    assert exported.count(b"rpc.system") >= 3
+    assert b"grpc.health" not in exported
+
+
+async def test_inner_and_untraced_processes_do_without_it(collector: tuple[str, list[bytes]]) -> None:
+    traced = ProcessSettings(tracing=TracingSettings(otlp_endpoint=collector[0], sample_ratio=1))
+    for settings, targets in ((traced, {"guard"}), (ProcessSettings(), {"orchestrator"})):
+        runtime = Runtime("test", settings, frozenset(targets), None)
+        assert lifecycle._contrib_tracing(runtime) == ()
+        await runtime.close()
 
 
 def test_nothing_is_sampled_without_an_endpoint() -> None:
