@@ -84,7 +84,7 @@ class DeclaredPrices:
     def __init__(self, prices: Mapping[tuple[str, str], Price]) -> None:
         self._prices = dict(prices)
 
-    def price(self, provider: str, model: str, now_us: int) -> Price:
+    def price(self, provider: str, model: str, now_us: int, input_tokens: int) -> Price:
         """See PriceBook; declared prices hold at any time."""
         del now_us
         price = self._prices.get((provider, model))

@@ -59,8 +59,8 @@ class Store(Protocol):
 class PriceBook(Protocol):
     """What models cost."""
 
-    def price(self, provider: str, model: str, now_us: int) -> Price:
-        """The price that holds now. Raises ModelUnpriced."""
+    def price(self, provider: str, model: str, now_us: int, input_tokens: int) -> Price:
+        """The price that holds now for a call with about so much input. Raises ModelUnpriced."""
         ...
 
 

@@ -106,7 +106,7 @@ class Ledger:
         _stored("labels", "".join(payer))
         _stored("models", "".join(map("".join, models)))
         now_us = self._clock.now_us()
-        prices = tuple(self._prices.price(provider, model, now_us) for provider, model in models)
+        prices = tuple(self._prices.price(provider, model, now_us, input_tokens) for provider, model in models)
         estimate = self._estimate(Tokens(input_tokens, max_output_tokens), prices)
         operation = Reserve(
             _key(payer, Kind.RESERVE, request_id),
@@ -239,7 +239,7 @@ class Ledger:
         (provider, model), tokens, attempt = used
         _stored("lines.model", provider + model)
         try:
-            price: Price | None = self._prices.price(provider, model, now_us)
+            price: Price | None = self._prices.price(provider, model, now_us, tokens.input_tokens)
         except ModelUnpriced:
             # Spent is spent: an unknown model is booked at the dearest price of its reservation.
             price = None

@@ -44,19 +44,26 @@ def book(prices: ModelPrice | Sequence[ConditionalPrice], declared: Price | None
 
 
 def test_converts_a_row_and_names_its_table() -> None:
-    price = book(row(input="0.15", output="0.6", cache_read="0.075")).price("p", "m", us(NOON))
+    price = book(row(input="0.15", output="0.6", cache_read="0.075")).price("p", "m", us(NOON), 10)
     assert price == Price("p", "m", "genai-prices/1.2", 150_000_000, 600_000_000, 75_000_000, 150_000_000)
 
 
 def test_cache_writes_take_the_dearest_lifetime() -> None:
     prices = row(input="3", output="15", cache_read="0.3", cache_write="3.75", cache_write_1h="6")
-    assert book(prices).price("p", "m", us(NOON)).cache_write_input_nano_usd_per_million_tokens == 6 * 10**9
+    assert book(prices).price("p", "m", us(NOON), 10).cache_write_input_nano_usd_per_million_tokens == 6 * 10**9
 
 
-def test_tiers_are_priced_as_their_dearest() -> None:
-    tiered = TieredPrices(Decimal("1.25"), [Tier(200_000, Decimal("2.5"))])
-    price = book(ModelPrice(input_mtok=tiered, output_mtok=Decimal(10))).price("p", "m", us(NOON))
-    assert price.input_nano_usd_per_million_tokens == 2_500_000_000
+@pytest.mark.parametrize(
+    ("input_tokens", "input_usd", "output_usd"),
+    [(0, "1.25", "10"), (99_999, "1.25", "10"), (100_000, "2.5", "15"), (500_000, "2.5", "15"), (600_000, "4", "15")],
+)
+def test_a_tier_counts_from_half_its_start(input_tokens: int, input_usd: str, output_usd: str) -> None:
+    inputs = TieredPrices(Decimal("1.25"), [Tier(200_000, Decimal("2.5")), Tier(1_200_000, Decimal(4))])
+    outputs = TieredPrices(Decimal(10), [Tier(200_000, Decimal(15))])
+    prices = book(ModelPrice(input_mtok=inputs, output_mtok=outputs))
+    price = prices.price("p", "m", us(NOON), input_tokens)
+    assert price.input_nano_usd_per_million_tokens == Decimal(input_usd) * 10**9
+    assert price.output_nano_usd_per_million_tokens == Decimal(output_usd) * 10**9
 
 
 def test_times_of_day_are_priced_as_their_dearest() -> None:
@@ -66,7 +73,7 @@ def test_times_of_day_are_priced_as_their_dearest() -> None:
         ConditionalPrice(night, prices=row(input="1", output="9")),
     ]
     for moment in (NOON, NOON.replace(hour=20)):
-        price = book(prices).price("p", "m", us(moment))
+        price = book(prices).price("p", "m", us(moment), 10)
         assert price[3:5] == (2 * 10**9, 9 * 10**9)
 
 
@@ -77,15 +84,15 @@ def test_a_row_holds_from_its_date_and_the_memory_ends_at_midnight() -> None:
             ConditionalPrice(StartDateConstraint(date(2026, 11, 25)), prices=row(input="2", output="4")),
         ]
     )
-    assert prices.price("p", "m", us(NOON)).input_nano_usd_per_million_tokens == 4 * 10**9
+    assert prices.price("p", "m", us(NOON), 10).input_nano_usd_per_million_tokens == 4 * 10**9
     midnight = datetime(2026, 11, 25, tzinfo=UTC)
-    assert prices.price("p", "m", us(midnight) - 1).input_nano_usd_per_million_tokens == 4 * 10**9
-    assert prices.price("p", "m", us(midnight)).input_nano_usd_per_million_tokens == 2 * 10**9
+    assert prices.price("p", "m", us(midnight) - 1, 10).input_nano_usd_per_million_tokens == 4 * 10**9
+    assert prices.price("p", "m", us(midnight), 10).input_nano_usd_per_million_tokens == 2 * 10**9
 
 
 def test_declared_prices_come_first() -> None:
     declared = Price("p", "m", "mesh.yaml/1", 1, 2, 3, 4)
-    assert book(row(input="4", output="8"), declared).price("p", "m", us(NOON)) is declared
+    assert book(row(input="4", output="8"), declared).price("p", "m", us(NOON), 10) is declared
 
 
 @pytest.mark.parametrize(
@@ -99,19 +106,19 @@ def test_declared_prices_come_first() -> None:
 )
 def test_l13_what_cannot_be_booked_exactly_is_unpriced(prices: ModelPrice, why: str) -> None:
     with pytest.raises(ModelUnpriced, match=why):
-        book(prices).price("p", "m", us(NOON))
+        book(prices).price("p", "m", us(NOON), 10)
 
 
 def test_l13_unknown_models_and_providers_are_unpriced() -> None:
     prices = book(row(input="1", output="1"))
     for provider, model in (("p", "other"), ("nobody", "m")):
         with pytest.raises(ModelUnpriced, match="does not know it"):
-            prices.price(provider, model, us(NOON))
+            prices.price(provider, model, us(NOON), 10)
 
 
 def test_the_packaged_table_knows_common_models() -> None:
     prices = load_genai_prices({})
     for provider, model in (("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5")):
-        price = prices.price(provider, model, us(NOON))
+        price = prices.price(provider, model, us(NOON), 10)
         assert price.version.startswith("genai-prices/")
         assert 0 < price.input_nano_usd_per_million_tokens < price.output_nano_usd_per_million_tokens
