@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,26 +13,13 @@ from llmops.cache.v1 import cache_pb2_grpc
 from llmops.common.v1 import chat_pb2
 
 from meshkit.errors import CallError
-from meshkit.identity import key_digest
-from meshkit.kit import Kit
-from meshkit.postgres import Database, DatabaseSettings
-from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
-from meshkit.settings import Secret
-from meshkit.transports.remote import PeerSettings, open_channel
-from meshkit.transports.server import GrpcServer, ServerSettings
+from meshkit.postgres import Database
 from services.cache.main import build
 from services.cache.settings import CacheSettings, MemorySettings
 from tests.contract.cache.conftest import TABLES
+from tests.support.one_service import CALLER, OPERATOR, running_service
 from tests.unit.cache.builders import cache_key, embedding, store_request
 
-SERVICE = "llmops.cache.v1.CacheService"
-PEPPER = "pepper-for-tests-only"
-CALLER = (("authorization", "Bearer caller-secret"),)
-OPERATOR = (("authorization", "Bearer operator-secret"),)
-KEYS = tuple(
-    KeySettings(role, key_digest(PEPPER.encode(), f"{role}-secret"), "acme", (role,), user=f"{role}-user")
-    for role in ("operator", "caller")
-)
 SETTINGS = CacheSettings(memory=MemorySettings(invalidation_poll_s=0.05))
 RESET = "How do I reset my password?"
 RESET_TOO = "How can I reset my password?"
@@ -43,25 +30,7 @@ Start = Callable[..., AbstractAsyncContextManager[Any]]
 @asynccontextmanager
 async def running(url: str, transport: str, settings: CacheSettings) -> AsyncIterator[Any]:
     """A stub to a process that runs the cache alone."""
-    process = ProcessSettings(
-        server=ServerSettings(grpc_port=0, grace_s=0.2),
-        auth=AuthSettings(pepper=Secret(PEPPER), keys=KEYS),
-        database=DatabaseSettings(url=Secret(url)),
-    )
-    runtime = Runtime("cache", process, frozenset({"cache"}), None)
-    kit = Kit(runtime, "cache")
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(runtime.close)
-        stack.push_async_callback(kit.close)
-        await stack.enter_async_context(build(settings, kit))
-        stack.push_async_callback(kit.stop_background)
-        channel = runtime.channel("cache")
-        if transport == "grpc":
-            server = GrpcServer(process.server, runtime.table)
-            await server.start()
-            stack.push_async_callback(server.drain)
-            channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
-            stack.push_async_callback(channel.close)
+    async with running_service("cache", build, settings, transport, url) as (channel, _):
         yield cache_pb2_grpc.CacheServiceStub(channel)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -15,25 +15,12 @@ from llmops.ledger.v1 import ledger_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2_grpc
 
 from meshkit.errors import CallError
-from meshkit.identity import key_digest
-from meshkit.kit import Kit
-from meshkit.postgres import DatabaseSettings
-from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
-from meshkit.settings import Secret
-from meshkit.transports.remote import PeerSettings, open_channel
-from meshkit.transports.server import GrpcServer, ServerSettings
+from meshkit.runtime import Runtime
 from services.ledger.main import build
 from services.ledger.settings import LedgerSettings, PriceSettings
+from tests.support.one_service import CALLER, OPERATOR, running_service
 from tests.unit.ledger.builders import TurnableClock
 
-SERVICE = "llmops.ledger.v1.LedgerService"
-PEPPER = "pepper-for-tests-only"
-CALLER = (("authorization", "Bearer caller-secret"),)
-OPERATOR = (("authorization", "Bearer operator-secret"),)
-KEYS = tuple(
-    KeySettings(role, key_digest(PEPPER.encode(), f"{role}-secret"), "acme", (role,), user=f"{role}-user")
-    for role in ("operator", "caller")
-)
 MODEL = pb.PricedModel(provider="acme-ai", model="m")
 SETTINGS = LedgerSettings(prices={"acme-ai/m": PriceSettings("1", "2")}, sweep_interval_s=0.01)
 
@@ -43,25 +30,7 @@ async def running(
     url: str, transport: str, settings: LedgerSettings = SETTINGS, clock: TurnableClock | None = None
 ) -> AsyncIterator[tuple[Any, Runtime]]:
     """A stub to a process that runs the ledger alone."""
-    process = ProcessSettings(
-        server=ServerSettings(grpc_port=0, grace_s=0.2),
-        auth=AuthSettings(pepper=Secret(PEPPER), keys=KEYS),
-        database=DatabaseSettings(url=Secret(url), pool_size=2),
-    )
-    runtime = Runtime("ledger", process, frozenset({"ledger"}), clock)
-    kit = Kit(runtime, "ledger")
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(runtime.close)
-        stack.push_async_callback(kit.close)
-        await stack.enter_async_context(build(settings, kit))
-        stack.push_async_callback(kit.stop_background)
-        channel = runtime.channel("ledger")
-        if transport == "grpc":
-            server = GrpcServer(process.server, runtime.table)
-            await server.start()
-            stack.push_async_callback(server.stop)
-            channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
-            stack.push_async_callback(channel.close)
+    async with running_service("ledger", build, settings, transport, url, clock) as (channel, runtime):
         yield ledger_pb2_grpc.LedgerServiceStub(channel), runtime
 
 

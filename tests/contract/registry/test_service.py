@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,48 +14,16 @@ from llmops.registry.v1 import registry_pb2 as pb
 from llmops.registry.v1 import registry_pb2_grpc
 
 from meshkit.errors import CallError
-from meshkit.identity import key_digest
-from meshkit.kit import Kit
-from meshkit.postgres import DatabaseSettings
-from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
-from meshkit.settings import Secret, SettingsError
-from meshkit.transports.remote import PeerSettings, open_channel
-from meshkit.transports.server import GrpcServer, ServerSettings
+from meshkit.settings import SettingsError
 from services.registry.main import build
 from services.registry.settings import RegistrySettings
-
-SERVICE = "llmops.registry.v1.RegistryService"
-PEPPER = "pepper-for-tests-only"
-OPERATOR = (("authorization", "Bearer operator-secret"),)
-CALLER = (("authorization", "Bearer caller-secret"),)
-KEYS = tuple(
-    KeySettings(role, key_digest(PEPPER.encode(), f"{role}-secret"), "acme", (role,), user=f"{role}-user")
-    for role in ("operator", "caller")
-)
+from tests.support.one_service import CALLER, OPERATOR, running_service
 
 
 @asynccontextmanager
 async def running(url: str, transport: str, settings: RegistrySettings) -> AsyncIterator[Any]:
     """A stub to a process that runs the registry alone."""
-    process = ProcessSettings(
-        server=ServerSettings(grpc_port=0, grace_s=0.2),
-        auth=AuthSettings(pepper=Secret(PEPPER), keys=KEYS),
-        database=DatabaseSettings(url=Secret(url)),
-    )
-    runtime = Runtime("registry", process, frozenset({"registry"}), None)
-    kit = Kit(runtime, "registry")
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(runtime.close)
-        stack.push_async_callback(kit.close)
-        await stack.enter_async_context(build(settings, kit))
-        stack.push_async_callback(kit.stop_background)
-        channel = runtime.channel("registry")
-        if transport == "grpc":
-            server = GrpcServer(process.server, runtime.table)
-            await server.start()
-            stack.push_async_callback(server.drain)
-            channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
-            stack.push_async_callback(channel.close)
+    async with running_service("registry", build, settings, transport, url) as (channel, _):
         yield registry_pb2_grpc.RegistryServiceStub(channel)
 
 
