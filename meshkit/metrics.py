@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
+from meshkit.call_metrics import CallCounts
+
 
 class MetricsRegistry:
     """Makes each metric once: asking again for the same name gives the same object."""
 
     def __init__(self) -> None:
         self.collectors = CollectorRegistry(auto_describe=False)
+        self.calls = CallCounts()
+        self.collectors.register(self.calls)
         self._metrics: dict[str, MetricWrapperBase] = {}
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:

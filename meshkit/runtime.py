@@ -26,6 +26,8 @@ from meshkit.transports.remote import PeerSettings, RemoteChannel, open_channel
 from meshkit.transports.server import ServerSettings
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
+
     from meshkit.encoder import Encoder, QueuedEncoder
 
 logger = logging.getLogger("meshkit.runtime")
@@ -140,6 +142,7 @@ class Runtime:
         self.clock = clock or SystemClock()
         self.metrics = MetricsRegistry()
         self.tracing = Tracing(settings.tracing, process)
+        self._pushed = self._push_metrics()
         clock_s = asyncio.get_running_loop().time
         chain = build_chain(self.tracing, self.metrics, settings.admission, configured_keys(settings.auth), clock_s)
         self.table = HandlerTable(chain)
@@ -199,4 +202,13 @@ class Runtime:
             encoder = await self._encoder
             if encoder is not None:
                 encoder.close()
-        await asyncio.to_thread(self.tracing.close)
+        pushing = [self.tracing.close, *([self._pushed.shutdown] if self._pushed is not None else [])]
+        await asyncio.gather(*(asyncio.to_thread(close) for close in pushing))
+
+    def _push_metrics(self) -> MeterProvider | None:
+        tracing = self.settings.tracing
+        if not tracing.otlp_endpoint:
+            return None
+        from meshkit.otel_metrics import export_calls  # noqa: PLC0415 - the SDK, only where a collector is
+
+        return export_calls(self.metrics.calls, tracing.otlp_endpoint, self.process, tracing.metrics_interval_s)

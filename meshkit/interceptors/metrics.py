@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from meshkit.call_metrics import CallCounts
 from meshkit.calls import ServerCall, Step
 from meshkit.metrics import MetricsRegistry
 
@@ -19,8 +18,7 @@ class Metrics(Step):
 
     def __init__(self, registry: MetricsRegistry, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
-        self._counts = CallCounts()
-        registry.collectors.register(self._counts)
+        self._counts = registry.calls
 
     def on_start(self, call: ServerCall) -> None:
         """Counts it in."""

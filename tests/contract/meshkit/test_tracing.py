@@ -35,6 +35,7 @@ async def collector() -> AsyncIterator[tuple[str, list[bytes]]]:
 
     app = web.Application()
     app.router.add_post("/v1/traces", traces)
+    app.router.add_post("/v1/metrics", traces)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -103,6 +104,19 @@ async def test_inner_and_untraced_processes_do_without_it(collector: tuple[str, 
         runtime = Runtime("test", settings, frozenset(targets), None)
         assert lifecycle._contrib_tracing(runtime) == ()
         await runtime.close()
+
+
+async def test_call_counts_are_pushed_as_metrics(collector: tuple[str, list[bytes]]) -> None:
+    endpoint, received = collector
+    settings = ProcessSettings(tracing=TracingSettings(otlp_endpoint=endpoint, sample_ratio=0))
+    runtime = Runtime("counted", settings, frozenset({"guard"}), None)
+    guard_pb2_grpc.add_GuardServiceServicer_to_server(GuardDouble(), runtime.table)
+    with pytest.raises(CallError):
+        await guard_pb2_grpc.GuardServiceStub(runtime.channel("guard")).CheckInput(check())
+    await runtime.close()
+    pushed = b"".join(received)
+    for part in (b"counted", b"llmops.rpc.handled", b"llmops.rpc.in_flight", b"/CheckInput", b"UNAUTHENTICATED"):
+        assert part in pushed
 
 
 def test_nothing_is_sampled_without_an_endpoint() -> None:
