@@ -23,7 +23,7 @@ WINDOW = 254
 
 def onnx_encoder(**options: int) -> QueuedEncoder:
     if not installed(MODELS, read_entry(released_manifest(), "encoder")):
-        pytest.skip("the encoder is not installed; run `make models`")
+        pytest.fail("the encoder is not installed; run `make models`")
     return load_encoder(MODELS, **options)
 
 
