@@ -1,8 +1,9 @@
 """The books in PostgreSQL: group commit, the pure core over what a batch touches, one write.
 
-One writer per process takes what queued while its last transaction ran. A batch costs four round trips: begin,
-lock and load, write, commit. Several processes may share the database: rows are locked in one order, answers are read
-after the locks, and the journal's unique key has the last word on a request id.
+One writer per process takes what queued while its last transaction ran. A batch whose rows this process wrote last is
+decided from memory and written in one round trip, if the rows are still so; any other costs four: begin, lock and load,
+write, commit. Several processes may share the database: rows are locked in one order, answers are read after the locks,
+and the journal's unique key has the last word on a request id.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import asyncpg
 from meshkit.group_commit import GroupCommit
 from services.ledger.adapters import statements
 from services.ledger.adapters.codec import (
+    columns,
     counter_of,
     decode_answer,
     limit_of,
@@ -28,6 +30,7 @@ from services.ledger.adapters.codec import (
     touch,
     written,
 )
+from services.ledger.adapters.recollection import Recollection, believed
 from services.ledger.core import decide
 from services.ledger.core.errors import LedgerError, StorageUnavailable
 from services.ledger.core.limits import Limit, LimitSet, declare
@@ -36,7 +39,7 @@ from services.ledger.core.ports import UsageQuery
 from services.ledger.core.windows import SteadyClock
 
 if TYPE_CHECKING:
-    from services.ledger.core.books import Counter, Entry
+    from services.ledger.core.books import Books, Counter, Entry
 
 _FIRST_UUID = "00000000-0000-0000-0000-000000000000"
 # Lost races and deadlocks are rare; more in a row means that something else is wrong.
@@ -100,6 +103,7 @@ class PostgresStore:
         self._options = options
         self._limits = LimitSet(-1, ())
         self._writer: _Writer | None = None
+        self._recollection = Recollection()
         self._commits: GroupCommit[Operation, decide.Outcome] = GroupCommit(
             self._flush, max_batch=options.max_batch, max_queue=options.max_queue
         )
@@ -213,7 +217,37 @@ class PostgresStore:
         writer = self._writer
         if writer is None or writer.closed():
             writer = self._writer = await _Writer.open(self._database, self._options.lock_timeout_s)
-        now_us, limits, cost = self._clock.now_us(), self._limits, self._cost
+        now_us = self._clock.now_us()
+        books = self._recollection.recall(batch, self._limits, now_us)
+        if books is not None:
+            outcomes = await self._write_recalled(writer, batch, books, now_us)
+            if outcomes is not None:
+                return outcomes
+        return await self._write_locked(writer, batch, now_us)
+
+    async def _write_recalled(
+        self, writer: _Writer, batch: Sequence[Operation], books: Books, now_us: int
+    ) -> list[decide.Outcome] | None:
+        """Decides from memory; None when the rows are no longer so, and nothing was written."""
+        reservations, counters = believed(books)
+        outcomes, known = self._decided(books, batch, now_us)
+        entries = [entry for outcome in outcomes for entry in outcome.entries]
+        if not entries:
+            return None
+        arguments = (*columns(reservations, 7), *columns(counters, 4), *written(books, known, entries, now_us))
+        try:
+            unchanged = await writer.write_if_unchanged(books.limits.version, *arguments)
+        except _RETRYABLE:
+            unchanged = False
+        if not unchanged:
+            self._recollection.proved_wrong()
+            return None
+        self._recollection.proved_right()
+        self._recollection.learn(books)
+        return outcomes
+
+    async def _write_locked(self, writer: _Writer, batch: Sequence[Operation], now_us: int) -> list[decide.Outcome]:
+        limits = self._limits
         await writer.execute("BEGIN")
         try:
             arguments = touch(batch, limits, now_us, self._options.max_expiries_per_batch)
@@ -221,8 +255,7 @@ class PostgresStore:
             if version != limits.version:
                 raise _Raced  # noqa: TRY301
             books = loaded_books(limits, reservations, counters, answers)
-            known = frozenset(books.reservations)
-            outcomes = [decide.run(books, operation, now_us, cost) for operation in batch]
+            outcomes, known = self._decided(books, batch, now_us)
             entries: list[Entry] = [entry for outcome in outcomes for entry in outcome.entries]
             if entries and await writer.write(*written(books, known, entries, now_us)) != len(entries):
                 raise _Raced  # noqa: TRY301
@@ -232,7 +265,15 @@ class PostgresStore:
         except BaseException:
             await self._roll_back(writer)
             raise
+        self._recollection.learn(books)
         return outcomes
+
+    def _decided(
+        self, books: Books, batch: Sequence[Operation], now_us: int
+    ) -> tuple[list[decide.Outcome], frozenset[str]]:
+        """The outcomes, and the reservations that were there before them."""
+        known = frozenset(books.reservations)
+        return [decide.run(books, operation, now_us, self._cost) for operation in batch], known
 
     async def _roll_back(self, writer: _Writer) -> None:
         try:
@@ -263,18 +304,20 @@ class PostgresStore:
 class _Writer:
     """The writer's connection with its prepared statements."""
 
-    def __init__(self, connection: Any, load: Any, write: Any) -> None:
+    def __init__(self, connection: Any, load: Any, write: Any, write_if_unchanged: Any) -> None:
         self._connection = connection
         self.closed = connection.is_closed
         self.execute = connection.execute
         self.load = load.fetchrow
         self.write = write.fetchval
+        self.write_if_unchanged = write_if_unchanged.fetchval
 
     @classmethod
     async def open(cls, database: Connections, lock_timeout_s: float) -> _Writer:
         connection = await database.connect()
         await connection.execute(f"{statements.WRITER_SETTINGS}; SET lock_timeout = {int(lock_timeout_s * 1000)}")
-        return cls(connection, await connection.prepare(statements.LOAD), await connection.prepare(statements.WRITE))
+        hot = (statements.LOAD, statements.WRITE, statements.WRITE_IF_UNCHANGED)
+        return cls(connection, *[await connection.prepare(statement) for statement in hot])
 
     def terminate(self) -> None:
         self._connection.terminate()

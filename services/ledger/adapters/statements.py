@@ -1,4 +1,4 @@
-"""SQL of the ledger. The hot pair, LOAD and WRITE, is prepared once on the writer's own connection."""
+"""SQL of the ledger. What the writer uses is prepared once on its own connection."""
 
 from __future__ import annotations
 
@@ -15,36 +15,14 @@ FROM load_batch($1, $2::text[], $3::uuid[], $4::text[], $5::smallint[], $6::text
     $9::text[], $10::smallint[], $11::text[], $12, $13)
 """
 
-# One statement, so one round trip; rows travel as JSON arrays, which costs the client one call for the whole batch.
 # Returns how many entries were new: fewer than sent means that another replica decided one of the requests meanwhile.
-WRITE = """
-WITH entries AS (
-    INSERT INTO journal (at_us, kind, organisation, request_id, fingerprint, reservation_id, held_delta_nano_usd,
-        spent_delta_nano_usd, counter_ids, postings, lines, note, answer)
-    SELECT $1, (e ->> 0)::smallint, e ->> 1, e ->> 2, (e ->> 3)::bigint, e ->> 4, (e ->> 5)::bigint,
-        (e ->> 6)::bigint, (e ->> 7)::uuid[], e -> 8, e -> 9, e ->> 10, e -> 11
-    FROM jsonb_array_elements($2::text::jsonb) e
-    ON CONFLICT (organisation, kind, request_id) DO NOTHING
-    RETURNING 1
-), opened AS (
-    INSERT INTO reservations (reservation_id, organisation, state, held_nano_usd, reserved_nano_usd,
-        spent_so_far_nano_usd, booked_nano_usd, expire_us, counter_ids, terms)
-    SELECT r ->> 0, r ->> 1, (r ->> 2)::smallint, (r ->> 3)::bigint, (r ->> 4)::bigint, (r ->> 5)::bigint,
-        (r ->> 6)::bigint, (r ->> 7)::bigint, (r ->> 8)::uuid[], r -> 9
-    FROM jsonb_array_elements($3::text::jsonb) r
-), changed AS (
-    UPDATE reservations r SET state = (n ->> 1)::smallint, held_nano_usd = (n ->> 2)::bigint,
-        reserved_nano_usd = (n ->> 3)::bigint, spent_so_far_nano_usd = (n ->> 4)::bigint,
-        booked_nano_usd = (n ->> 5)::bigint, expire_us = (n ->> 6)::bigint
-    FROM jsonb_array_elements($4::text::jsonb) n
-    WHERE r.reservation_id = n ->> 0
-), counted AS (
-    UPDATE counters c SET spent_nano_usd = (n ->> 1)::bigint, held_nano_usd = (n ->> 2)::bigint,
-        alerted = (n ->> 3)::boolean
-    FROM jsonb_array_elements($5::text::jsonb) n
-    WHERE c.counter_id = (n ->> 0)::uuid
-)
-SELECT count(*) FROM entries
+WRITE = "SELECT write_batch($1, $2::text::jsonb, $3::text::jsonb, $4::text::jsonb, $5::text::jsonb)"
+
+# Returns whether everything was as believed; else nothing was written.
+WRITE_IF_UNCHANGED = """
+SELECT write_if_unchanged($1, $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+    $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[], $12::boolean[],
+    $13, $14::text::jsonb, $15::text::jsonb, $16::text::jsonb, $17::text::jsonb)
 """
 
 LOCK_LIMITS = "SELECT version FROM limit_set FOR UPDATE"

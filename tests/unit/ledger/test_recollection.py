@@ -1,0 +1,90 @@
+"""What is recalled, and when nothing is."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.ledger.adapters.recollection import Recollection
+from services.ledger.core.books import Books, Counter, Reservation, State
+from services.ledger.core.limits import LimitSet, Scope
+from services.ledger.core.operations import Kind, Operation, OperationKey, Reserve, Sweep, Void
+from services.ledger.core.windows import MICROSECONDS, Period
+from tests.unit.ledger.builders import ADA, START, UNIT, limit
+
+NOW_US = int(START.timestamp()) * MICROSECONDS
+LIMITS = LimitSet(1, [limit(Scope.ORGANISATION, Period.DAY, 1000)])
+(BINDING,) = LIMITS.bindings(ADA, NOW_US // MICROSECONDS)
+RESERVE = Reserve(OperationKey("acme", Kind.RESERVE, "r"), 1, ADA, 10, (UNIT,), MICROSECONDS, "hold-2")
+VOID = Void(OperationKey("acme", Kind.VOID, "v"), 1, "hold-1", "not-sent")
+
+
+def held(expire_us: int = NOW_US + 1) -> Reservation:
+    return Reservation("hold-1", "acme", State.HELD, 10, 10, 0, 0, expire_us, (BINDING.counter_id,), ADA, (UNIT,))
+
+
+def books(reservation: Reservation | None = None) -> Books:
+    assert BINDING.key is not None
+    known = Books(LIMITS)
+    known.counters[BINDING.counter_id] = Counter(BINDING.key, 0, 10)
+    if reservation is not None:
+        known.put(reservation)
+    return known
+
+
+def learned(reservation: Reservation | None = None, max_remembered: int = 100) -> Recollection:
+    recollection = Recollection(max_remembered)
+    recollection.learn(books(reservation))
+    return recollection
+
+
+def test_what_was_written_is_recalled() -> None:
+    recalled = learned(held()).recall([RESERVE, VOID], LIMITS, NOW_US)
+    assert recalled is not None
+    assert recalled.counters == books().counters
+    assert recalled.reservations == {"hold-1": held()}
+
+
+@pytest.mark.parametrize("batch", [[VOID], [RESERVE, VOID], [Sweep(10)], [RESERVE, Sweep(10)]])
+def test_what_is_not_known_is_not_guessed(batch: list[Operation]) -> None:
+    assert learned().recall(batch, LIMITS, NOW_US) is None
+    assert Recollection().recall([RESERVE], LIMITS, NOW_US) is None
+
+
+def test_an_ended_hold_is_forgotten() -> None:
+    recollection = learned(held())
+    recollection.learn(books(held()._replace(state=State.COMMITTED)))
+    assert recollection.recall([VOID], LIMITS, NOW_US) is None
+
+
+def test_a_hold_that_is_due_sends_one_batch_to_the_database() -> None:
+    recollection = learned(held(NOW_US))
+    assert recollection.recall([RESERVE], LIMITS, NOW_US) is None
+    assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
+
+
+def test_a_raised_hold_is_due_at_its_new_time_only() -> None:
+    recollection = learned(held(NOW_US + 1))
+    recollection.learn(books(held(NOW_US + 10)))
+    assert recollection.recall([VOID], LIMITS, NOW_US + 5) is not None
+    assert recollection.recall([VOID], LIMITS, NOW_US + 10) is None
+
+
+def test_memory_is_bounded() -> None:
+    recollection = learned(held(), max_remembered=1)
+    recollection.learn(books())
+    assert recollection.recall([VOID], LIMITS, NOW_US) is None
+    assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
+
+
+def test_guesses_that_fail_are_made_more_and_more_rarely() -> None:
+    recollection = learned()
+    tried = []
+    for _ in range(12):
+        tried.append(recollection.recall([RESERVE], LIMITS, NOW_US) is not None)
+        if tried[-1]:
+            recollection.proved_wrong()
+    assert tried == [True, False, True, False, False, False, True, *[False] * 5]
+    recollection.proved_right()
+    recollection.proved_wrong()
+    tried = [recollection.recall([RESERVE], LIMITS, NOW_US) is not None for _ in range(2)]
+    assert tried == [False, True]
