@@ -25,11 +25,13 @@ class ServerCall:
     __slots__ = (
         "caller",
         "context",
+        "counts",
         "deadline_s",
+        "gate",
         "metadata",
         "method",
         "peer",
-        "scratch",
+        "span",
         "started_s",
         "status",
         "trace",
@@ -53,18 +55,24 @@ class ServerCall:
         self.status = "OK"
         self.trace: TraceContext | None = None
         self.context: CallContext | None = None
-        self.scratch: Any = None
+        # What a step keeps from its start to its end: telemetry, metrics, admission.
+        self.span: Any = None
+        self.counts: Any = None
+        self.gate: Any = None
 
 
 class Interceptor(Protocol):
     """A named step around every call.
 
     `on_start` runs outermost first and may refuse by raising, or return something to wait for. `on_message` sees each
-    request message. `on_end` runs innermost first for every interceptor whose `on_start` succeeded; it may replace
-    the error, and must not raise.
+    request message, unless the step is `for_strangers` and the call is made on behalf of one in this process. `on_end`
+    runs innermost first for every interceptor whose `on_start` succeeded, with `for_failures` only after an error. It
+    may replace the error, and must not raise.
     """
 
     name: str
+    for_strangers: bool
+    for_failures: bool
 
     def on_start(self, call: ServerCall) -> Awaitable[None] | None:
         """Before the handler."""
@@ -91,7 +99,11 @@ class Chain:
             for position, step in enumerate(self.interceptors)
             if _overrides(step, "on_start")
         )
-        self._messages = tuple(i.on_message for i in self.interceptors if _overrides(i, "on_message"))
+        messages = [i for i in self.interceptors if _overrides(i, "on_message")]
+        self._messages = tuple(i.on_message for i in messages)
+        self._inner_messages = tuple(i.on_message for i in messages if not i.for_strangers)
+        ends = [i for i in reversed(self.interceptors) if _overrides(i, "on_end")]
+        self._ends_of_success = tuple(i.on_end for i in ends if not i.for_failures)
 
     async def unary(self, call: ServerCall, request: Message, handler: UnaryHandler) -> Any:
         """Runs a unary handler. Raises CallError for every failure but cancellation, which stays itself."""
@@ -103,7 +115,7 @@ class Chain:
                 if waiting is not None:
                     await waiting
             begun = len(self._ends)
-            for see in self._messages:
+            for see in self._messages if call.caller is None else self._inner_messages:
                 see(call, request)
             response = await handler(request, call)
         except BaseException as error:
@@ -111,7 +123,8 @@ class Chain:
             if outcome is None or outcome is error:
                 raise
             raise outcome from None
-        self._end(call, begun, None)
+        for end in self._ends_of_success:
+            end(call, None)
         return response
 
     async def stream(self, call: ServerCall, request: Any, handler: StreamHandler) -> AsyncIterator[Any]:
@@ -127,7 +140,7 @@ class Chain:
             if call.method.client_streaming:
                 request = self._checked(call, request)
             else:
-                for see in self._messages:
+                for see in self._messages if call.caller is None else self._inner_messages:
                     see(call, request)
             async with aclosing(handler(request, call)) as responses:  # type: ignore[type-var]
                 async for response in responses:
@@ -137,18 +150,21 @@ class Chain:
             if outcome is None or outcome is error:
                 raise
             raise outcome from None
-        self._end(call, begun, None)
+        for end in self._ends_of_success:
+            end(call, None)
 
     async def _checked(self, call: ServerCall, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        messages = self._messages if call.caller is None else self._inner_messages
         async for request in requests:
-            for see in self._messages:
+            for see in messages:
                 see(call, request)
             yield request
 
-    def _end(self, call: ServerCall, begun: int, error: BaseException | None) -> BaseException | None:
+    def _end(self, call: ServerCall, begun: int, error: BaseException) -> BaseException | None:
+        outcome: BaseException | None = error
         for end in reversed(self._ends[:begun]):
-            error = end(call, error)
-        return error
+            outcome = end(call, outcome)
+        return outcome
 
 
 def _overrides(interceptor: Interceptor, hook: str) -> bool:
@@ -160,6 +176,8 @@ class Step:
     """An interceptor that does nothing; the real ones override what they need."""
 
     name = ""
+    for_strangers = False
+    for_failures = False
 
     def on_start(self, call: ServerCall) -> Awaitable[None] | None:
         """See Interceptor."""

@@ -49,6 +49,7 @@ class Admission(Step):
         gate = self._gates.get(call.method.service)
         if gate is None:
             gate = self._gates[call.method.service] = _Gate()
+        call.gate = gate
         if gate.running < self._settings.max_in_flight:
             gate.running += 1
             return None
@@ -73,7 +74,11 @@ class Admission(Step):
 
     def on_end(self, call: ServerCall, error: BaseException | None) -> BaseException | None:
         """Hands the place on."""
-        self._release(self._gates[call.method.service])
+        gate: _Gate = call.gate
+        if gate.waiting:
+            self._release(gate)
+        else:
+            gate.running -= 1
         return error
 
     def _release(self, gate: _Gate) -> None:

@@ -13,6 +13,7 @@ class Errors(Step):
     """Inside metrics and telemetry, so that both see the mapped status."""
 
     name = "errors"
+    for_failures = True
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s

@@ -22,12 +22,13 @@ class Metrics(Step):
 
     def on_start(self, call: ServerCall) -> None:
         """Counts it in."""
-        self._counts.of(call.method.path).in_flight += 1
+        call.counts = counts = self._counts.of(call.method.path)
+        counts.in_flight += 1
 
     def on_end(self, call: ServerCall, error: BaseException | None) -> BaseException | None:
         """Counts it out."""
         took_s = self._clock_s() - call.started_s
-        self._counts.of(call.method.path).ended(call.status, took_s)
+        call.counts.ended(call.status, took_s)
         if logger.isEnabledFor(logging.DEBUG):
             _log(call, took_s)
         return error

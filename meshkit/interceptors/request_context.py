@@ -23,14 +23,14 @@ class RequestContext(Step):
     def on_start(self, call: ServerCall) -> None:
         """Enters the context."""
         call.started_s = self._clock_s()
+        caller = call.caller
+        request_id = caller.request_id if caller is not None else _request_id(call)
         trace = call.trace or new_trace(sampled=False)
-        call.context = CallContext(_request_id(call), NOBODY, "", trace, call.deadline_s)
+        call.context = CallContext(request_id, NOBODY, "", trace, call.deadline_s)
         enter(call.context)
 
 
 def _request_id(call: ServerCall) -> str:
-    if call.caller is not None:
-        return call.caller.request_id
     request_id = call.metadata.get("x-request-id", "")
     if not request_id or len(request_id) > _MAX_REQUEST_ID_CHARS or not request_id.isprintable():
         return new_request_id()

@@ -17,18 +17,19 @@ class Telemetry(Step):
 
     def on_start(self, call: ServerCall) -> None:
         """Gives the call its trace."""
+        parent: TraceContext | None
         if call.caller is not None:
-            parent: TraceContext | None = call.caller.trace
+            parent = call.caller.trace
         else:
             parent = parse_traceparent(call.metadata.get("traceparent", ""))
         trace = parent or self._tracing.root()
         if trace.sampled:
-            call.scratch = span = self._tracing.start_span(call.method.path, trace, parent)
+            call.span = span = self._tracing.start_span(call.method.path, trace, parent)
             trace = span.trace
         call.trace = trace
 
     def on_end(self, call: ServerCall, error: BaseException | None) -> BaseException | None:
         """Ends the span with the status that the caller sees."""
-        if call.scratch is not None:
-            call.scratch.end(call.status)
+        if call.span is not None:
+            call.span.end(call.status)
         return error

@@ -28,14 +28,13 @@ class Validation(Step):
     """
 
     name = "validation"
+    for_strangers = True
 
     def __init__(self) -> None:
         self._validate = protovalidate.Validator().validate
 
     def on_message(self, call: ServerCall, message: Message) -> None:
         """Raises Violations with every broken rule, by field."""
-        if call.caller is not None:
-            return
         try:
             self._validate(message)
         except protovalidate.ValidationError as error:

@@ -36,8 +36,7 @@ class LocalChannel:
         chain, find = self._table.chain, self._table.find
 
         def call(request: Message, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> Any:
-            loop = asyncio.get_running_loop()
-            return loop.create_task(_unary(loop, chain, find, path, request, timeout, metadata))
+            return _started(chain, find, path, request, timeout, metadata)
 
         return call
 
@@ -74,9 +73,7 @@ class LocalChannel:
             metadata: Metadata = None,
             **_: Any,
         ) -> Any:
-            loop = asyncio.get_running_loop()
-            requests = _client_stream(request_iterator)
-            return loop.create_task(_unary(loop, chain, find, path, requests, timeout, metadata))
+            return _started(chain, find, path, _client_stream(request_iterator), timeout, metadata)
 
         return call
 
@@ -84,8 +81,38 @@ class LocalChannel:
         """Nothing to close."""
 
 
+class _Expiry:
+    """What a call's timer does: cancels the call's task, and remembers that it did."""
+
+    __slots__ = ("expired", "loop", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.expired = False
+        self.task: asyncio.Task[Any] | None = None
+
+    def __call__(self) -> None:
+        assert self.task is not None
+        self.expired = True
+        self.task.cancel()
+
+
+def _started(
+    chain: Chain,
+    find: Callable[[str], tuple[Method, Any] | None],
+    path: str,
+    request: Any,
+    timeout_s: float | None,
+    metadata: Metadata,
+) -> asyncio.Task[Any]:
+    loop = asyncio.get_running_loop()
+    expiry = _Expiry(loop)
+    expiry.task = task = loop.create_task(_unary(expiry, chain, find, path, request, timeout_s, metadata))
+    return task
+
+
 async def _unary(
-    loop: asyncio.AbstractEventLoop,
+    expiry: _Expiry,
     chain: Chain,
     find: Callable[[str], tuple[Method, Any] | None],
     path: str,
@@ -95,23 +122,15 @@ async def _unary(
 ) -> Any:
     method, handler = _found(find(path), path)
     caller = current_or_none()
-    deadline_s = deadline_for(loop, method, caller, timeout_s)
-    task = asyncio.current_task()
-    assert task is not None
-    expired: list[bool] = []
-
-    def expire() -> None:
-        expired.append(True)
-        task.cancel()
-
-    timer = loop.call_at(deadline_s, expire)
-    call = _server_call(method, deadline_s, caller, metadata)
+    deadline_s = deadline_for(expiry.loop, method, caller, timeout_s)
+    timer = expiry.loop.call_at(deadline_s, expiry)
     try:
-        if isinstance(request, Message):
+        call = _server_call(method, deadline_s, caller, metadata)
+        if not method.client_streaming:
             request = _copy(request)
         return _copy(await chain.unary(call, request, handler))
     except asyncio.CancelledError:
-        if expired:
+        if expiry.expired:
             raise CallError(_deadline_failure(method)) from None
         raise
     finally:
