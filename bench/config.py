@@ -26,8 +26,8 @@ _MESH_KEY: Final = "llmops-benchmark-mesh-key"
 _ENDLESS_USD: Final = "1000000"
 _HOST: Final = "127.0.0.1"
 
-# The split layout, as in deploy/local: the router lives with the orchestrator. Dependencies first.
-PROCESSES: Final = (("registry",), ("ledger",), ("cache",), ("guard",), ("router", "orchestrator"), ("edge",))
+# The split layout, as in deploy/local: edge, router and orchestrator share a process. Dependencies first.
+PROCESSES: Final = (("registry",), ("ledger",), ("cache",), ("guard",), ("router", "orchestrator", "edge"))
 
 PROVIDER_SCRIPT: Final[dict[str, Any]] = {
     "models": [SHORT_MODEL, STREAM_MODEL],

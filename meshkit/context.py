@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from meshkit.identity import Principal
 
@@ -93,7 +93,9 @@ def running(call: CallContext) -> Iterator[CallContext]:
 
 def detached(timeout_s: float) -> CallContext:
     """The running call with a deadline of its own: for accounting that must outlive the caller's patience."""
-    return replace(_current.get(), deadline_s=asyncio.get_running_loop().time() + timeout_s)
+    call = _current.get()
+    deadline_s = asyncio.get_running_loop().time() + timeout_s
+    return CallContext(call.request_id, call.principal, call.credential, call.trace, deadline_s)
 
 
 def remaining_s(default: float) -> float:

@@ -23,7 +23,7 @@ from llmops_cli.provider_sim import ProviderSim
 from llmops_cli.targets import TARGETS
 from tests.support.mesh_settings import MESH_KEY, PEPPER, mesh_yaml, script
 
-# A process per service but for the router, as in deploy/local/processes.yaml.
+# Split further than deploy/local/processes.yaml: the edge has a process of its own, so that it can die alone.
 PLACEMENT: Mapping[str, tuple[str, ...]] = {
     "registry": ("registry",),
     "guard": ("guard",),
