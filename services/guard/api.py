@@ -17,7 +17,10 @@ from services.guard.core.guard import Guard
 from services.guard.core.output_check import OutputCheck
 from services.guard.core.ports import EncodedText
 
-_UNTRUSTED = frozenset((chat_pb2.CHAT_ROLE_USER, chat_pb2.CHAT_ROLE_TOOL))
+_TRUSTED, _UNTRUSTED = Trust.TRUSTED, Trust.UNTRUSTED
+_UNTRUSTED_ROLES = frozenset((chat_pb2.CHAT_ROLE_USER, chat_pb2.CHAT_ROLE_TOOL))
+_USER = chat_pb2.CHAT_ROLE_USER
+_BLOCK = Action.BLOCK
 _MAX_DETECTOR_BYTES = 128
 
 
@@ -29,19 +32,19 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
 
     async def CheckInput(self, request: pb.CheckInputRequest, context: object) -> pb.CheckInputResponse:
         """See guard.proto."""
-        messages = [_message(message) for message in request.messages]
+        messages = list(map(_message, request.messages))
         tools = [Tool(tool.description, tool.parameters_json_schema) for tool in request.tools]
         checked = await self._guard.check_input(request.policy, messages, tools, embed=request.embed)
         response = pb.CheckInputResponse(
             verdict=_verdict(checked.verdict),
-            masked_messages=(
-                pb.MaskedMessage(message_index=index, message=_with_texts(request.messages[index], message))
-                for index, message in checked.masked_messages.items()
-            ),
-            masked_values=map(_masked_value, checked.masked_values),
             language=checked.language,
             estimated_input_tokens=checked.estimated_input_tokens,
         )
+        for index, message in checked.masked_messages.items():
+            masked = _with_texts(request.messages[index], message)
+            response.masked_messages.add(message_index=index, message=masked)
+        if checked.masked_values:
+            response.masked_values.extend(map(_masked_value, checked.masked_values))
         if checked.embedding is not None:
             response.embedding.CopyFrom(_embedding(self._guard.encoder_model, checked.embedding))
         return response
@@ -50,11 +53,11 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
         """See guard.proto."""
         check = await self._open(request)
         shown, verdict = await self._guard.check_whole(check, _whole(request.completion))
-        response = pb.CheckOutputResponse(
-            verdict=_verdict(verdict), schema_violations=map(_violation, check.violations)
-        )
-        if verdict.decision is not Action.BLOCK:
-            response.completion.CopyFrom(_completion(request.completion, shown or AnswerDelta()))
+        response = pb.CheckOutputResponse(verdict=_verdict(verdict))
+        if check.violations:
+            response.schema_violations.extend(map(_violation, check.violations))
+        if verdict.decision is not _BLOCK:
+            _fill(response.completion, request.completion, shown)
         return response
 
     async def CheckOutputStream(
@@ -113,13 +116,12 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
 
 
 def _message(message: chat_pb2.ChatMessage) -> Message:
-    texts = (message.content, *(part.text for part in message.parts if part.WhichOneof("kind") == "text"))
-    return Message(
-        trust=Trust.UNTRUSTED if message.role in _UNTRUSTED else Trust.TRUSTED,
-        texts=texts,
-        arguments=tuple(call.arguments_json for call in message.tool_calls),
-        is_user=message.role == chat_pb2.CHAT_ROLE_USER,
-    )
+    role = message.role
+    texts: tuple[str, ...] = (message.content,)
+    if message.parts:
+        texts += tuple(part.text for part in message.parts if part.WhichOneof("kind") == "text")
+    arguments = tuple(call.arguments_json for call in message.tool_calls) if message.tool_calls else ()
+    return Message(_UNTRUSTED if role in _UNTRUSTED_ROLES else _TRUSTED, texts, arguments, role == _USER)
 
 
 def _values(values: Iterable[verdict_pb2.MaskedValue]) -> tuple[MaskedValue, ...]:
@@ -127,8 +129,11 @@ def _values(values: Iterable[verdict_pb2.MaskedValue]) -> tuple[MaskedValue, ...
 
 
 def _whole(completion: chat_pb2.Completion) -> AnswerDelta:
-    calls = tuple(CallFragment(index, call.arguments_json) for index, call in enumerate(completion.tool_calls))
-    return AnswerDelta(completion.content, completion.refusal, calls, _quotes(completion.citations))
+    calls: tuple[CallFragment, ...] = ()
+    if completion.tool_calls:
+        calls = tuple(CallFragment(index, call.arguments_json) for index, call in enumerate(completion.tool_calls))
+    quotes = _quotes(completion.citations) if completion.citations else ()
+    return AnswerDelta(completion.content, completion.refusal, calls, quotes)
 
 
 def _delta(delta: chat_pb2.CompletionDelta) -> AnswerDelta:
@@ -148,27 +153,26 @@ def _decision(action: Action) -> verdict_pb2.GuardDecision:
 
 
 def _verdict(verdict: Verdict) -> verdict_pb2.GuardVerdict:
-    return verdict_pb2.GuardVerdict(
-        decision=_decision(verdict.decision),
-        findings=(
-            verdict_pb2.GuardFinding(
-                detector=finding.detector[:_MAX_DETECTOR_BYTES],
-                category=finding.category,
-                action=_decision(finding.action),
-                score=finding.score,
-                threshold=finding.threshold,
-                message_index=finding.message_index,
-                start_char=finding.start,
-                end_char=finding.end,
-                layer=finding.layer,
-            )
-            for finding in verdict.findings
-        ),
-        policy=verdict.policy,
-        policy_digest=verdict.policy_digest,
-        degraded=verdict.degraded,
-        normalisations=verdict.normalisations,
+    message = verdict_pb2.GuardVerdict(
+        decision=_decision(verdict.decision), policy=verdict.policy, policy_digest=verdict.policy_digest
     )
+    if not verdict.findings and not verdict.normalisations:
+        return message
+    message.degraded = verdict.degraded
+    message.normalisations.extend(verdict.normalisations)
+    for finding in verdict.findings:
+        message.findings.add(
+            detector=finding.detector[:_MAX_DETECTOR_BYTES],
+            category=finding.category,
+            action=_decision(finding.action),
+            score=finding.score,
+            threshold=finding.threshold,
+            message_index=finding.message_index,
+            start_char=finding.start,
+            end_char=finding.end,
+            layer=finding.layer,
+        )
+    return message
 
 
 def _masked_value(value: MaskedValue) -> verdict_pb2.MaskedValue:
@@ -196,17 +200,18 @@ def _with_texts(original: chat_pb2.ChatMessage, masked: Message) -> chat_pb2.Cha
     return message
 
 
-def _completion(original: chat_pb2.Completion, shown: AnswerDelta) -> chat_pb2.Completion:
+def _fill(completion: chat_pb2.Completion, original: chat_pb2.Completion, shown: AnswerDelta | None) -> None:
     """The answer with its texts replaced by what may be shown."""
-    completion = chat_pb2.Completion()
+    shown = shown or AnswerDelta()
     completion.CopyFrom(original)
     completion.content, completion.refusal = shown.content, shown.refusal
-    arguments = {call.index: call.arguments for call in shown.calls}
-    for index, call in enumerate(completion.tool_calls):
-        call.arguments_json = arguments.get(index, "")
-    for citation, quote in zip(completion.citations, shown.quotes, strict=True):
-        citation.quote = quote
-    return completion
+    if completion.tool_calls:
+        arguments = {call.index: call.arguments for call in shown.calls}
+        for index, call in enumerate(completion.tool_calls):
+            call.arguments_json = arguments.get(index, "")
+    if completion.citations:
+        for citation, quote in zip(completion.citations, shown.quotes, strict=True):
+            citation.quote = quote
 
 
 def _release(shown: AnswerDelta, citations: Sequence[chat_pb2.Citation]) -> pb.CheckOutputStreamResponse:

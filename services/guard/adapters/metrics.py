@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from services.guard.core.findings import Verdict
+from services.guard.core.findings import Action, Verdict
 
 
 class MetricObserver:
@@ -21,12 +21,18 @@ class MetricObserver:
         )
         self._failures = counter("llmops_guard_detector_failures_total", "Detectors that raised.", ("detector",))
         self._logger = logger
+        # Children by their labels: looking them up takes longer than counting. As few as words of configuration.
+        self._known: dict[tuple[str, Action, str], Any] = {}
 
     def decided(self, direction: str, verdict: Verdict) -> None:
         """See Observer."""
         hardest = verdict.findings[0] if verdict.findings else None
         cause = "error" if hardest is not None and hardest.category == "error" else "policy"
-        self._decisions.labels(direction, verdict.decision.name.lower(), cause).inc()
+        key = (direction, verdict.decision, cause)
+        child = self._known.get(key)
+        if child is None:
+            child = self._known[key] = self._decisions.labels(direction, verdict.decision.name.lower(), cause)
+        child.inc()
         for finding in verdict.findings:
             self._findings.labels(finding.detector, finding.action.name.lower()).inc()
 

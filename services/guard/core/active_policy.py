@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.guard.core.errors import InvalidPatternError, UnknownPolicyError
@@ -32,6 +32,8 @@ class ActivePolicy:
     allowed_values: frozenset[str]
     allowed_domains: tuple[str, ...]
     disabled: frozenset[str]
+    # The verdict on texts that have nothing to remark on.
+    allowing: Verdict
 
     def input_action(self, match: Match) -> Action:
         """What the policy does about a match in a request."""
@@ -63,8 +65,10 @@ class ActivePolicy:
         """A finding of category "error" for each failed detector, with the policy's on_error as its action."""
         return [Finding(f"{name}-error", "error", self.on_error(name)) for name in failures]
 
-    def verdict(self, findings: Iterable[Finding], normalisations: Iterable[str]) -> Verdict:
+    def verdict(self, findings: Sequence[Finding], normalisations: Collection[str]) -> Verdict:
         """The hardest action among the findings; at most 64 findings, hardest first, else in order of appearance."""
+        if not findings and not normalisations:
+            return self.allowing
         ordered = sorted(findings, key=lambda finding: -finding.action)
         return Verdict(
             decision=ordered[0].action if ordered else Action.ALLOW,
@@ -98,14 +102,11 @@ def activate(name: str, policy: Policy, engine: PatternEngine) -> ActivePolicy:
     masking = tuple(compiled for rule, compiled in custom.values() if rule.input and rule.action == "mask")
     kinds = frozenset(policy.pii.kinds)
     custom_actions = {"custom-" + rule.name: Action.parse(rule.action) for rule in policy.custom}
-    injection = {
-        Group.INJECTION.value: Action.parse(policy.injection.patterns),
-        Group.INJECTION_HINT.value: Action.parse(policy.injection.hints),
-    }
+    digest = policy.digest()
     return ActivePolicy(
         name=name,
         policy=policy,
-        digest=policy.digest(),
+        digest=digest,
         trusted_plan=ScanPlan(pii_kinds=kinds, custom=on_input, layers=policy.layers),
         untrusted_plan=ScanPlan(pii_kinds=kinds, custom=on_input, layers=policy.layers, injection=True),
         output_plan=ScanPlan(
@@ -117,7 +118,8 @@ def activate(name: str, policy: Policy, engine: PatternEngine) -> ActivePolicy:
         input_actions={
             "secret": Action.parse(policy.secrets.input),
             "pii": Action.parse(policy.pii.input),
-            **injection,
+            Group.INJECTION.value: Action.parse(policy.injection.patterns),
+            Group.INJECTION_HINT.value: Action.parse(policy.injection.hints),
             **custom_actions,
         },
         output_actions={
@@ -128,6 +130,7 @@ def activate(name: str, policy: Policy, engine: PatternEngine) -> ActivePolicy:
         allowed_values=frozenset(value.casefold() for value in policy.allow_values if not value.startswith("@")),
         allowed_domains=tuple(value.casefold() for value in policy.allow_values if value.startswith("@")),
         disabled=frozenset(policy.disabled_detectors),
+        allowing=Verdict(Action.ALLOW, (), name, digest),
     )
 
 

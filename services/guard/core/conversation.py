@@ -30,7 +30,10 @@ class Message:
     @property
     def char_count(self) -> int:
         """Code points of all its texts."""
-        return sum(map(len, self.texts)) + sum(map(len, self.arguments))
+        count = sum(map(len, self.arguments)) if self.arguments else 0
+        for text in self.texts:
+            count += len(text)
+        return count
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,4 +66,5 @@ class AnswerDelta:
     @property
     def char_count(self) -> int:
         """Code points of all its texts."""
-        return len(self.content) + len(self.refusal) + sum(len(call.arguments) for call in self.calls)
+        calls = sum(len(call.arguments) for call in self.calls) if self.calls else 0
+        return len(self.content) + len(self.refusal) + calls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -88,12 +88,11 @@ class Guard:
     ) -> CheckedInput:
         """Checks a conversation. Raises UnknownPolicyError."""
         active = self._policies.named(policy)
-        chars = sum(message.char_count for message in messages) + sum(len(tool.description) for tool in tools)
+        chars = sum([message.char_count for message in messages]) + sum([len(tool.description) for tool in tools])
         scanned = await self._run(chars, scan_input, active, messages, tools)
         for name, error in scanned.failures.items():
             self._observer.detector_failed(name, error)
-        current = [scanned.masked_messages.get(index, message) for index, message in enumerate(messages)]
-        question = next((message.text for message in reversed(current) if message.is_user), "")
+        question = _question(messages, scanned.masked_messages)
         encoding = self._start_encoding(question) if (embed or self._classifiers) and not scanned.blocked else None
         try:
             language = detect_language(question)
@@ -102,7 +101,9 @@ class Guard:
         finally:
             if encoding is not None:
                 encoding.cancel()
-        findings = scanned.findings + await self._classify(active, scanned, embedding)
+        findings = scanned.findings
+        if self._classifiers and not scanned.blocked:
+            findings = findings + await self._classify(active, scanned, embedding)
         verdict = active.verdict(findings, scanned.normalisations)
         self._observer.decided("input", verdict)
         if verdict.decision is Action.BLOCK:
@@ -191,15 +192,17 @@ class Guard:
             return None
 
     def _count_tokens(self, messages: Sequence[Message], tools: Sequence[Tool], chars: int) -> int:
-        texts = [text for message in messages for text in (*message.texts, *message.arguments)]
-        texts += [text for tool in tools for text in (tool.description, tool.parameters_json_schema)]
+        texts: list[str] = []
+        for message in messages:
+            texts += message.texts
+            texts += message.arguments
+        for tool in tools:
+            texts += (tool.description, tool.parameters_json_schema)
         if self._encoder is None or chars > self._limits.exact_token_count_chars:
             return estimate_tokens(texts)
         return self._encoder.count_tokens("\n".join(texts))
 
     async def _classify(self, active: ActivePolicy, scanned: InputScan, embedding: EncodedText | None) -> list[Finding]:
-        if not self._classifiers or scanned.blocked:
-            return []
         windows = windows_of(scanned.untrusted_texts, self._limits.max_classifier_windows)
         vector = None if embedding is None else embedding.vector
         findings: list[Finding] = []
@@ -231,6 +234,14 @@ class Guard:
             for head in scores
             if head.name in rules and head.score >= rules[head.name].threshold
         ]
+
+
+def _question(messages: Sequence[Message], masked: Mapping[int, Message]) -> str:
+    """The last user message, as it may be sent."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].is_user:
+            return masked.get(index, messages[index]).text
+    return ""
 
 
 def _lookup_cost(check: OutputCheck) -> int:

@@ -8,7 +8,7 @@ forged chat markup. A *hint* is a phrase that attacks use and honest text uses a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from services.guard.core.anchors import AnchorIndex
 from services.guard.core.findings import Match
@@ -31,15 +31,19 @@ _RULES_OF = _by_anchor()
 _ANCHORS = AnchorIndex(_RULES_OF)
 
 
-def find_injection(shape: Shape) -> Iterator[Match]:
+def find_injection(shape: Shape) -> Iterable[Match]:
     """The first match of each rule; one is enough to act on."""
-    lower = shape.lower
+    anchored = _ANCHORS.occurrences(shape.lower)
+    return _matches(shape.lower, anchored) if anchored else ()
+
+
+def _matches(lower: str, anchored: Iterable[tuple[str, int]]) -> Iterator[Match]:
     read_to = [0] * len(RULES)
-    for anchor, position in _ANCHORS.occurrences(lower):
+    for anchor, position in anchored:
         for number, rule in _RULES_OF[anchor]:
             if position < read_to[number]:
                 continue
-            found = rule.pattern.search(lower, max(0, position - _BEFORE_CHARS), position + _AFTER_CHARS)
+            found = rule.search(lower, max(0, position - _BEFORE_CHARS), position + _AFTER_CHARS)
             if found is None:
                 # The next anchor is read from the middle of this window on: a text is read at most a few times.
                 read_to[number] = position + _AFTER_CHARS // 2

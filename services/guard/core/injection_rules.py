@@ -1,7 +1,9 @@
 """The phrases of prompt injection and jailbreaks, as data.
 
 A pattern is written over several lines: white space in it means nothing, "_" stands for one to three characters of
-white space. `anchors` are substrings, divided by ";", without one of which the pattern cannot match.
+white space. `anchors` are substrings, divided by ";", without one of which the pattern cannot match; so are those of
+`also`, which are too common to look for everywhere. `leads` are what a match can begin with: trying those places costs
+a fraction of what the search costs, which tries every one.
 """
 
 from __future__ import annotations
@@ -32,11 +34,18 @@ _DROP_ANCHORS = (
     "ignor;disregard;forget;overrid;bypass;neglect;dismiss;discard;skip ;drop ;erase ;delete ;cancel ;void ;not follow;"
     "n't follow;stop follow;quit follow;not obey;n't obey;not heed;n't heed;comply with;adhere to;listen to"
 )
+_DROP_LEADS = (
+    "ignor;disregard;forget;overrid;bypass;skip;neglect;dismiss;discard;drop;erase;delete;cancel;void;do;stop;quit"
+)
 _REVEAL = r"""
     (?:reveal | show | print | output | repeat | display | leak | expose | disclose | share | tell_me | give_me
     | write(?:_out|_down)? | recite | return | dump | echo | spell_out | say | copy | paste | list | reproduce | provide
     | state | summari[sz]e | translate | encode)
 """
+_REVEAL_LEADS = (
+    "reveal;show;print;output;repeat;display;leak;expose;disclose;share;tell;give;write;recite;return;dump;echo;spell;say;"
+    "copy;paste;list;reproduce;provide;state;summari;translate;encode"
+)
 _HIDDEN = r"""
     (?:system_(?:prompt|instructions?|message) | (?:initial|hidden|original|secret)_(?:prompt|instructions?)
     | hidden_rules
@@ -56,17 +65,60 @@ class InjectionRule:
     detector: str
     group: Group
     anchors: tuple[str, ...]
+    also: tuple[str, ...]
+    leads: tuple[str, ...]
     pattern: re.Pattern[str]
 
+    def search(self, text: str, first: int, end: int) -> re.Match[str] | None:
+        """The pattern's own answer: its first match in text[first:end]."""
+        if self.also and not _holds(text[first:end], self.also):
+            return None
+        if not self.leads:
+            return self.pattern.search(text, first, end)
+        best: re.Match[str] | None = None
+        before = end
+        for lead in self.leads:
+            at = text.find(lead, first, end)
+            while -1 < at < before:
+                found = self.pattern.match(text, at, end)
+                if found is not None:
+                    best, before = found, at
+                at = text.find(lead, at + 1, end)
+        return best
 
-def _rule(name: str, anchors: str, pattern: str, *, strong: bool) -> InjectionRule:
-    compact = re.sub(r"\s+", "", pattern).replace("_", r"\s{1,3}")
-    group = Group.INJECTION if strong else Group.INJECTION_HINT
-    return InjectionRule("injection-" + name, group, tuple(anchors.split(";")), re.compile(compact))
+
+def _holds(text: str, parts: tuple[str, ...]) -> bool:
+    for part in parts:  # noqa: SIM110 - `any` with a generator takes three times as long
+        if part in text:
+            return True
+    return False
+
+
+def _rule(name: str, anchors: str, pattern: str, *, strong: bool, also: str = "", leads: str = "") -> InjectionRule:
+    return InjectionRule(
+        detector="injection-" + name,
+        group=Group.INJECTION if strong else Group.INJECTION_HINT,
+        anchors=_parts(anchors),
+        also=_parts(also),
+        leads=_parts(leads),
+        pattern=re.compile(re.sub(r"\s+", "", pattern).replace("_", r"\s{1,3}")),
+    )
+
+
+def _parts(words: str) -> tuple[str, ...]:
+    return tuple(words.split(";")) if words else ()
 
 
 RULES: tuple[InjectionRule, ...] = (
-    _rule("override", _DROP_ANCHORS, rf"\b {_DROP} _(?:to_|about_)? {_WHOSE} {_ORDERS} \b", strong=True),
+    _rule(
+        "override",
+        _DROP_ANCHORS,
+        rf"\b {_DROP} _(?:to_|about_)? {_WHOSE} {_ORDERS} \b",
+        strong=True,
+        also="instruct;prompt;direct;command;orders;rules;guid;guardrails;programming;training;context;constraints;"
+        "restrictions;safety",
+        leads=_DROP_LEADS,
+    ),
     _rule(
         "override",
         "ignor;disregard;forget",
@@ -76,6 +128,8 @@ RULES: tuple[InjectionRule, ...] = (
         | (?:i|we|they)_(?:have_)?(?:said|told|wrote|asked)(?:_you)?(?:_(?:before|above|earlier|previously|so_far)))\b
         """,
         strong=True,
+        also="above;preceding;told;instructed;taught;given;programmed;said;wrote;asked",
+        leads="ignore;disregard;forget",
     ),
     _rule(
         "override",
@@ -87,6 +141,8 @@ RULES: tuple[InjectionRule, ...] = (
         | (?:before|above|prior_to)_this | you_(?:learned|know|knew|were_told))\b
         """,
         strong=True,
+        also="previous;prior;above;preceding;earlier;before;learned;know;knew;told",
+        leads="ignore;disregard;forget",
     ),
     _rule(
         "override",
@@ -97,6 +153,9 @@ RULES: tuple[InjectionRule, ...] = (
         (?:\w{{1,12}}_){{0,4}} {_ORDERS_ABROAD} \b
         """,
         strong=True,
+        also="anweisungen;instru;befehle;vorgaben;vorherigen;consignes;órdenes;indicaciones;istruzioni;pokyny;polecenia;"
+        "opdrachten",
+        leads="ignor;vergiss;vergessen;missachte;oublie;olvida;dimentica;esque;zapome;zapomn;negeer;vergeet",
     ),
     _rule(
         "chat-markup",
@@ -114,6 +173,8 @@ RULES: tuple[InjectionRule, ...] = (
         (?:(?:entire|full|exact|complete|whole|own|current|very)_){{0,2}} {_HIDDEN} \b
         """,
         strong=True,
+        also="your;entire;full;exact;complete;whole;hidden;secret",
+        leads=_REVEAL_LEADS,
     ),
     _rule(
         "prompt-leak",
@@ -146,6 +207,7 @@ RULES: tuple[InjectionRule, ...] = (
         (?:restrictions|rules|confines|filters|limitations|guidelines|policies|constraints|polic\w{1,3})\b
         """,
         strong=True,
+        also="restrictions;rules;confines;filters;limitations;guidelines;polic;constraints",
     ),
     _rule(
         "role-reset",
@@ -158,6 +220,7 @@ RULES: tuple[InjectionRule, ...] = (
         | simulate_(?:an?_)?(?:evil|unfiltered|uncensored|unrestricted))
         """,
         strong=False,
+        leads="you;from;pretend;immerse;act;behave;respond;answer;simulate",
     ),
     _rule(
         "no-limits",
@@ -174,6 +237,10 @@ RULES: tuple[InjectionRule, ...] = (
           (?:\w{1,12}_){0,3}(?:not_apply|no_longer|ignored?|bypass|override)
         """,
         strong=False,
+        also="uncensored;unfiltered;unrestricted;amoral;restrictions;limitations;guidelines;constraints;filters;rules;"
+        "boundaries;concerns;refuse;reject;decline;deny;polic",
+        leads="uncensored;unfiltered;unrestricted;amoral;no;without;any;lack;free;never;can;will;won't;do;must;openai;"
+        "anthropic;google",
     ),
     _rule(
         "mode-switch",
@@ -198,6 +265,7 @@ RULES: tuple[InjectionRule, ...] = (
         | \bend_of_(?:the_)?(?:document|context|input|system_prompt|instructions|user_input)\b
         """,
         strong=False,
+        also="instruction;task;rule;system;document;context;input",
     ),
     _rule(
         "prompt-leak",
@@ -214,6 +282,7 @@ RULES: tuple[InjectionRule, ...] = (
         | \b {_REVEAL} _(?:me_)?your_(?:prompt|instructions)\b
         """,
         strong=False,
+        leads=_REVEAL_LEADS,
     ),
     _rule(
         "exfiltration",
@@ -225,5 +294,7 @@ RULES: tuple[InjectionRule, ...] = (
         | without_the_user(?:'s|s)?_(?:knowledge|knowing|consent) | ensuring_it_goes_unnoticed)\b
         """,
         strong=False,
+        also="tell;inform;notify;alert;mention;reveal;know;consent;unnoticed",
+        leads="without;do;never;ensuring",
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.guard.core.active_policy import ActivePolicy, finding_of
@@ -28,7 +28,7 @@ class InputScan:
     @property
     def blocked(self) -> bool:
         """Whether nothing may be sent."""
-        return any(finding.action is Action.BLOCK for finding in self.findings)
+        return _blocks(self.findings)
 
 
 @dataclass(slots=True, repr=False)
@@ -45,8 +45,8 @@ class _Segment:
 
 def scan_input(active: ActivePolicy, messages: Sequence[Message], tools: Sequence[Tool]) -> InputScan:
     """Runs every deterministic detector over a conversation. Beyond a size limit that blocks, nothing is read."""
-    findings = list(size_findings(active, messages))
-    if any(finding.action is Action.BLOCK for finding in findings):
+    findings = size_findings(active, messages)
+    if _blocks(findings):
         return InputScan(findings, frozenset(), {}, (), (), {})
     run = _InputRun(active, findings)
     for index, message in enumerate(messages):
@@ -59,18 +59,27 @@ def scan_input(active: ActivePolicy, messages: Sequence[Message], tools: Sequenc
     )
 
 
-def size_findings(active: ActivePolicy, messages: Sequence[Message]) -> Iterator[Finding]:
+def _blocks(findings: Sequence[Finding]) -> bool:
+    return bool(findings) and any(finding.action is Action.BLOCK for finding in findings)
+
+
+def size_findings(active: ActivePolicy, messages: Sequence[Message]) -> list[Finding]:
     """Findings about counts and lengths."""
     size = active.policy.size
-    action = Action.parse(size.action)
     lengths = [message.char_count for message in messages]
+    total = sum(lengths)
+    if len(lengths) <= size.max_messages and total <= min(size.max_total_chars, size.max_message_chars):
+        return []
+    action = Action.parse(size.action)
+    findings: list[Finding] = []
     if len(messages) > size.max_messages:
-        yield Finding("size-messages", "size", action)
-    if sum(lengths) > size.max_total_chars:
-        yield Finding("size-total", "size", action)
+        findings.append(Finding("size-messages", "size", action))
+    if total > size.max_total_chars:
+        findings.append(Finding("size-total", "size", action))
     for index, length in enumerate(lengths):
         if length > size.max_message_chars:
-            yield Finding("size-message", "size", action, index, size.max_message_chars, length)
+            findings.append(Finding("size-message", "size", action, index, size.max_message_chars, length))
+    return findings
 
 
 class _InputRun:
@@ -83,13 +92,15 @@ class _InputRun:
         self.untrusted_texts: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.segments: list[_Segment] = []
+        self.masks_any = False
         self.budget = LayerBudget(active.policy.layers.max_regions)
 
     def scan_message(self, index: int, message: Message) -> None:
         untrusted = message.trust is Trust.UNTRUSTED
         plan = self.active.untrusted_plan if untrusted else self.active.trusted_plan
         offset = invisible = 0
-        for position, text in enumerate((*message.texts, *message.arguments)):
+        texts = (*message.texts, *message.arguments) if message.arguments else message.texts
+        for position, text in enumerate(texts):
             segment = _Segment(index, offset, text, position >= len(message.texts), plan)
             result = self._scan(segment)
             if untrusted and text:
@@ -117,8 +128,10 @@ class _InputRun:
 
     def _scan(self, segment: _Segment) -> ScanResult:
         result = scan(segment.text, segment.plan, self.budget, json=segment.json)
-        self.normalisations |= result.normalisations
-        self.failures.update(result.failures)
+        if result.normalisations:
+            self.normalisations |= result.normalisations
+        if result.failures:
+            self.failures.update(result.failures)
         for match in result.matches:
             if self.active.applies(match, segment.text):
                 action = self.active.input_action(match)
@@ -126,15 +139,16 @@ class _InputRun:
                     self.findings.append(finding_of(match, action, segment.message_index, segment.offset))
                 if action is Action.MASK:
                     segment.masks.append(match)
+                    self.masks_any = True
         return result
 
     def all_findings(self) -> list[Finding]:
         if self.budget.exceeded:
             self.findings.append(Finding("encoded-layers", "size", Action.parse(self.active.policy.layers.action)))
-        return self.findings + self.active.failure_findings(self.failures)
+        return self.findings + self.active.failure_findings(self.failures) if self.failures else self.findings
 
     def masked(self, messages: Sequence[Message]) -> tuple[dict[int, Message], tuple[MaskedValue, ...]]:
-        if not any(segment.masks for segment in self.segments):
+        if not self.masks_any:
             return {}, ()
         tokens = TokenMap(taken=set().union(*(tokens_in(segment.text) for segment in self.segments)))
         texts: dict[int, list[str]] = {}

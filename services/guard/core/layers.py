@@ -6,7 +6,7 @@ import base64
 import binascii
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -31,8 +31,12 @@ class Layer:
     end: int
 
 
-def decoded_layers(shape: Shape, max_region_chars: int) -> Iterator[Layer]:
+def decoded_layers(shape: Shape, max_region_chars: int) -> Iterable[Layer]:
     """Every region that decodes to readable text. Longer regions are decoded up to the limit."""
+    return _decoded(shape, max_region_chars) if shape.has_long_run or "%" in shape.text else ()
+
+
+def _decoded(shape: Shape, max_region_chars: int) -> Iterator[Layer]:
     text = shape.text
     if shape.has_long_run:
         for start, end in _runs(shape):

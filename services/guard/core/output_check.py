@@ -12,6 +12,7 @@ from services.guard.core.findings import Action, Finding, MaskedValue, SchemaVio
 from services.guard.core.masking import restore
 from services.guard.core.output_channel import OutputChannel, OutputRun
 from services.guard.core.ports import CompiledSchema
+from services.guard.core.scan import is_blank
 
 MAX_VIOLATIONS = 16
 MAX_CALLS = 128
@@ -32,13 +33,25 @@ class OutputCheck:
         self._run = OutputRun(active, masked_values, sources)
         self._schema = schema
         # With a schema the text itself is JSON: restored values are escaped, masked numbers are quoted.
-        self._content = OutputChannel(self._run, json=schema is not None)
-        self._refusal = OutputChannel(self._run, json=False)
+        self._content_channel: OutputChannel | None = None
+        self._refusal_channel: OutputChannel | None = None
         self._calls: dict[int, OutputChannel] = {}
         self._headings: dict[int, tuple[str, str]] = {}
         self._shown: list[str] = []
         self._has_refusal = False
         self.violations: tuple[SchemaViolation, ...] = ()
+
+    @property
+    def _content(self) -> OutputChannel:
+        if self._content_channel is None:
+            self._content_channel = OutputChannel(self._run, json=self._schema is not None)
+        return self._content_channel
+
+    @property
+    def _refusal(self) -> OutputChannel:
+        if self._refusal_channel is None:
+            self._refusal_channel = OutputChannel(self._run, json=False)
+        return self._refusal_channel
 
     @property
     def blocked(self) -> bool:
@@ -80,9 +93,13 @@ class OutputCheck:
 
     def whole(self, answer: AnswerDelta) -> AnswerDelta | None:
         """What may be shown of a whole answer: as feeding it in any pieces and finishing."""
+        if self._passes(answer):
+            self._run.count(len(answer.content))
+            return answer if answer.content else None
         self._content.hold(answer.content)
-        self._refusal.hold(answer.refusal)
-        self._has_refusal = bool(answer.refusal)
+        if answer.refusal:
+            self._refusal.hold(answer.refusal)
+            self._has_refusal = True
         for call in answer.calls:
             channel = self._channel(call)
             if channel is not None:
@@ -93,10 +110,21 @@ class OutputCheck:
             return shown
         return replace(shown or AnswerDelta(), quotes=quotes)
 
+    def _passes(self, answer: AnswerDelta) -> bool:
+        """Whether an answer is nothing but text in which no detector can find anything, seen without running one."""
+        run = self._run
+        policy = run.active.policy
+        return (
+            self._schema is None
+            and not (answer.refusal or answer.calls or answer.quotes or run.restorable)
+            and len(answer.content) <= min(policy.size.max_output_chars, policy.stream_max_hold_chars)
+            and is_blank(answer.content, run.active.output_plan)
+        )
+
     def finish(self) -> AnswerDelta | None:
         """What may be shown of all that is held; checks the schema on the whole text first."""
         content = "" if self._run.blocked else self._content.finish()
-        refusal = "" if self._run.blocked else self._refusal.finish()
+        refusal = self._refusal.finish() if self._has_refusal and not self._run.blocked else ""
         calls = []
         for index in sorted(self._calls):
             if not self._run.blocked:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from services.guard.core.findings import Group, Match
-from services.guard.core.phones import find_phones, may_hold_phone
+from services.guard.core.phones import find_phones
 from services.guard.core.shape import Shape
 
 EMAIL, CARD, IBAN, US_SSN, PHONE, IP_ADDRESS = "EMAIL", "CARD", "IBAN", "US_SSN", "PHONE", "IP_ADDRESS"
@@ -24,8 +24,12 @@ KINDS = (CARD, IBAN, US_SSN, EMAIL, IP_ADDRESS, PHONE)
 Span = tuple[int, int]
 
 
-def find_pii(shape: Shape, kinds: frozenset[str]) -> Iterator[Match]:
-    """Matches of the wanted kinds; overlaps are not resolved here."""
+def find_pii(shape: Shape, kinds: frozenset[str]) -> Iterable[Match]:
+    """Matches of the wanted kinds; overlaps are not resolved here. Every kind has a digit or an "@"."""
+    return _find(shape, kinds) if shape.has_digit or "@" in shape.text else ()
+
+
+def _find(shape: Shape, kinds: frozenset[str]) -> Iterator[Match]:
     for kind in KINDS:
         if kind in kinds:
             may_hold, find = _DETECTORS[kind]
@@ -38,7 +42,7 @@ def find_pii(shape: Shape, kinds: frozenset[str]) -> Iterator[Match]:
 # E-mail
 
 _LATIN = "A-Za-z0-9À-ÖØ-öø-ÿ"
-_LOCAL_CHAR = re.compile(f"[{_LATIN}._%+'-]")
+_LOCAL_CHARS = "".join(filter(re.compile(f"[{_LATIN}._%+'-]").match, map(chr, range(256))))
 _DOMAIN = re.compile(f"(?:[{_LATIN}](?:[{_LATIN}-]{{0,62}})\\.){{1,8}}[A-Za-z]{{2,24}}(?![A-Za-z0-9@])")
 # "logo@2x.png" is a file.
 _FILE_SUFFIXES = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "ts", "css", "md"))
@@ -60,9 +64,8 @@ def _find_emails(shape: Shape) -> Iterator[Span]:
 
 def _local_start(text: str, at: int) -> int:
     """Where the part before "@" begins; `at` when there is none."""
-    start, floor = at, max(0, at - _MAX_LOCAL_CHARS)
-    while start > floor and _LOCAL_CHAR.match(text[start - 1]):
-        start -= 1
+    floor = max(0, at - _MAX_LOCAL_CHARS)
+    start = floor + len(text[floor:at].rstrip(_LOCAL_CHARS))
     while start < at and not text[start].isalnum():
         start += 1
     return start
@@ -87,6 +90,8 @@ _CARD = re.compile(
     r"(?![0-9])(?!\.[0-9])"
 )
 _CARD_SHAPES = (b"0000 0000 0000", b"0000-0000-0000", b"0000 000000 0000", b"0000-000000-0000", b"0" * 13)
+# How far a pattern of a number looks beyond the number's last digit.
+_LOOK_AHEAD_CHARS = 2
 # (first prefix, last prefix, lengths): Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay, Maestro.
 _CARD_RANGES: tuple[tuple[int, int, tuple[int, ...]], ...] = (
     (4, 4, (13, 16, 19)),
@@ -131,12 +136,11 @@ def card_valid(digits: str) -> bool:
 
 
 def _may_hold_card(shape: Shape) -> bool:
-    folded = shape.folded
-    return shape.has_long_number and any(card in folded for card in _CARD_SHAPES)
+    return shape.number_has(_CARD_SHAPES)
 
 
 def _find_cards(shape: Shape) -> Iterator[Span]:
-    for found in _CARD.finditer(shape.text):
+    for found in shape.numbers(_CARD, behind=_LOOK_AHEAD_CHARS):
         if card_valid(found.group().replace(" ", "").replace("-", "")):
             yield found.span()
 
@@ -217,6 +221,7 @@ def _collect(text: str, start: int, length: int) -> tuple[int, str]:
 
 _SSN = re.compile(r"(?<![0-9-])([0-9]{3})-([0-9]{2})-([0-9]{4})(?![0-9-])")
 _SSN_BARE = re.compile(r"(?<![0-9])([0-9]{3})( ?)([0-9]{2})\2([0-9]{4})(?![0-9])")
+_SSN_SHAPES, _SSN_BARE_SHAPES = (b"000-00-0000",), (b"000 00 0000", b"000000000")
 _SSN_CUE_CHARS = 40
 _SSN_HIGHEST_AREA = 900
 
@@ -229,10 +234,7 @@ def ssn_valid(area: str, group: str, serial: str) -> bool:
 
 
 def _may_hold_ssn(shape: Shape) -> bool:
-    folded = shape.folded
-    if not shape.has_long_number:
-        return False
-    return b"000-00-0000" in folded or ((b"000 00 0000" in folded or b"000000000" in folded) and _has_cue(shape.lower))
+    return shape.number_has(_SSN_SHAPES) or (shape.number_has(_SSN_BARE_SHAPES) and _has_cue(shape.lower))
 
 
 def _has_cue(lower: str) -> bool:
@@ -240,11 +242,11 @@ def _has_cue(lower: str) -> bool:
 
 
 def _find_ssns(shape: Shape) -> Iterator[Span]:
-    for found in _SSN.finditer(shape.text):
+    for found in shape.numbers(_SSN, behind=_LOOK_AHEAD_CHARS):
         if ssn_valid(*found.groups()):
             yield found.span()
     if _has_cue(shape.lower):
-        for found in _SSN_BARE.finditer(shape.text):
+        for found in shape.numbers(_SSN_BARE, behind=_LOOK_AHEAD_CHARS):
             cue = shape.lower[max(0, found.start() - _SSN_CUE_CHARS) : found.start()]
             if _has_cue(cue) and ssn_valid(found[1], found[3], found[4]):
                 yield found.span()
@@ -256,20 +258,22 @@ _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w-])(?!\.[0-9])
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 _VERSION_CUES = ("v", "version", "release", "build", "ver.")
 _MIN_HEXTETS = 3
-_IPV4_DOTS, _IPV6_MIN_COLONS = 3, 2
+_IPV4_SHAPE = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
+_MAX_OCTET_DIGITS = 3
+# The first colon of an IPv6 address has another one close behind; single colons of prose cost next to nothing.
+_IPV6_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _MAX_HEXTET_CHARS = 4
 _HEX_DIGITS = frozenset(string.hexdigits)
 
 
 def _may_hold_ip(shape: Shape) -> bool:
-    return b"0" in shape.folded and (
-        shape.folded.count(b".0") >= _IPV4_DOTS or shape.text.count(":") >= _IPV6_MIN_COLONS
-    )
+    return shape.has_digit
 
 
 def _find_ips(shape: Shape) -> Iterator[Span]:
-    if shape.folded.count(b".0") >= _IPV4_DOTS:
-        for found in _IPV4.finditer(shape.text):
+    first = _IPV4_SHAPE.search(shape.folded)
+    if first is not None:
+        for found in _IPV4.finditer(shape.text, max(0, first.start() - _MAX_OCTET_DIGITS)):
             before = shape.lower[max(0, found.start() - 9) : found.start()].rstrip()
             if _is_personal(found.group()) and not before.endswith(_VERSION_CUES):
                 yield found.span()
@@ -277,19 +281,18 @@ def _find_ips(shape: Shape) -> Iterator[Span]:
 
 
 def _find_ipv6(text: str) -> Iterator[Span]:
-    """Looks at colons that have another one close behind; single colons of prose cost next to nothing."""
-    at = text.find(":")
-    while at != -1:
-        following = text.find(":", at + 1, at + _MAX_HEXTET_CHARS + 2)
-        found = None if following == -1 else _IPV6.match(text, _hextet_start(text, at))
+    colons = _IPV6_COLONS.search(text)
+    while colons is not None:
+        at = colons.start()
+        found = _IPV6.match(text, _hextet_start(text, at))
         if found is None:
-            at = text.find(":", at + 1)
+            colons = _IPV6_COLONS.search(text, at + 1)
             continue
         hextets = [part for part in found.group().split(":") if part]
         has_digit = any(char.isdigit() for char in found.group())
         if len(hextets) >= _MIN_HEXTETS and has_digit and _is_personal(found.group()):
             yield found.span()
-        at = text.find(":", found.end())
+        colons = _IPV6_COLONS.search(text, found.end())
 
 
 def _hextet_start(text: str, colon: int) -> int:
@@ -314,5 +317,5 @@ _DETECTORS: dict[str, tuple[Callable[[Shape], bool], Callable[[Shape], Iterator[
     IBAN: (_may_hold_iban, _find_ibans),
     US_SSN: (_may_hold_ssn, _find_ssns),
     IP_ADDRESS: (_may_hold_ip, _find_ips),
-    PHONE: (may_hold_phone, find_phones),
+    PHONE: (lambda shape: bool(shape.long_numbers), find_phones),
 }

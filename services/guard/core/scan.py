@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from services.guard.core.findings import Group, Match
 from services.guard.core.injection import find_injection
@@ -70,18 +70,38 @@ def scan(text: str, plan: ScanPlan, budget: LayerBudget, *, json: bool = False, 
 
     `start` is where the text begins that counts; what stands before is context that detectors may look back at.
     """
-    source = unescape(text) if json else NormalisedText(text)
-    view = normalise(source.text)
-
-    def span(first: int, end: int) -> tuple[int, int]:
-        return source.original_span(*view.original_span(first, end))
-
+    source = unescape(text) if json and "\\" in text else None
+    inner = text if source is None else source.text
+    view = _PLAIN if inner.isascii() else normalise(inner)
+    normalised = inner if view is _PLAIN else view.text
     found = _Found(plan, budget, start)
-    found.collect(view.text, span, "", 0)
+    found.collect(normalised, _to_original(source, view), "", 0)
     if not found.matches:
-        return ScanResult([], view.changes, view.invisible_count, view.text, found.failures)
+        return ScanResult([], view.changes, view.invisible_count, normalised, found.failures)
     matches = (match for match in found.matches if match.start >= start)
-    return ScanResult(_settled(matches), view.changes, view.invisible_count, view.text, found.failures)
+    return ScanResult(_settled(matches), view.changes, view.invisible_count, normalised, found.failures)
+
+
+def is_blank(text: str, plan: ScanPlan) -> bool:
+    """Whether a scan of the text would find and change nothing, as far as that can be told without one.
+
+    Every built-in detector but that of injection needs a digit, a long run or one of the marks below.
+    """
+    if plan.custom or plan.injection or not text.isascii() or "@" in text or "%" in text or "PRIVATE KEY" in text:
+        return False
+    shape = Shape(text)
+    return not shape.has_digit and not shape.has_long_run
+
+
+# What normalising does to ASCII: nothing.
+_PLAIN = NormalisedText("")
+
+
+def _to_original(source: NormalisedText | None, view: NormalisedText) -> Span:
+    if source is None:
+        return view.original_span
+    outer = source
+    return lambda first, end: outer.original_span(*view.original_span(first, end))
 
 
 class _Found:
@@ -97,16 +117,19 @@ class _Found:
         self.failures: dict[str, Exception] = {}
 
     def collect(self, text: str, span: Span, layer: str, depth: int) -> None:
-        shape = Shape(text)
-        for name, detector in self._detectors(shape, span if depth == 0 else None):
-            try:
-                for match in detector:
-                    start, end = span(match.start, match.end)
-                    self.matches.append(replace(match, start=start, end=end, layer=layer))
-            except Exception as error:  # noqa: BLE001 - the policy's on_error decides; scan() hands the error on
-                self.failures[name] = error
-        for region in decoded_layers(shape, self.plan.layers.max_region_chars):
-            if depth >= self.plan.layers.max_depth or self.budget.left <= 0:
+        shape, plan = Shape(text), self.plan
+        take = self._taker(span, layer)
+        if plan.secrets:
+            take("secrets", find_secrets, shape)
+        if plan.pii_kinds:
+            take("pii", find_pii, shape, plan.pii_kinds)
+        if plan.injection:
+            take("injection", find_injection, shape)
+        for custom in plan.custom:
+            begin = self._begin(text, span) if depth == 0 else 0
+            take("custom-" + custom.name, _find_custom, text, begin, custom)
+        for region in decoded_layers(shape, plan.layers.max_region_chars):
+            if depth >= plan.layers.max_depth or self.budget.left <= 0:
                 self.budget.exceeded = True
                 return
             self.budget.left -= 1
@@ -114,18 +137,21 @@ class _Found:
             inner = normalise(region.text).text
             self.collect(inner, _always(outer), region.name, depth + 1)
 
-    def _detectors(self, shape: Shape, span: Span | None) -> Iterator[tuple[str, Iterable[Match]]]:
-        plan = self.plan
-        if plan.secrets:
-            yield "secrets", find_secrets(shape)
-        if plan.pii_kinds:
-            yield "pii", find_pii(shape, plan.pii_kinds)
-        if plan.injection:
-            yield "injection", find_injection(shape)
-        for custom in plan.custom:
-            text = shape.text
-            begin = 0 if span is None else bisect_left(range(len(text)), self.start, key=lambda at: span(at, at + 1)[0])
-            yield "custom-" + custom.name, _find_custom(text, begin, custom)
+    def _taker(self, span: Span, layer: str) -> Callable[..., None]:
+        """Runs a detector and keeps its matches, in the original's offsets."""
+
+        def take(name: str, find: Callable[..., Iterable[Match]], *arguments: object) -> None:
+            try:
+                for match in find(*arguments):
+                    start, end = span(match.start, match.end)
+                    self.matches.append(Match(match.group, match.detector, match.kind, start, end, layer))
+            except Exception as error:  # noqa: BLE001 - the policy's on_error decides; scan() hands the error on
+                self.failures[name] = error
+
+        return take
+
+    def _begin(self, text: str, span: Span) -> int:
+        return bisect_left(range(len(text)), self.start, key=lambda at: span(at, at + 1)[0])
 
 
 def _always(region: tuple[int, int]) -> Span:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from services.guard.core.findings import Group, Match
@@ -59,8 +59,14 @@ _URL_PASSWORD = _issuer(
 )
 
 
-def find_secrets(shape: Shape) -> Iterator[Match]:
+def find_secrets(shape: Shape) -> Iterable[Match]:
     """Matches of credentials; overlaps are not resolved here."""
+    if shape.has_long_run or shape.has_digit or "@" in shape.text or "PRIVATE KEY" in shape.text:
+        return _find(shape)
+    return ()
+
+
+def _find(shape: Shape) -> Iterator[Match]:
     text = shape.text
     if shape.has_long_run:
         for issuer in _ISSUERS:
@@ -74,7 +80,10 @@ def find_secrets(shape: Shape) -> Iterator[Match]:
 
 
 def _issued(text: str, issuer: _Issuer) -> Iterator[Match]:
-    if not any(anchor in text for anchor in issuer.anchors):
+    for anchor in issuer.anchors:
+        if anchor in text:
+            break
+    else:
         return
     group = 1 if issuer.pattern.groups else 0
     for found in issuer.pattern.finditer(text):

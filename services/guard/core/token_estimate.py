@@ -13,5 +13,7 @@ def estimate_tokens(texts: Iterable[str]) -> int:
     Four characters per token is the providers' rule of thumb for English. Bytes instead of characters make it three
     tokens for four Chinese characters, near what tokenizers give; for ASCII the two are the same.
     """
-    total = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    total = 0
+    for text in texts:
+        total += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return -(-total // BYTES_PER_TOKEN)
