@@ -20,6 +20,9 @@ from services.cache.core.verify import Candidate, KnownQuestion, cosine, floats,
 # What a question costs in an index beside its vector, measured with tracemalloc.
 QUESTION_OVERHEAD_BYTES = 700
 _PAGE = 250
+# A short question is compared with so many in a tenth of a millisecond, as much as a worker thread costs.
+_MAX_INLINE_QUESTIONS = 1_000
+_MAX_INLINE_QUESTION_CHARS = 256
 _NEWEST = (2**62, b"\xff" * 32)
 
 
@@ -55,6 +58,11 @@ class Partition:
         self.vector_bytes = vector_bytes
 
     @property
+    def question_count(self) -> int:
+        """How many there are."""
+        return len(self._questions)
+
+    @property
     def size_bytes(self) -> int:
         """Memory, roughly."""
         return len(self._questions) * (self.vector_bytes + QUESTION_OVERHEAD_BYTES)
@@ -87,7 +95,7 @@ class Partition:
         limits: SemanticLimits,
         servable: Callable[[KnownQuestion], bool],
     ) -> list[Candidate]:
-        """The nearest live questions, best first, each with its refusal. Blocks: for worker threads.
+        """The nearest live questions, best first, each with its refusal. Blocks: for worker threads if it is large.
 
         Args:
             vector: The asked question.
@@ -156,13 +164,13 @@ class SemanticTier:
             self._want(name)
             return []
         self._loaded.move_to_end(name)
-        return await self._searching.run(
-            partition.examine,
-            question.vector,
-            lambda: self._reader.read(question.text, name),
-            self._limits,
-            servable,
-        )
+
+        def read() -> Reading:
+            return self._reader.read(question.text, name)
+
+        if partition.question_count <= _MAX_INLINE_QUESTIONS and len(question.text) <= _MAX_INLINE_QUESTION_CHARS:
+            return partition.examine(question.vector, read, self._limits, servable)
+        return await self._searching.run(partition.examine, question.vector, read, self._limits, servable)
 
     def heard_of(self, name: bytes) -> None:
         """The store has entries of this partition."""

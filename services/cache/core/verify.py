@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot
 from operator import mul
 from struct import unpack
 
@@ -57,8 +57,7 @@ def check_embedding(vector: bytes, field: str) -> None:
     """
     if not vector or len(vector) % _FLOAT_BYTES:
         raise InvalidRequest(field, "must hold one or more float32 values")
-    values = floats(vector)
-    norm = sqrt(sum(map(mul, values, values)))
+    norm = hypot(*floats(vector))
     # A NaN fails every comparison, so the condition asks for what is right, not for what is wrong.
     if not abs(norm - 1.0) <= _NORM_TOLERANCE:
         raise InvalidRequest(field, "must have L2 norm 1")

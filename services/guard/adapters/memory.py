@@ -149,6 +149,7 @@ class MemoryEncodedText:
     """An EncodedText."""
 
     vector: NDArray[np.float32]
+    token_count: int
     truncated: bool
 
 
@@ -168,7 +169,8 @@ class MemoryEncoder:
         words = text.lower().split()
         for word in words[:_MAX_WORDS]:
             vector[zlib.crc32(word.encode()) % _DIMENSIONS] += 1.0
-        return MemoryEncodedText(vector / np.float32(np.linalg.norm(vector)), len(words) > _MAX_WORDS)
+        norm = np.float32(np.linalg.norm(vector))
+        return MemoryEncodedText(vector / norm, min(len(words), _MAX_WORDS), len(words) > _MAX_WORDS)
 
     async def encode_many(self, texts: Sequence[str]) -> list[MemoryEncodedText]:
         """See Encoder."""

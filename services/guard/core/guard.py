@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -92,15 +92,17 @@ class Guard:
         scanned = await self._run(chars, scan_input, active, messages, tools)
         for name, error in scanned.failures.items():
             self._observer.detector_failed(name, error)
-        question = _question(messages, scanned.masked_messages)
+        asked = _last_of_user(messages)
+        question = scanned.masked_messages.get(asked, messages[asked]).text if asked >= 0 else ""
         encoding = self._start_encoding(question) if (embed or self._classifiers) and not scanned.blocked else None
         try:
             language = detect_language(question)
-            tokens = self._count_tokens(messages, tools, chars)
             embedding = await encoding if encoding is not None else None
         finally:
             if encoding is not None:
                 encoding.cancel()
+        read = embedding if asked not in scanned.masked_messages else None
+        tokens = self._count_tokens(messages, tools, chars, asked, read)
         findings = scanned.findings
         if self._classifiers and not scanned.blocked:
             findings = findings + await self._classify(active, scanned, embedding)
@@ -191,16 +193,24 @@ class Guard:
             self._observer.detector_failed("encoder", error)
             return None
 
-    def _count_tokens(self, messages: Sequence[Message], tools: Sequence[Tool], chars: int) -> int:
+    def _count_tokens(
+        self, messages: Sequence[Message], tools: Sequence[Tool], chars: int, asked: int, read: EncodedText | None
+    ) -> int:
+        """What the encoder has `read`, the last user message at `asked`, is not read again to be counted."""
+        counted = 0
         texts: list[str] = []
-        for message in messages:
-            texts += message.texts
+        exact = self._encoder is not None and chars <= self._limits.exact_token_count_chars
+        for index, message in enumerate(messages):
+            if exact and index == asked and read is not None and not read.truncated and len(message.texts) == 1:
+                counted = read.token_count
+            else:
+                texts += message.texts
             texts += message.arguments
         for tool in tools:
             texts += (tool.description, tool.parameters_json_schema)
-        if self._encoder is None or chars > self._limits.exact_token_count_chars:
+        if self._encoder is None or not exact:
             return estimate_tokens(texts)
-        return self._encoder.count_tokens("\n".join(texts))
+        return counted + (self._encoder.count_tokens("\n".join(texts)) if texts else 0)
 
     async def _classify(self, active: ActivePolicy, scanned: InputScan, embedding: EncodedText | None) -> list[Finding]:
         windows = windows_of(scanned.untrusted_texts, self._limits.max_classifier_windows)
@@ -236,12 +246,12 @@ class Guard:
         ]
 
 
-def _question(messages: Sequence[Message], masked: Mapping[int, Message]) -> str:
-    """The last user message, as it may be sent."""
+def _last_of_user(messages: Sequence[Message]) -> int:
+    """The place of the last user message; -1 when there is none."""
     for index in range(len(messages) - 1, -1, -1):
         if messages[index].is_user:
-            return masked.get(index, messages[index]).text
-    return ""
+            return index
+    return -1
 
 
 def _lookup_cost(check: OutputCheck) -> int:

@@ -60,6 +60,10 @@ class EncodedText(Protocol):
         """float32, one dimension, L2 norm 1."""
 
     @property
+    def token_count(self) -> int:
+        """Tokens that the vector stands for."""
+
+    @property
     def truncated(self) -> bool:
         """Whether the text was longer than the encoder reads."""
 
@@ -78,7 +82,7 @@ class Encoder(Protocol):
         """Several texts, each on its own."""
 
     def count_tokens(self, text: str) -> int:
-        """Tokens without truncation."""
+        """Tokens without truncation. A line break divides tokens: the count of lines is the sum of their counts."""
 
 
 @dataclass(frozen=True, slots=True)

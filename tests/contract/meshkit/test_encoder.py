@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshkit.encoder import EncodedText, QueuedEncoder, load_encoder
 from meshkit.encoder_memory import memory_encoder
@@ -109,6 +111,11 @@ async def test_tokens_are_counted_like_they_are_read(encoder: QueuedEncoder) -> 
     assert encoder.count_tokens("") == 0
     assert encoder.count_tokens("go " * 1000) == 1000
     assert encoder.count_tokens("go " * 1_000_000) == pytest.approx(1_000_000, rel=0.01)
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=4))
+def test_the_tokens_of_lines_are_the_sum_of_their_tokens(encoder: QueuedEncoder, lines: list[str]) -> None:
+    assert encoder.count_tokens("\n".join(lines)) == sum(map(encoder.count_tokens, lines))
 
 
 async def test_too_many_waiting_texts_are_refused_and_the_others_are_encoded(make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from importlib import import_module
 from typing import Any
@@ -10,11 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.guard.adapters.memory import (
+    InlineExecutor,
+    MemoryEncoder,
+    MemoryObserver,
+    MemoryPatternEngine,
+    MemorySchemaCompiler,
+)
+from services.guard.core.active_policy import PolicyBook
 from services.guard.core.anchors import AnchorIndex
+from services.guard.core.conversation import Message, Trust
+from services.guard.core.guard import Guard, GuardLimits
 from services.guard.core.injection_rules import RULES, InjectionRule
 from services.guard.core.phones import _EXTENSION_CHARS, _FRENCH, _FRENCH_AHEAD_CHARS, _LONG, _NANP, _PLUS
 from services.guard.core.pii import _CARD, _LOOK_AHEAD_CHARS, _SSN, _SSN_BARE, find_pii
-from services.guard.core.policy import LayerRules
+from services.guard.core.policy import DEFAULT, LayerRules
 from services.guard.core.scan import LayerBudget, ScanPlan, is_blank, scan
 from services.guard.core.secrets import find_secrets
 from services.guard.core.shape import Shape
@@ -160,3 +171,38 @@ def test_nothing_is_looked_for_without_a_digit_or_an_at_sign(text: str) -> None:
     assert not list(find_pii(shape, ScanPlan().pii_kinds))
     assert all(match.end > match.start for match in find_secrets(shape))
     assert len(shape.data) == len(shape.folded) == len(shape.runs) == len(text)
+
+
+class Counting(MemoryEncoder):
+    """A MemoryEncoder that notes what it was asked to count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[str] = []
+
+    def count_tokens(self, text: str) -> int:
+        self.counted.append(text)
+        return super().count_tokens(text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["user", "system"]), st.text("ab \n@", max_size=20)), min_size=1, max_size=4))
+def test_what_was_encoded_is_not_counted_again(conversation: list[tuple[str, str]]) -> None:
+    messages = [Message(Trust.TRUSTED, (text,), (), role == "user") for role, text in conversation]
+    questions = [text for role, text in conversation if role == "user"]
+    encoder = Counting()
+    guard = Guard(
+        PolicyBook({"default": DEFAULT}, MemoryPatternEngine()),
+        MemorySchemaCompiler(),
+        InlineExecutor(),
+        MemoryObserver(),
+        GuardLimits(),
+        encoder,
+    )
+    checked = asyncio.run(guard.check_input("", messages, (), embed=True))
+    others = [text for _, text in conversation]
+    if questions and questions[-1]:
+        others.pop(max(place for place, (role, _) in enumerate(conversation) if role == "user"))
+
+    assert checked.estimated_input_tokens == sum(len(text.split()) for _, text in conversation)
+    assert encoder.counted == (["\n".join(others)] if others else [])
