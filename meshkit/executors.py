@@ -8,7 +8,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from meshkit.errors import Overloaded
@@ -33,22 +33,38 @@ class Executor:
         """
         if self._pending >= self._limit:
             raise Overloaded(f"{self.name}: too much work is waiting; try again shortly")
-        self._pending += 1
         context = contextvars.copy_context()
-        future = self._pool.submit(lambda: context.run(function, *arguments, **options))
-        future.add_done_callback(self._done(asyncio.get_running_loop()))
-        return await asyncio.wrap_future(future)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        work = self._pool.submit(lambda: context.run(function, *arguments, **options))
+        self._pending += 1
+        work.add_done_callback(self._teller(loop, answer))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
 
-    def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
-        def release() -> None:
+    def _teller(self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[R]) -> Callable[[Future[R]], None]:
+        """Brings a result to the loop and counts, in one wake-up; `asyncio.wrap_future` takes another for itself."""
+
+        def settle(work: Future[R]) -> None:
             self._pending -= 1
+            if answer.done():
+                return
+            if work.cancelled():
+                answer.cancel()
+            elif (error := work.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(work.result())
 
-        def done(_: object) -> None:
-            # The loop may be gone when the process ends while work runs; nobody counts then.
+        def tell(work: Future[R]) -> None:
+            # The loop may be gone when the process ends while work runs; nobody waits then.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(release)
+                loop.call_soon_threadsafe(settle, work)
 
-        return done
+        return tell
 
     def close(self) -> None:
         """Drops what waits and lets what runs finish in the background."""
