@@ -48,6 +48,35 @@ async def test_parameters_of_the_address_reach_the_driver_and_not_the_migration_
         await database.close()
 
 
+async def test_a_connection_goes_back_to_the_pool_without_another_round_trip(
+    postgres_url: str, migrations: Path, schema: str
+) -> None:
+    database = await open_database(DatabaseSettings(url=Secret(postgres_url), pool_size=1), schema, migrations)
+    other = await asyncpg.connect(postgres_url)
+    try:
+        await database.pool.fetchval("SELECT 42 AS latest")
+        latest = await other.fetchval(
+            "SELECT query FROM pg_stat_activity WHERE application_name = $1", f"llmops-{schema}"
+        )
+        assert latest == "SELECT 42 AS latest"
+    finally:
+        await other.close()
+        await database.close()
+
+
+async def test_a_transaction_that_was_left_open_does_not_reach_the_next_user(
+    postgres_url: str, migrations: Path, schema: str
+) -> None:
+    database = await open_database(DatabaseSettings(url=Secret(postgres_url), pool_size=1), schema, migrations)
+    try:
+        async with database.pool.acquire() as connection:
+            await connection.execute("BEGIN")
+        async with database.pool.acquire() as connection:
+            assert not connection.is_in_transaction()
+    finally:
+        await database.close()
+
+
 async def test_a_process_waits_for_another_ones_migration_longer_than_for_a_statement(
     postgres_url: str, migrations: Path, schema: str
 ) -> None:
