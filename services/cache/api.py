@@ -63,8 +63,10 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
 
     async def Lookup(self, request: pb.LookupRequest, context: object) -> pb.LookupResponse:
         """See the contract."""
+        content = _content(request.key)
+        key = _key(request.key, content)
         found = await self._cache.lookup(
-            current().principal, _key(request.key), self._question(request), _max_age_us(request)
+            current().principal, key, self._question(request, content), _max_age_us(request)
         )
         response = pb.LookupResponse(status=_STATUSES[found.tier], refusal=found.refusal)
         if found.similarity is not None:
@@ -108,11 +110,13 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
             entry.usage.CopyFrom(request.usage)
         if request.HasField("verdict"):
             entry.verdict.CopyFrom(request.verdict)
+        content = _content(request.key)
+        key = _key(request.key, content)
         return Draft(
             request_id=request.request_id,
             payload=_encoded(request),
-            key=_key(request.key),
-            question=self._question(request),
+            key=key,
+            question=self._question(request, content),
             body=_encoded(entry),
             finish=_FINISHES.get(request.completion.finish_reason, _OTHER),
             decision=_DECISIONS.get(request.verdict.decision, _OTHER),
@@ -134,8 +138,10 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
             return Selector("everything")
         raise InvalidRequest("selector", "choose one selector; `everything` must be true")
 
-    def _question(self, request: pb.LookupRequest | pb.StoreRequest) -> Question | None:
-        """The last user message, where the semantic tier can compare it.
+    def _question(
+        self, request: pb.LookupRequest | pb.StoreRequest, content: pb.CacheKey | None = None
+    ) -> Question | None:
+        """The last user message, where the semantic tier can compare it. Takes its text out of `content`.
 
         None for requests without an embedding or with a truncated one, for conversations that end with another
         speaker, and for those that hold images or tools' work: a similar last sentence says nothing about them. Nor
@@ -152,7 +158,7 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
             return None
         return Question(
             text=text,
-            surroundings=_surroundings(request.key),
+            surroundings=_surroundings(_content(request.key) if content is None else content),
             language=request.language,
             embedding_model=request.embedding.model,
             vector=request.embedding.values_f32_le,
@@ -183,11 +189,12 @@ class DisabledCacheApi(cache_pb2_grpc.CacheServiceServicer):
         raise CacheDisabled
 
 
-def _key(key: pb.CacheKey) -> RequestKey:
+def _key(key: pb.CacheKey, content: pb.CacheKey | None = None) -> RequestKey:
+    """`content` is that of the key where the caller has it already."""
     return RequestKey(
         scope=_SCOPES[key.scope],
         end_user=key.end_user,
-        content=_encoded(_content(key)),
+        content=_encoded(_content(key) if content is None else content),
         prompt_digest=key.prompt_digest,
     )
 
@@ -203,9 +210,8 @@ def _content(key: pb.CacheKey) -> pb.CacheKey:
     return content
 
 
-def _surroundings(key: pb.CacheKey) -> bytes:
+def _surroundings(content: pb.CacheKey) -> bytes:
     """The request's content without the text of its last message."""
-    content = _content(key)
     content.messages[-1].ClearField("content")
     content.messages[-1].ClearField("parts")
     return _encoded(content)
