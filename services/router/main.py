@@ -95,6 +95,7 @@ async def _remote(provider: Provider, settings: RouterSettings, kit: Kit, resour
         max_stream_bytes=bounds.max_stream_bytes,
         max_line_bytes=bounds.max_line_bytes,
         max_event_bytes=bounds.max_event_bytes,
+        stream_join_s=settings.stream_join_s,
     )
     dialect: Dialect = AnthropicMessages()
     if provider.dialect == "openai":

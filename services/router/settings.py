@@ -17,6 +17,8 @@ DEFAULT_MODEL = "local/extractive"
 DEFAULT_ROUTE = "default"
 # More would only multiply a provider's trouble.
 _MAX_RETRIES = 5
+# More is seen by whoever reads along.
+_MAX_STREAM_JOIN_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +180,17 @@ def _default_routes() -> dict[str, Route]:
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """Everything that the router can be told. Without a file it answers with the built-in extractive model."""
+    """Everything that the router can be told. Without a file it answers with the built-in extractive model.
+
+    `stream_join_s`: once a streamed answer has begun, a provider is read at most this often, and what came meanwhile
+    travels as one piece; 0 passes every piece on by itself.
+    """
 
     providers: dict[str, Provider] = field(default_factory=_default_providers)
     models: dict[str, ModelConfig] = field(default_factory=_default_models)
     routes: dict[str, Route] = field(default_factory=_default_routes)
     default_route: str = DEFAULT_ROUTE
+    stream_join_s: float = 0.02
     limits: Limits = field(default_factory=Limits)
     extractive: Extractive = field(default_factory=Extractive)
 
@@ -203,6 +210,8 @@ class RouterSettings:
         for name, route in self.routes.items():
             self._validate_route(name, route)
         _require_known(self.default_route, [*self.routes, *self.models], "router.default_route", "router.routes")
+        if not 0 <= self.stream_join_s <= _MAX_STREAM_JOIN_S:
+            raise ValueError(f"router.stream_join_s must be between 0 (off) and {_MAX_STREAM_JOIN_S}.")
         for group, values in (("limits", self.limits), ("extractive", self.extractive)):
             for entry in dataclasses.fields(values):
                 if getattr(values, entry.name) <= 0:

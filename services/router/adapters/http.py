@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from services.router.adapters.dialects.base import Dialect
+from services.router.adapters.dialects.base import Dialect, StreamDecoder
+from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.chat import Completion
 from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer
@@ -46,7 +47,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """Limits on what a provider may send; sizes count decompressed bytes."""
+    """Limits on what a provider may send, and how often a stream is read; sizes count decompressed bytes."""
 
     max_response_bytes: int = 16 << 20
     max_error_bytes: int = 64 << 10
@@ -54,6 +55,7 @@ class HttpLimits:
     max_line_bytes: int = 1 << 20
     max_event_bytes: int = 4 << 20
     wind_up_s: float = 0.1
+    stream_join_s: float = 0.02
 
 
 class AddressRefused(OSError):
@@ -136,7 +138,9 @@ class HttpProvider:
             async with self._post(body, request.request_id) as response:
                 try:
                     await self._require_stream(response)
-                    async for chunk in self._chunks(response):
+                    pause_s = min(self._limits.stream_join_s, request.spec.idle_timeout_s / 2)
+                    answer = _AnswerStream(response, self._dialect.stream_decoder(), self._limits, pause_s)
+                    while (chunk := await answer.next()) is not None:
                         yield chunk
                 finally:
                     response.close()
@@ -148,36 +152,6 @@ class HttpProvider:
         headers = {name: request_id} if name and request_id else None
         data = body if len(body) < _WHOLE_BODY_BYTES else io.BytesIO(body)
         return self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
-
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Chunk, None]:
-        decoder = self._dialect.stream_decoder()
-        parser = SseParser(self._limits.max_line_bytes, self._limits.max_event_bytes)
-        received = 0
-        async for data in response.content.iter_any():
-            received += len(data)
-            if received > self._limits.max_stream_bytes:
-                raise broken("stream-too-large")
-            events, failure = parser.feed(data)
-            chunk = decoder.feed(events) if events else None
-            if chunk is not None:
-                yield chunk
-            if decoder.done:
-                await self._wind_up(response)
-                return
-            if failure:
-                raise broken(failure)
-        chunk = decoder.end()
-        if chunk is not None:
-            yield chunk
-
-    async def _wind_up(self, response: aiohttp.ClientResponse) -> None:
-        """Reads the last bytes of a complete answer, so that the connection can serve the next call."""
-        try:
-            async with asyncio.timeout(self._limits.wind_up_s):
-                while not response.content.at_eof():
-                    await response.content.readany()
-        except TimeoutError:
-            response.close()
 
     async def _require_stream(self, response: aiohttp.ClientResponse) -> None:
         if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
@@ -207,6 +181,74 @@ class HttpProvider:
                 raise broken("response-too-large", response.status)
             pieces.append(data)
         return b"".join(pieces)
+
+
+class _AnswerStream:
+    """The chunks of one answer. Any split of the same bytes gives the same text before the same end."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, decoder: StreamDecoder, limits: HttpLimits, pause_s: float
+    ) -> None:
+        self._response = response
+        self._decoder = decoder
+        self._limits = limits
+        self._reader = JoinedReader(response, pause_s)
+        self._parser = SseParser(limits.max_line_bytes, limits.max_event_bytes)
+        self._received = 0
+        self._begun = False
+        self._failure: ProviderError | None = None
+
+    async def next(self) -> Chunk | None:
+        """The next chunk, None after the last. What came before a failure is handed out first."""
+        while self._failure is None and not self._decoder.done:
+            data = await self._reader.read()
+            chunk = self._take(data) if data else self._decoder.end()
+            if chunk is not None:
+                return chunk
+        if self._failure is not None:
+            raise self._failure
+        if not self._response.content.at_eof():
+            await self._wind_up()
+        return None
+
+    def _take(self, data: bytes) -> Chunk | None:
+        room = self._limits.max_stream_bytes - self._received
+        self._received += len(data)
+        if len(data) > room:
+            self._fail(broken("stream-too-large"))
+            data = data[:room]
+        events, cause = self._parser.feed(data)
+        chunk = None
+        try:
+            chunk = self._decoder.feed(events) if events else None
+        except ProviderError as error:
+            self._fail(error)
+            chunk = self._decoder.rest()
+        else:
+            if self._decoder.done:
+                self._failure = None
+            elif cause:
+                self._failure = broken(cause)
+        # The first text is on its way: from now on pieces are joined. Not the last ones, which come together anyway.
+        self._begun = self._begun or (chunk is not None and chunk.delta is not None)
+        if self._begun and self._failure is None and not self._decoder.ending:
+            self._reader.rest(len(events))
+        return chunk
+
+    def _fail(self, error: ProviderError) -> None:
+        """Before anything was handed out another model may still answer, so nothing is."""
+        if not self._begun:
+            raise error
+        self._failure = error
+
+    async def _wind_up(self) -> None:
+        """Reads the last bytes of a complete answer, so that the connection can serve the next call."""
+        try:
+            async with asyncio.timeout(self._limits.wind_up_s):
+                while await self._reader.read():
+                    pass
+        except TimeoutError:
+            self._response.close()
 
 
 def _require_content(answer: ProviderAnswer) -> ProviderAnswer:

@@ -146,23 +146,33 @@ class AnthropicStreamDecoder:
         self._counts = _Counts()
         self._tools: dict[int, int] = {}
         self._silent_tools: set[int] = set()
+        self._delta = DeltaBuilder()
+
+    @property
+    def ending(self) -> bool:
+        """See StreamDecoder: message_stop follows the stop reason."""
+        return bool(self._stop_reason)
 
     def feed(self, events: Sequence[ServerSentEvent]) -> Chunk | None:
         """One chunk for all events of one read."""
-        delta = DeltaBuilder()
         alive = False
         for sent in events:
             try:
                 event = _decode_event(sent.data)
             except _UNDECODABLE:
                 raise broken("malformed-json") from None
-            alive |= self._take(event, delta)
-        joined = delta.take()
+            alive |= self._take(event, self._delta)
         if self.done:
-            return self._final(joined)
+            return self._final()
+        joined = self._delta.take()
         if joined is None and not alive:
             return None
         return Chunk(joined, self._model, self._id)
+
+    def rest(self) -> Chunk | None:
+        """See StreamDecoder."""
+        joined = self._delta.take()
+        return None if joined is None else Chunk(joined, self._model, self._id)
 
     def end(self) -> Chunk | None:
         """Without message_stop the answer was whole only if a stop reason came."""
@@ -171,12 +181,12 @@ class AnthropicStreamDecoder:
         if not self._stop_reason:
             raise broken("stream-ended-early")
         self.done = True
-        return self._final(None)
+        return self._final()
 
-    def _final(self, delta: Any) -> Chunk:
+    def _final(self) -> Chunk:
         finish = FINISH_REASONS.get(self._stop_reason, FinishReason.UNKNOWN)
         usage = self._counts.usage()
-        return Chunk(delta, self._model, self._id, finished=True, finish_reason=finish, usage=usage)
+        return Chunk(self._delta.take(), self._model, self._id, finished=True, finish_reason=finish, usage=usage)
 
     def _take(self, event: _Event, delta: DeltaBuilder) -> bool:
         """Adds one event; True when it shows the model at work. Unknown events are skipped, as the API asks."""

@@ -20,8 +20,17 @@ class StreamDecoder(Protocol):
 
     done: bool
 
+    @property
+    def ending(self) -> bool:
+        """Whether the text is complete: what is still to come is counts and end marks, and comes at once."""
+        ...
+
     def feed(self, events: Sequence[ServerSentEvent]) -> Chunk | None:
         """What these events say; None when it is nothing that a caller could see."""
+        ...
+
+    def rest(self) -> Chunk | None:
+        """What the events before the one said that made `feed` raise; None when it is nothing."""
         ...
 
     def end(self) -> Chunk | None:
@@ -133,15 +142,18 @@ class DeltaBuilder:
             known[2].append(arguments)
 
     def take(self) -> Delta | None:
-        """The delta, None when nothing was said."""
+        """The delta, None when nothing was said since the last one."""
         content = "".join(self._content)
+        self._content.clear()
+        if not (self._refusal or self._tools):  # nearly every chunk of nearly every stream
+            return Delta(content) if content else None
         refusal = "".join(self._refusal)
-        if not (content or refusal or self._tools):
-            return None
         tools = tuple(
             ToolCall(call_id, name, "".join(arguments), index)
             for index, (call_id, name, arguments) in sorted(self._tools.items())
         )
+        self._refusal.clear()
+        self._tools.clear()
         return Delta(content, tools, refusal)
 
 

@@ -171,22 +171,30 @@ class OpenAiStreamDecoder:
         self._finish = ""
         self._usage: Usage | None = None
         self._last_index = 0
+        self._delta = DeltaBuilder()
+
+    @property
+    def ending(self) -> bool:
+        """See StreamDecoder: usage and [DONE] follow the finish reason."""
+        return bool(self._finish)
 
     def feed(self, events: Sequence[ServerSentEvent]) -> Chunk | None:
         """One chunk for all events of one read."""
-        delta = DeltaBuilder()
         alive = False
         for event in events:
             if event.data == b"[DONE]":
                 self.done = True
-                break
-            alive |= self._take(_parse(event.data), delta)
-        joined = delta.take()
-        if self.done:
-            return self._final(joined)
+                return self._final()
+            alive |= self._take(_parse(event.data), self._delta)
+        joined = self._delta.take()
         if joined is None and not alive:
             return None
         return Chunk(joined, self._model, self._id)
+
+    def rest(self) -> Chunk | None:
+        """See StreamDecoder."""
+        joined = self._delta.take()
+        return None if joined is None else Chunk(joined, self._model, self._id)
 
     def end(self) -> Chunk | None:
         """Some servers close without [DONE]: with a finish reason the answer was whole, without one it was cut."""
@@ -195,13 +203,13 @@ class OpenAiStreamDecoder:
         if not self._finish:
             raise broken("stream-ended-early")
         self.done = True
-        return self._final(None)
+        return self._final()
 
-    def _final(self, delta: Any) -> Chunk:
+    def _final(self) -> Chunk:
         if not self._finish:
             raise broken("no-finish-reason")
         finish = FINISH_REASONS.get(self._finish, FinishReason.UNKNOWN)
-        return Chunk(delta, self._model, self._id, finished=True, finish_reason=finish, usage=self._usage)
+        return Chunk(self._delta.take(), self._model, self._id, finished=True, finish_reason=finish, usage=self._usage)
 
     def _take(self, chunk: _Answer, delta: DeltaBuilder) -> bool:
         """Adds one event; True when it shows the model at work."""
