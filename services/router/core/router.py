@@ -14,6 +14,7 @@ from services.router.core.cooldown import Cooldowns
 from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
 from services.router.core.failure import Failure, FailureKind, ProviderError
 from services.router.core.fallback import RetryPolicy
+from services.router.core.patience import Patience
 from services.router.core.plan import Needs, Plan, make_plan, needs_of, step_timeout_s
 from services.router.core.ports import (
     AttemptObserver,
@@ -115,16 +116,29 @@ class Router:
     async def stream(self, call: ModelCall, request_id: str, budget_s: float) -> AsyncGenerator[StreamEvent, None]:
         """`Started`, deltas, `Finished`. Closing it ends the provider's call. Raises RouterError."""
         run = self._begin(call, budget_s)
-        while True:
-            request = ProviderRequest(call, run.start(), request_id)
-            async with aclosing(self._providers[request.spec.provider].stream(request)) as chunks:
-                first = await self._first_chunk(run, request.spec, chunks)
-                if isinstance(first, Chunk):
-                    async with aclosing(self._relay(run, request, first, chunks)) as events:
-                        async for event in events:
-                            yield event
-                    return
-            await self._clock.sleep(run.failed(first, self._jitter()))
+        delivered: list[str] = []
+        finished = False
+        with Patience() as patience:
+            spec, chunk, chunks = await self._open_stream(run, patience, call, request_id)
+            try:
+                async with aclosing(chunks):
+                    yield Started((*run.attempts, run.running()), chunk.served_model or spec.model)
+                    while True:
+                        if chunk.delta is not None:
+                            delivered.extend(_delta_texts(chunk.delta))
+                            yield chunk.delta
+                        if chunk.finished:
+                            break
+                        chunk = await self._next_chunk(run, patience, spec, chunks, delivered)
+                    usage = await self._usage(chunk.usage, call, delivered)
+                    finished = True
+                    # The caller has the end before the connection is wound up.
+                    yield Finished(chunk.finish_reason, usage, run.succeeded(usage), chunk.response_id)
+                    await anext(chunks, None)
+            except (asyncio.CancelledError, GeneratorExit):
+                if not finished:
+                    run.cancelled(delivered)
+                raise
 
     def plan(self, model: str, needs: Needs) -> tuple[Plan, str]:
         """What `complete` would do now, and the route's policy. Raises ModelNotFound."""
@@ -176,14 +190,32 @@ class Router:
             run.cancelled(())
             raise
 
-    async def _first_chunk(self, run: Run, spec: ModelSpec, chunks: AsyncGenerator[Chunk, None]) -> Chunk | Failure:
+    async def _open_stream(
+        self, run: Run, patience: Patience, call: ModelCall, request_id: str
+    ) -> tuple[ModelSpec, Chunk, AsyncGenerator[Chunk, None]]:
+        """The first model that begins an answer: its first chunk, and where the others come from."""
+        while True:
+            request = ProviderRequest(call, run.start(), request_id)
+            chunks = self._providers[request.spec.provider].stream(request)
+            first: Chunk | Failure | None = None
+            try:
+                first = await self._first_chunk(run, patience, request.spec, chunks)
+            finally:
+                if not isinstance(first, Chunk):
+                    await chunks.aclose()
+            if isinstance(first, Chunk):
+                return request.spec, first, chunks
+            await self._clock.sleep(run.failed(first, self._jitter()))
+
+    async def _first_chunk(
+        self, run: Run, patience: Patience, spec: ModelSpec, chunks: AsyncGenerator[Chunk, None]
+    ) -> Chunk | Failure:
         """Reads until the first delta or the end; hidden reasoning proves life and moves the limit to the idle one."""
         timeout_s = run.timeout_s(_first_token_limit_s(spec), _first_token_limit_s)
         cause = "first-token-timeout"
         try:
             while True:
-                async with asyncio.timeout(timeout_s):
-                    chunk = await anext(chunks)
+                chunk = await _pull(chunks, patience, timeout_s)
                 if chunk.delta is not None or chunk.finished:
                     return chunk
                 timeout_s, cause = min(spec.idle_timeout_s, run.remaining_s()), "idle-timeout"
@@ -199,36 +231,11 @@ class Router:
             run.cancelled(())
             raise
 
-    async def _relay(
-        self, run: Run, request: ProviderRequest, chunk: Chunk, chunks: AsyncGenerator[Chunk, None]
-    ) -> AsyncGenerator[StreamEvent, None]:
-        """Everything from the first delta on; `Finished` is handed over before the connection is wound up."""
-        delivered: list[str] = []
-        finished = False
-        try:
-            yield Started((*run.attempts, run.running()), chunk.served_model or request.spec.model)
-            while True:
-                if chunk.delta is not None:
-                    delivered.extend(_delta_texts(chunk.delta))
-                    yield chunk.delta
-                if chunk.finished:
-                    usage = await self._usage(chunk.usage, request.call, delivered)
-                    finished = True
-                    yield Finished(chunk.finish_reason, usage, run.succeeded(usage), chunk.response_id)
-                    await anext(chunks, None)
-                    return
-                chunk = await self._next_chunk(run, request.spec, chunks, delivered)
-        except (asyncio.CancelledError, GeneratorExit):
-            if not finished:
-                run.cancelled(delivered)
-            raise
-
     async def _next_chunk(
-        self, run: Run, spec: ModelSpec, chunks: AsyncGenerator[Chunk, None], delivered: list[str]
+        self, run: Run, patience: Patience, spec: ModelSpec, chunks: AsyncGenerator[Chunk, None], delivered: list[str]
     ) -> Chunk:
         try:
-            async with asyncio.timeout(min(spec.idle_timeout_s, run.remaining_s())):
-                return await anext(chunks)
+            return await _pull(chunks, patience, min(spec.idle_timeout_s, run.remaining_s()))
         except TimeoutError:
             failure = Failure(FailureKind.TIMED_OUT, "idle-timeout")
         except ProviderError as error:
@@ -246,6 +253,19 @@ class Router:
         read = await self._counter.count(list(input_texts(call)))
         written = await self._counter.count(output_texts)
         return replace(Usage(estimated=True), input_tokens=read + overhead_tokens(call), output_tokens=written)
+
+
+async def _pull(chunks: AsyncGenerator[Chunk, None], patience: Patience, limit_s: float) -> Chunk:
+    """The next chunk. Raises TimeoutError when it takes longer than `limit_s`."""
+    patience.begin(limit_s)
+    try:
+        return await anext(chunks)
+    except asyncio.CancelledError:
+        if patience.end():
+            raise TimeoutError from None
+        raise
+    finally:
+        patience.end()
 
 
 def _texts(completion: Completion) -> list[str]:
