@@ -39,6 +39,10 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> tuple[list[ServerSentEvent], str]:
         """The events that `chunk` completes, and the failure that it reveals, empty when there is none."""
+        if not (self._start or self._rest or self._data or self._event or self._skip_lf) and chunk[-2:] == b"\n\n":
+            plain = self._plain(chunk)
+            if plain is not None:
+                return plain, ""
         lines = self._lines(chunk)
         events: list[ServerSentEvent] = []
         for line in lines:
@@ -56,6 +60,15 @@ class SseParser:
             elif (failure := self._field(line)) is not None:
                 return events, failure
         return events, "line-too-long" if len(self._rest) > self._max_line_bytes else ""
+
+    def _plain(self, chunk: bytes) -> list[ServerSentEvent] | None:
+        """Whole events of one data line each, as nearly every read brings them; None when there is anything else."""
+        if chunk[:6] != b"data: " or b"\r" in chunk or len(chunk) > min(self._max_line_bytes, self._max_event_bytes):
+            return None
+        pieces = chunk[6:-2].split(b"\n\ndata: ")
+        if chunk.count(b"\n") != 2 * len(pieces) or not (chunk.isascii() or _is_utf8(chunk)):
+            return None
+        return [ServerSentEvent("", piece) for piece in pieces]
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         """The complete lines so far; the unfinished one waits. A CR at the end may be half of a CRLF."""

@@ -181,11 +181,15 @@ class OpenAiStreamDecoder:
     def feed(self, events: Sequence[ServerSentEvent]) -> Chunk | None:
         """One chunk for all events of one read."""
         alive = False
-        for event in events:
-            if event.data == b"[DONE]":
-                self.done = True
-                return self._final()
-            alive |= self._take(_parse(event.data), self._delta)
+        delta = self._delta
+        try:
+            for event in events:
+                if event.data == b"[DONE]":
+                    self.done = True
+                    return self._final()
+                alive |= self._take(_decode_answer(event.data), delta)
+        except _UNDECODABLE:
+            raise broken("malformed-json") from None
         joined = self._delta.take()
         if joined is None and not alive:
             return None
@@ -222,19 +226,24 @@ class OpenAiStreamDecoder:
         # Only the first of several answers is relayed.
         if not chunk.choices or chunk.choices[0].index:
             return False
-        self._finish = chunk.choices[0].finish_reason or self._finish
-        piece = chunk.choices[0].delta
-        return piece is not None and self._take_piece(piece, delta)
-
-    def _take_piece(self, piece: _Message, delta: DeltaBuilder) -> bool:
+        choice = chunk.choices[0]
+        if choice.finish_reason:
+            self._finish = choice.finish_reason
+        piece = choice.delta
+        if piece is None:
+            return False
         if piece.content:
             delta.text(piece.content)
         if piece.refusal:
             delta.refusal(piece.refusal)
-        for call in piece.tool_calls or ():
+        if piece.tool_calls:
+            self._take_calls(piece.tool_calls, delta)
+        return bool(piece.reasoning_content or piece.reasoning)
+
+    def _take_calls(self, calls: Sequence[_ToolCall], delta: DeltaBuilder) -> None:
+        for call in calls:
             self._last_index = self._last_index if call.index is None else call.index
             delta.tool(self._last_index, call.id or "", *_name_and_arguments(call))
-        return bool(piece.reasoning_content or piece.reasoning)
 
 
 def _parse(body: bytes) -> _Answer:
