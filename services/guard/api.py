@@ -67,11 +67,13 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
         check: OutputCheck | None = None
         async for request in request_iterator:
             event = request.WhichOneof("event")
-            check = await self._expect(event, check, request)
+            if check is None or event == "open":
+                check = await self._expect(event, check, request)
             if event == "delta":
-                shown = await self._guard.feed(check, _delta(request.delta))
+                delta = request.delta
+                shown = await self._guard.feed(check, _delta(delta))
                 if shown is not None:
-                    yield _release(shown, request.delta.citations)
+                    yield _release(shown, delta.citations)
             if event == "finish" or check.blocked:
                 async for response in self._end(check):
                     yield response
@@ -137,6 +139,8 @@ def _whole(completion: chat_pb2.Completion) -> AnswerDelta:
 
 
 def _delta(delta: chat_pb2.CompletionDelta) -> AnswerDelta:
+    if not (delta.tool_calls or delta.citations):  # nearly every piece of nearly every answer
+        return AnswerDelta(delta.content, delta.refusal)
     calls = tuple(CallFragment(call.index, call.arguments_json, call.id, call.name) for call in delta.tool_calls)
     return AnswerDelta(delta.content, delta.refusal, calls, _quotes(delta.citations))
 

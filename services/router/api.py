@@ -208,10 +208,11 @@ def _complete_response(answer: Answer) -> pb.CompleteResponse:
 
 
 def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
-    if isinstance(event, chat.Delta):
-        return pb.CompleteStreamResponse(delta=_delta(event))
+    """Filled in place, as all answers."""
     response = pb.CompleteStreamResponse()
-    if isinstance(event, Started):
+    if isinstance(event, chat.Delta):
+        _fill_delta(response.delta, event)
+    elif isinstance(event, Started):
         response.started.served_model = event.served_model
         _fill_attempts(response.started.attempts, event.attempts)
     else:
@@ -219,15 +220,12 @@ def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
     return response
 
 
-def _delta(delta: chat.Delta) -> chat_pb2.CompletionDelta:
-    if not (delta.tool_calls or delta.refusal or delta.citations):  # nearly every chunk of nearly every stream
-        return chat_pb2.CompletionDelta(content=delta.content)
-    return chat_pb2.CompletionDelta(
-        content=delta.content,
-        tool_calls=[_tool_call(call) for call in delta.tool_calls],
-        refusal=delta.refusal,
-        citations=[_citation(citation) for citation in delta.citations],
-    )
+def _fill_delta(target: chat_pb2.CompletionDelta, delta: chat.Delta) -> None:
+    target.content = delta.content
+    if delta.tool_calls or delta.refusal or delta.citations:  # hardly any chunk of hardly any stream
+        target.refusal = delta.refusal
+        target.tool_calls.extend(_tool_call(call) for call in delta.tool_calls)
+        target.citations.extend(_citation(citation) for citation in delta.citations)
 
 
 def _fill_finished(target: pb.StreamFinished, event: Finished) -> None:

@@ -40,7 +40,8 @@ def last_cut(text: str, start: int, limit: int, reach: int) -> int:
         low = max(start, high - _STEP_CHARS)
         found = _CUT.finditer(text, max(0, low - 1), min(len(text), high + 1))
         points = [point for point in (match.start() for match in found) if low < point <= high]
-        points = [point for point in points if not any(first < point < end for first, end in zones)]
+        if zones:
+            points = [point for point in points if not any(first < point < end for first, end in zones)]
         if points:
             return next((point for point in reversed(points) if text.endswith(_SENTENCE_ENDS, 0, point)), points[-1])
         high = low

@@ -129,7 +129,9 @@ class Guard:
 
     async def feed(self, check: OutputCheck, delta: AnswerDelta) -> AnswerDelta | None:
         """What may be shown after the next piece of a stream."""
-        return await self._run(delta.char_count + _lookup_cost(check), check.feed, delta)
+        if delta.char_count + _lookup_cost(check) <= self._limits.inline_scan_chars:
+            return check.feed(delta)
+        return await self._executor.run(check.feed, delta)
 
     async def finish(self, check: OutputCheck) -> tuple[AnswerDelta | None, Verdict]:
         """What may be shown of the rest of a stream, and the verdict."""

@@ -87,6 +87,8 @@ class OutputCheck:
         if delta.refusal:
             self._has_refusal = True
             refusal = self._refusal.feed(delta.refusal)
+        if not (content or refusal or delta.calls or delta.quotes):  # held, as most pieces are
+            return None
         calls = [self._feed_call(fragment) for fragment in delta.calls]
         quotes = tuple(restore(quote, self._run.restorable) for quote in delta.quotes)
         return self._shown_delta(content, refusal, [call for call in calls if call is not None], quotes)

@@ -45,4 +45,5 @@ class Assembly:
 def delta_bytes(delta: chat_pb2.CompletionDelta) -> int:
     """UTF-8 bytes that a model wrote in a piece."""
     size = len(delta.content.encode()) + len(delta.refusal.encode())
-    return size + sum(len(call.arguments_json.encode()) for call in delta.tool_calls)
+    calls = delta.tool_calls
+    return size + sum(len(call.arguments_json.encode()) for call in calls) if calls else size

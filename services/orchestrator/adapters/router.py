@@ -88,8 +88,9 @@ class RemoteRouter:
                 async for response in responses:
                     event = response.WhichOneof("event")
                     if event == "delta":
-                        progress.received_bytes += delta_bytes(response.delta)
-                        yield response.delta
+                        delta = response.delta
+                        progress.received_bytes += delta_bytes(delta)
+                        yield delta
                     elif event == "started":
                         _note_start(progress, response.started)
                     else:
