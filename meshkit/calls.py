@@ -137,11 +137,12 @@ class Chain:
                 if waiting is not None:
                     await waiting
             begun = len(self._ends)
-            if call.method.client_streaming:
-                request = self._checked(call, request)
-            else:
-                for see in self._messages if call.caller is None else self._inner_messages:
+            messages = self._messages if call.caller is None else self._inner_messages
+            if not call.method.client_streaming:
+                for see in messages:
                     see(call, request)
+            elif messages:
+                request = _seen(call, request, messages)
             async with aclosing(handler(request, call)) as responses:  # type: ignore[type-var]
                 async for response in responses:
                     yield response
@@ -153,18 +154,20 @@ class Chain:
         for end in self._ends_of_success:
             end(call, None)
 
-    async def _checked(self, call: ServerCall, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        messages = self._messages if call.caller is None else self._inner_messages
-        async for request in requests:
-            for see in messages:
-                see(call, request)
-            yield request
-
     def _end(self, call: ServerCall, begun: int, error: BaseException) -> BaseException | None:
         outcome: BaseException | None = error
         for end in reversed(self._ends[:begun]):
             outcome = end(call, outcome)
         return outcome
+
+
+async def _seen(
+    call: ServerCall, requests: AsyncIterator[Any], messages: Sequence[Callable[[ServerCall, Message], None]]
+) -> AsyncIterator[Any]:
+    async for request in requests:
+        for see in messages:
+            see(call, request)
+        yield request
 
 
 def _overrides(interceptor: Interceptor, hook: str) -> bool:

@@ -143,7 +143,7 @@ class LocalStream:
     def __init__(
         self, table: HandlerTable, path: str, request: Any, timeout_s: float | None, metadata: Metadata
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         method, handler = _found(table.find(path), path)
         caller = current_or_none()
         deadline_s = deadline_for(loop, method, caller, timeout_s)
@@ -165,7 +165,7 @@ class LocalStream:
         if self._expired:
             await self.aclose()
             raise CallError(_deadline_failure(self._method))
-        self._reader = asyncio.current_task()
+        self._reader = asyncio.current_task(self._loop)
         try:
             return _copy(await _InContext(self._responses.__anext__(), self._context))
         except asyncio.CancelledError:
