@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from services.router.adapters.connector import ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
 from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
@@ -65,7 +66,7 @@ class AddressRefused(OSError):
 def open_session(endpoint: Endpoint, dialect: Dialect) -> aiohttp.ClientSession:
     """A session of its own for one provider, credentials included; made in the running loop, closed by the caller."""
     tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
-    connector = aiohttp.TCPConnector(
+    connector = ProviderConnector(
         limit=endpoint.max_connections,
         limit_per_host=endpoint.max_connections,
         keepalive_timeout=endpoint.keepalive_s,
