@@ -158,10 +158,10 @@ async def a_provider_slower_than_the_pause_is_not_delayed() -> None:
 
     async def respond(received: Received) -> None:
         await received.begin_stream()
-        for number in range(4):
+        for number, pause_s in enumerate((LONG_S * 1.2, LONG_S * 0.4, LONG_S * 1.2, LONG_S * 0.4)):
             sent_at_s.append(asyncio.get_running_loop().time())
             await received.chunk(piece(str(number)))
-            await asyncio.sleep(LONG_S * 1.2)
+            await asyncio.sleep(pause_s)
         await end(received)
 
     async with provider(respond, HttpLimits(stream_join_s=LONG_S)) as (model, _):
@@ -176,6 +176,7 @@ async def what_came_with_the_end_does_not_wait() -> None:
     async def respond(received: Received) -> None:
         await received.begin_stream()
         await received.chunk(piece("a"))
+        await asyncio.sleep(0.02)
         await received.chunk(piece("b") + FINISH)
         await asyncio.sleep(LONG_S * 1.2)
         await received.chunk(DONE)
@@ -186,6 +187,20 @@ async def what_came_with_the_end_does_not_wait() -> None:
     async with provider(respond, HttpLimits(stream_join_s=LONG_S)) as (model, _):
         assert "".join((await Reader(model).all()).texts) == "ab"
         assert asyncio.get_running_loop().time() - ended_at_s[0] < LONG_S / 2
+
+
+async def a_connection_whose_last_bytes_come_late_is_kept() -> None:
+    async def respond(received: Received) -> None:
+        await received.begin_stream()
+        await received.chunk(piece("a"))
+        await received.chunk(FINISH + DONE)
+        await asyncio.sleep(0.02)
+        await received.end_stream()
+
+    async with provider(respond, HttpLimits(stream_join_s=LONG_S)) as (model, upstream):
+        for _ in range(2):
+            assert "".join((await Reader(model).all()).texts) == "a"
+        assert upstream.connections == 1
 
 
 async def a_break_in_the_pause_comes_after_the_text(how: str, join_s: float) -> None:
@@ -329,6 +344,7 @@ CASES: dict[str, Callable[[], Awaitable[None]]] = {
     "off": nothing_is_joined_when_that_is_turned_off,
     "reasoning": hidden_reasoning_does_not_delay_the_first_text,
     "slow-provider": a_provider_slower_than_the_pause_is_not_delayed,
+    "last-bytes": a_connection_whose_last_bytes_come_late_is_kept,
     "end": what_came_with_the_end_does_not_wait,
     "reset": lambda: a_break_in_the_pause_comes_after_the_text("reset", 0.05),
     "close": lambda: a_break_in_the_pause_comes_after_the_text("close", 0.05),

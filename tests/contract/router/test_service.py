@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -238,6 +239,34 @@ async def test_a_cut_stream_ends_with_its_attempts(start: Any, start_upstream: S
         "stream-ended-early",
         True,
     )
+
+
+@pytest.mark.parametrize("how", ["reset", "in-band"])
+async def test_a_stream_cut_while_pieces_are_joined_delivers_and_bills_what_came(
+    start: Any, start_upstream: StartUpstream, how: str
+) -> None:
+    async def respond(received: Received) -> None:
+        await received.begin_stream()
+        for text in ("one ", "two ", "three ", "four"):
+            await received.chunk(sse(delta(content=text)))
+            await asyncio.sleep(0.005)
+        if how == "in-band":
+            await received.chunk(sse({"error": {"type": "server_error"}}))
+        received.writer.transport.abort()
+
+    outcomes = []
+    upstream = await start_upstream(respond)
+    for join_s in (0.0, 0.1):
+        stub = await start(replace(settings(upstream.url), stream_join_s=join_s))
+        texts: list[str] = []
+        with pytest.raises(CallError) as caught:
+            async for event in stub.CompleteStream(pb.CompleteStreamRequest(call=call(model="big")), metadata=CALLER):
+                texts += [event.delta.content] if event.HasField("delta") else []
+        (attempt,) = json.loads(caught.value.metadata["attempts_json"])
+        outcomes.append(("".join(texts), caught.value.reason, attempt["outcome"], attempt["usage"]))
+    assert len(texts) < 4, "pieces were joined"
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][:2] == ("one two three four", "UPSTREAM_STREAM_CUT")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,9 @@ def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
         (RouterSettings(routes={"local/extractive": Route(("local/extractive",))}), "name of a model"),
         (RouterSettings(default_route="defualt"), "did you mean 'default'"),
         (RouterSettings(limits=Limits(max_attempts=0)), "router.limits.max_attempts"),
+        (RouterSettings(stream_join_s=-0.01), "router.stream_join_s must be between 0"),
+        (RouterSettings(stream_join_s=0.3), "router.stream_join_s must be between 0"),
+        (RouterSettings(stream_join_s=float("nan")), "router.stream_join_s must be between 0"),
     ],
 )
 def test_mistakes_are_named_with_what_to_do(settings: RouterSettings, sentence: str) -> None:
