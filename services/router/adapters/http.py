@@ -16,7 +16,7 @@ from yarl import URL
 
 from services.router.adapters.connector import ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
-from services.router.adapters.joining import JoinedReader, Ticks
+from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.chat import Completion
 from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer
@@ -118,8 +118,6 @@ class HttpProvider:
         self._session = session
         self._limits = limits
         self._now = now
-        # A quarter: short enough to be no burst for the loop, and a pause is hardly shorter for it.
-        self._ticks = Ticks((limits.stream_join_s or 1.0) / 4)
         self._url = URL(base_url.rstrip("/") + dialect.path)
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
@@ -142,7 +140,7 @@ class HttpProvider:
                 try:
                     await self._require_stream(response)
                     pause_s = min(self._limits.stream_join_s, request.spec.idle_timeout_s / 2)
-                    reader = JoinedReader(response, pause_s, self._ticks)
+                    reader = JoinedReader(response, pause_s)
                     answer = _AnswerStream(response, reader, self._dialect.stream_decoder(), self._limits)
                     while (chunk := await answer.next()) is not None:
                         yield chunk

@@ -8,58 +8,24 @@ connection before it hands out bytes that it had buffered, and nothing is buffer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import aiohttp
 
 
-class Ticks:
-    """Timers of many streams that ring together: one wake-up of the loop reads them all."""
-
-    def __init__(self, tick_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._tick_s = tick_s
-        self._waiting: dict[int, set[Callable[[], None]]] = {}
-
-    def set(self, due_s: float, ring: Callable[[], None]) -> int:
-        """Rings at the last tick that is not after `due_s`, on the loop's clock. Returns what `unset` wants to know."""
-        tick = int(due_s / self._tick_s)
-        waiting = self._waiting.get(tick)
-        if waiting is None:
-            self._waiting[tick] = {ring}
-            self._loop.call_at(tick * self._tick_s, self._ring, tick)
-        else:
-            waiting.add(ring)
-        return tick
-
-    def unset(self, tick: int, ring: Callable[[], None]) -> None:
-        """Does not ring, unless it did."""
-        waiting = self._waiting.get(tick)
-        if waiting is not None:
-            waiting.discard(ring)
-
-    def _ring(self, tick: int) -> None:
-        for ring in self._waiting.pop(tick):
-            ring()
-
-
 class JoinedReader:
     """The body of one response. `rest` after a read makes the next one wait until `join_s` passed since this one.
-
-    The pause is up to a tick shorter, so that it ends together with those of other streams.
 
     A pause that gathered no more than one piece bought nothing: the next read does not wait, until pieces come quickly
     again. So a provider that is slower than the pause is read as if there were none. With a `join_s` of 0 the
     transport is never touched.
     """
 
-    __slots__ = ("_content", "_join_s", "_loop", "_read_s", "_response", "_resting", "_ticks", "_until_s")
+    __slots__ = ("_content", "_join_s", "_loop", "_read_s", "_response", "_resting", "_until_s")
 
-    def __init__(self, response: aiohttp.ClientResponse, join_s: float, ticks: Ticks) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, join_s: float) -> None:
         self._response = response
         self._content = response.content
         self._join_s = join_s
-        self._ticks = ticks
         self._loop = asyncio.get_running_loop()
         self._resting: asyncio.Transport | None = None
         # Since never: what follows the first text is joined with what comes right behind it.
@@ -88,12 +54,11 @@ class JoinedReader:
             self._resume()
             return await self._content.readany()
         # The timer opens the tap and wakes nobody; the bytes do.
-        resume = self._resume
-        tick = self._ticks.set(self._until_s, resume)
+        timer = self._loop.call_later(left_s, self._resume)
         try:
             return await self._content.readany()
         finally:
-            self._ticks.unset(tick, resume)
+            timer.cancel()
 
     def _resume(self) -> None:
         if self._resting is not None:

@@ -1,10 +1,9 @@
-"""One timer for many waits, and one wake-up for many streams."""
+"""One timer for many waits."""
 
 import asyncio
 
 import pytest
 
-from services.router.adapters.joining import Ticks
 from services.router.core.patience import Patience
 
 
@@ -83,34 +82,3 @@ async def test_nothing_rings_after_the_last_wait() -> None:
     with Patience() as patience:
         await wait(patience, 0.02, 0)
     await asyncio.sleep(0.05)
-
-
-async def test_ticks_ring_together_and_never_late() -> None:
-    loop = asyncio.get_running_loop()
-    rung: dict[str, float] = {}
-    ticks = Ticks(0.05)
-    begun_s = loop.time()
-
-    def ring(name: str) -> None:
-        rung[name] = loop.time()
-
-    rings = {name: (lambda name=name: ring(name)) for name in "abcd"}  # type: ignore[misc]
-    base_s = (int(begun_s / 0.05) + 2) * 0.05
-    for name, due_s in (("a", base_s + 0.001), ("b", base_s + 0.02), ("c", base_s + 0.049), ("d", base_s + 0.051)):
-        ticks.set(due_s, rings[name])
-    await asyncio.sleep(base_s + 0.1 - begun_s)
-    assert len({rung[name] for name in "abc"}) == 1 or max(rung[n] for n in "abc") - min(rung[n] for n in "abc") < 0.01
-    assert rung["d"] - rung["a"] == pytest.approx(0.05, abs=0.03)
-
-
-async def test_a_tick_that_was_unset_does_not_ring() -> None:
-    rung: list[int] = []
-    ticks = Ticks(0.01)
-    rings = [lambda number=number: rung.append(number) for number in range(2)]  # type: ignore[misc]
-    due_s = asyncio.get_running_loop().time() + 0.03
-    tick = ticks.set(due_s, rings[0])
-    assert ticks.set(due_s, rings[1]) == tick
-    ticks.unset(tick, rings[0])
-    await asyncio.sleep(0.06)
-    assert rung == [1]
-    ticks.unset(tick, rings[1])
