@@ -174,7 +174,8 @@ def _contrib_tracing(runtime: Runtime) -> tuple[Any, ...]:
     from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters  # noqa: PLC0415
 
     provider = runtime.tracing.open_provider()
-    keep = filters.negate(filters.service_prefix("grpc."))
+    # A stream that carries other calls is none itself; those in it have spans of their own.
+    keep = filters.negate(filters.any_of(filters.service_prefix("grpc."), filters.service_prefix("llmops.mesh.")))
     return (aio_server_interceptor(tracer_provider=provider, filter_=keep),)  # type: ignore[no-untyped-call]
 
 

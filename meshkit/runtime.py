@@ -22,6 +22,7 @@ from meshkit.postgres import DatabaseSettings
 from meshkit.settings import Secret
 from meshkit.tracing import Tracing, TracingSettings
 from meshkit.transports.local import LocalChannel
+from meshkit.transports.mux.channel import MuxChannel, open_mux_channel
 from meshkit.transports.remote import PeerSettings, RemoteChannel, open_channel
 from meshkit.transports.server import ServerSettings
 
@@ -150,7 +151,7 @@ class Runtime:
         self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
         self.addresses: dict[str, tuple[str, int]] = {}
         self._local = LocalChannel(self.table)
-        self._remote: dict[str, RemoteChannel] = {}
+        self._remote: dict[str, RemoteChannel | MuxChannel] = {}
         self._encoder: asyncio.Task[QueuedEncoder | None] | None = None
 
     def channel(self, service: str) -> Any:
@@ -164,7 +165,8 @@ class Runtime:
                     f"{service} does not run in this process and mesh.yaml names no peer for it; "
                     f"add `peers: {{{service}: {{address: host:port}}}}` or `--target {service}`"
                 )
-            self._remote[service] = open_channel(f"llmops.{service}.v1.{service.capitalize()}Service", peer)
+            opened = open_mux_channel if peer.multiplex else open_channel
+            self._remote[service] = opened(f"llmops.{service}.v1.{service.capitalize()}Service", peer)
         return self._remote[service]
 
     async def encoder(self) -> Encoder | None:

@@ -28,7 +28,11 @@ _MAX_BACKOFF_S = "1s"
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """Where a service is reached. `dns:///name:port` over a headless service balances over all replicas."""
+    """Where a service is reached. `dns:///name:port` over a headless service balances over all replicas.
+
+    With `multiplex`, unary calls share one stream per replica (docs/adr/0001). Set it to false where a proxy in
+    between balances single calls: it would see one long call per replica that it chose once.
+    """
 
     address: str = ""
     tls: bool = False
@@ -37,6 +41,7 @@ class PeerSettings:
     client_key_file: str = ""
     server_name: str = ""
     max_message_bytes: int = 32 * 1024 * 1024
+    multiplex: bool = True
 
     def validate(self) -> None:
         """Raises ValueError for half a client certificate or an empty address."""
@@ -75,24 +80,35 @@ def open_channel(service: str, peer: PeerSettings) -> RemoteChannel:
     options = [
         ("grpc.service_config", service_config(service)),
         ("grpc.enable_retries", 1),
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_receive_message_length", peer.max_message_bytes),
-        ("grpc.max_send_message_length", peer.max_message_bytes),
         # A replica that comes back is found within this time, not after two minutes of backoff.
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
     ]
+    return RemoteChannel(connection(peer.address, peer, peer.server_name, options))
+
+
+def connection(target: str, peer: PeerSettings, server_name: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
+    """A channel of gRPC to `target`, secured and kept alive as the peer's settings say.
+
+    With `server_name`, that is the name that the server must prove. Raises OSError for files that cannot be read.
+    """
+    options = [
+        *options,
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", peer.max_message_bytes),
+        ("grpc.max_send_message_length", peer.max_message_bytes),
+    ]
     if not peer.tls:
-        return RemoteChannel(grpc.aio.insecure_channel(peer.address, options=options))
-    if peer.server_name:
-        options.append(("grpc.ssl_target_name_override", peer.server_name))
+        return grpc.aio.insecure_channel(target, options=options)
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
     credentials = grpc.ssl_channel_credentials(
         _read(peer.ca_file), _read(peer.client_key_file), _read(peer.client_cert_file)
     )
-    return RemoteChannel(grpc.aio.secure_channel(peer.address, credentials, options=options))
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def _read(file: str) -> bytes | None:

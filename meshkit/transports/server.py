@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha import reflection
 from meshkit.calls import Chain, HandlerTable, ServerCall
 from meshkit.errors import CallError
 from meshkit.methods import Method
+from meshkit.transports.mux.limits import SERVICE as MUX_SERVICE
+from meshkit.transports.mux.server import MeshServicer
 from meshkit.transports.status import encode
 
 _MIN_PING_INTERVAL_MS = 10_000
@@ -83,6 +85,8 @@ class GrpcServer:
             ],
         )
         self._health = health.aio.HealthServicer()
+        # A connection's age ends its streams after the grace; half of it leaves calls in flight the other half.
+        self._mux = MeshServicer(table, settings.max_message_bytes, settings.max_connection_age_s / 2)
         self.port = 0
 
     async def start(self) -> None:
@@ -92,9 +96,10 @@ class GrpcServer:
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         self._register()
+        self._mux.add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self._settings.reflection:
-            known = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            known = (*names, MUX_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(known, self._server)
         address = f"{self._settings.host}:{self._settings.grpc_port}"
         try:
@@ -127,7 +132,8 @@ class GrpcServer:
             await self._health.set(service, status)
 
     async def announce_drain(self) -> None:
-        """NOT_SERVING, and a pause in which load balancers notice."""
+        """NOT_SERVING, and a pause in which load balancers and the peers' streams notice."""
+        self._mux.drain()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_delay_s)
 
@@ -138,6 +144,7 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """No new calls, and a grace for the running ones."""
+        self._mux.drain()
         await self._server.stop(self._settings.grace_s)
 
 

@@ -13,6 +13,7 @@ from meshkit.errors import DOMAIN, Failure
 DETAILS_KEY = "grpc-status-details-bin"
 _CODES = {code.name: code for code in grpc.StatusCode}
 _NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 # What a failure that did not come from a handler of ours means: the transport's own words stay out of it.
 _TRANSPORT_REASONS = {
     "UNAVAILABLE": "SERVICE_UNAVAILABLE",
@@ -25,7 +26,23 @@ _TRANSPORT_REASONS = {
 
 def encode(failure: Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes | str], ...]]:
     """The code, the message and the trailing metadata of a failure."""
-    status = status_pb2.Status(code=_NUMBERS.get(failure.status, 2), message=failure.message)
+    code = _CODES.get(failure.status, grpc.StatusCode.UNKNOWN)
+    return code, failure.message, ((DETAILS_KEY, details_of(failure)),)
+
+
+def code_number(failure: Failure) -> int:
+    """The number of a failure's status code."""
+    return int(_NUMBERS.get(failure.status, 2))
+
+
+def code_of(number: int) -> grpc.StatusCode:
+    """The status code of a number; UNKNOWN for a number of the future."""
+    return _BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN)
+
+
+def details_of(failure: Failure) -> bytes:
+    """A failure as a serialised google.rpc.Status."""
+    status = status_pb2.Status(code=code_number(failure), message=failure.message)
     _pack(status, error_details_pb2.ErrorInfo(domain=DOMAIN, reason=failure.reason, metadata=dict(failure.metadata)))
     if failure.field_violations:
         violations = [
@@ -41,8 +58,8 @@ def encode(failure: Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, byt
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(failure.retry_after_s * 1e9))
         _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
-    code = _CODES.get(failure.status, grpc.StatusCode.UNKNOWN)
-    return code, failure.message, ((DETAILS_KEY, status.SerializeToString()),)
+    serialised: bytes = status.SerializeToString()
+    return serialised
 
 
 def _pack(status: status_pb2.Status, detail: object) -> None:

@@ -14,21 +14,24 @@ from meshkit.transports.remote import service_config
 from tests.contract.meshkit.test_transports import AUTHORISED, check, deltas, opened
 
 
-async def test_a_safe_call_is_repeated_after_unavailable() -> None:
-    async with opened("grpc") as bench:
+@pytest.mark.parametrize("transport", ["grpc", "mux"])
+async def test_a_safe_call_is_repeated_after_unavailable(transport: str) -> None:
+    async with opened(transport) as bench:
         assert (await bench.stub.CheckInput(check("away"), metadata=AUTHORISED)).language == "acme"
         assert len(bench.guard.seen) == 2
 
 
-async def test_other_statuses_are_not_repeated() -> None:
-    async with opened("grpc") as bench:
+@pytest.mark.parametrize("transport", ["grpc", "mux"])
+async def test_other_statuses_are_not_repeated(transport: str) -> None:
+    async with opened(transport) as bench:
         with pytest.raises(CallError):
             await bench.stub.CheckInput(check("unknown"), metadata=AUTHORISED)
         assert len(bench.guard.seen) == 1
 
 
-async def test_a_call_that_the_contract_never_repeats_is_not() -> None:
-    async with opened("grpc") as bench:
+@pytest.mark.parametrize("transport", ["grpc", "mux"])
+async def test_a_call_that_the_contract_never_repeats_is_not(transport: str) -> None:
+    async with opened(transport) as bench:
         with pytest.raises(CallError) as caught:
             async for _ in bench.stub.CheckOutputStream(deltas("away"), metadata=AUTHORISED):
                 pass

@@ -1,4 +1,4 @@
-"""Sampled calls make spans that hang together, on both transports; unsampled ones make none."""
+"""Sampled calls make spans that hang together, on every transport; unsampled ones make none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def collector() -> AsyncIterator[tuple[str, list[bytes]]]:
     await runner.cleanup()
 
 
-@pytest.mark.parametrize("transport", ["local", "grpc"])
+@pytest.mark.parametrize("transport", ["local", "grpc", "mux"])
 async def test_a_sampled_call_is_a_span_of_its_callers_trace(
     transport: str, collector: tuple[str, list[bytes]]
 ) -> None:

@@ -1,9 +1,9 @@
-"""Both transports through the same cases: deadline, principal, trace, cancellation and errors must be alike."""
+"""All transports through the same cases: deadline, principal, trace, cancellation and errors must be alike."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from meshkit.interceptors.admission import AdmissionSettings
 from meshkit.metrics import MetricsRegistry
 from meshkit.tracing import Tracing, TracingSettings
 from meshkit.transports.local import LocalChannel
+from meshkit.transports.mux.channel import MuxChannel, open_mux_channel
 from meshkit.transports.remote import PeerSettings, open_channel
 from meshkit.transports.server import GrpcServer, ServerSettings
 from tests.support.guard_double import GuardDouble, PolicyUnknown
@@ -66,7 +67,10 @@ async def opened(
         return
     server = GrpcServer(ServerSettings(grpc_port=0, grace_s=0.1), table)
     await server.start()
-    channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
+    opening = open_mux_channel if transport == "mux" else open_channel
+    channel = opening(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
+    if isinstance(channel, MuxChannel):
+        await until(lambda: channel.streams.up == 1)
     try:
         yield Bench(guard_pb2_grpc.GuardServiceStub(channel), guard, metrics)
     finally:
@@ -74,7 +78,14 @@ async def opened(
         await server.stop()
 
 
-@pytest.fixture(params=["local", "grpc"])
+async def until(met: Callable[[], bool], limit_s: float = 10) -> None:
+    """Waits for a condition of the code under test."""
+    async with asyncio.timeout(limit_s):
+        while not met():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(params=["local", "grpc", "mux"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     async with opened(request.param) as opened_bench:
         yield opened_bench
@@ -308,7 +319,7 @@ async def test_calls_are_counted_by_status(bench: Bench) -> None:
     assert f'llmops_rpc_in_flight{{method="{path}"}} 0.0' in text
 
 
-@pytest.mark.parametrize("transport", ["local", "grpc"])
+@pytest.mark.parametrize("transport", ["local", "grpc", "mux"])
 async def test_admission_refuses_what_would_only_wait(transport: str) -> None:
     async with opened(transport, AdmissionSettings(max_in_flight=1, max_waiting=0)) as bench:
         first = asyncio.ensure_future(bench.stub.CheckInput(check("hang"), metadata=AUTHORISED))
@@ -322,7 +333,7 @@ async def test_admission_refuses_what_would_only_wait(transport: str) -> None:
         assert (await bench.stub.CheckInput(check(), metadata=AUTHORISED)).language == "acme"
 
 
-@pytest.mark.parametrize("transport", ["local", "grpc"])
+@pytest.mark.parametrize("transport", ["local", "grpc", "mux"])
 async def test_admission_lets_the_next_one_in(transport: str) -> None:
     async with opened(transport, AdmissionSettings(max_in_flight=1, max_waiting=5, max_wait_s=5)) as bench:
         first = asyncio.ensure_future(bench.stub.CheckInput(check("hang"), metadata=AUTHORISED))

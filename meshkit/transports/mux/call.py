@@ -1,0 +1,174 @@
+"""A unary call on its way through a stream: what the caller awaits, and what is needed to send it once more."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+from llmops.mesh.v1 import mesh_pb2
+
+from meshkit.errors import CallError
+from meshkit.methods import Method
+from meshkit.transports.status import DETAILS_KEY, code_of, decode
+
+# Before a handler's UNAVAILABLE is answered by another attempt, at most: the backoff that gRPC's policy begins with.
+_RETRY_BACKOFF_S = 0.05
+_OWN_FIELDS = frozenset({"authorization", "x-request-id", "traceparent"})
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """What all calls of an RPC share. `again` takes the serialised request and goes by an RPC of its own."""
+
+    method: Method
+    serialize: Callable[[Any], bytes]
+    deserialize: Callable[[bytes], Any]
+    alone: Callable[..., asyncio.Future[Any]]
+    again: Callable[..., asyncio.Future[Any]]
+
+
+class Carrier(Protocol):
+    """The stream that a call is in."""
+
+    def forget(self, call: MuxCall) -> None:
+        """The caller has left: the call is not written, or its handler is cancelled."""
+        ...
+
+
+class MuxCall(asyncio.Future[Any]):
+    """Behaves like the task that other channels return, without a task: it is done by the reader of the stream.
+
+    It fails only with CallError, or with what the deserialiser raises.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rpc: Rpc,
+        carrier: Carrier,
+        call_id: int,
+        framed: bytes,
+        request: bytes,
+        headers: dict[str, str],
+        deadline_s: float,
+    ) -> None:
+        super().__init__(loop=loop)
+        self._rpc = rpc
+        self._carrier: Carrier | None = carrier
+        self._request = request
+        self._headers = headers
+        self._deadline_s = deadline_s
+        self._attempt: asyncio.Future[Any] | None = None
+        self.id = call_id
+        self.written = False
+        self.framed = framed
+        self._timer = loop.call_at(deadline_s, self._expire)
+
+    def settle(self, outcome: mesh_pb2.Outcome) -> None:
+        """The peer has answered. The stream has let go of the call before."""
+        if self.done():
+            return
+        self._timer.cancel()
+        self._carrier = None
+        if outcome.HasField("failure"):
+            self._refused(outcome.failure)
+            return
+        try:
+            response = self._rpc.deserialize(outcome.response)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and no other's
+            self.set_exception(error)
+        else:
+            self.set_result(response)
+
+    def lost(self, details: str) -> None:
+        """The stream broke. What cannot have begun, and what the contract allows to repeat, is sent again."""
+        if self.done():
+            return
+        self._carrier = None
+        if self._rpc.method.retryable or not self.written:
+            self._send_again()
+            return
+        self._timer.cancel()
+        self._fail(grpc.StatusCode.UNAVAILABLE, details)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """The caller leaves: so does the call, wherever it is."""
+        if not super().cancel(msg):
+            return False
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
+        self._timer.cancel()
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if self._carrier is not None:
+            self._carrier.forget(self)
+            self._carrier = None
+
+    def _expire(self) -> None:
+        if self.done():
+            return
+        self._leave()
+        self._fail(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+
+    def _refused(self, failure: mesh_pb2.Failure) -> None:
+        if failure.code == _UNAVAILABLE and self._rpc.method.retryable:
+            pause_s = random.uniform(0, _RETRY_BACKOFF_S)  # noqa: S311 - jitter
+            if self._deadline_s - self.get_loop().time() > pause_s:
+                self._timer = self.get_loop().call_later(pause_s, self._send_again)
+                return
+        self._fail(code_of(failure.code), failure.message, failure.details)
+
+    def _fail(self, code: grpc.StatusCode, message: str, details: bytes = b"") -> None:
+        trailers = ((DETAILS_KEY, details),) if details else ()
+        self.set_exception(CallError(decode(code, message, trailers, self._rpc.method.path)))
+
+    def _send_again(self) -> None:
+        """By an RPC of its own: gRPC waits for connections and repeats where the contract allows."""
+        self._timer.cancel()
+        if self.done():
+            return
+        remaining_s = self._deadline_s - self.get_loop().time()
+        if remaining_s <= 0:
+            self._fail(grpc.StatusCode.DEADLINE_EXCEEDED, "")
+            return
+        self._attempt = self._rpc.again(self._request, timeout=remaining_s, metadata=tuple(self._headers.items()))
+        self._attempt.add_done_callback(self._attempted)
+
+    def _attempted(self, attempt: asyncio.Future[Any]) -> None:
+        self._attempt = None
+        if attempt.cancelled():
+            super().cancel()
+            return
+        error = attempt.exception()
+        if self.done():
+            return
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(attempt.result())
+
+
+def framed(path: str, call_id: int, request: bytes, headers: dict[str, str], remaining_s: float) -> bytes:
+    """The call as a batch of its own: batches that are put one behind the other are one batch, so nothing is copied."""
+    other = None
+    if not headers.keys() <= _OWN_FIELDS:
+        # As over gRPC, where values that are no text have names of their own and are not read.
+        other = {k: v for k, v in headers.items() if k not in _OWN_FIELDS and isinstance(v, str)}
+    call = mesh_pb2.Call(
+        id=call_id,
+        method=path,
+        authorization=headers.get("authorization", ""),
+        request_id=headers.get("x-request-id", ""),
+        traceparent=headers.get("traceparent", ""),
+        timeout_us=max(1, int(remaining_s * 1e6)),
+        metadata=other,
+        request=request,
+    )
+    return mesh_pb2.ExchangeRequest(calls=(call,)).SerializeToString()

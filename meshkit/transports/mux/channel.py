@@ -1,0 +1,110 @@
+"""A channel to a peer that speaks this transport, with a channel of gRPC beside it for all that does not fit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from meshkit.context import current_or_none
+from meshkit.methods import method_at
+from meshkit.transports.mux.addresses import replicas_of
+from meshkit.transports.mux.call import MuxCall, Rpc, framed
+from meshkit.transports.mux.limits import MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MuxTimes
+from meshkit.transports.mux.replicas import Streams
+from meshkit.transports.mux.stream import MuxStream
+from meshkit.transports.outgoing import Metadata, deadline_for, headers_of
+from meshkit.transports.remote import PeerSettings, RemoteChannel, RemoteStream, open_channel
+
+_DEFAULT_TIMES = MuxTimes()
+
+
+def open_mux_channel(service: str, peer: PeerSettings, times: MuxTimes = _DEFAULT_TIMES) -> MuxChannel | RemoteChannel:
+    """Opens the channel of a peer. Must run inside the loop that uses it. Connecting happens in the background.
+
+    An address whose replicas only gRPC can find is spoken to by gRPC.
+    """
+    remote = open_channel(service, peer)
+    replicas = replicas_of(peer.address)
+    return remote if replicas is None else MuxChannel(remote, Streams(peer, replicas, times))
+
+
+class MuxChannel:
+    """A channel to a peer. Give it to a generated stub.
+
+    A unary call goes into a stream when one is up and the request is small; else by an RPC of its own, as on a
+    RemoteChannel: fail fast, retried by the contract's word, over all replicas in turn.
+    """
+
+    def __init__(self, remote: RemoteChannel, streams: Streams) -> None:
+        self._remote = remote
+        self.streams = streams
+
+    def unary_unary(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **options: Any
+    ) -> Callable[..., asyncio.Future[Any]]:
+        """Called by generated stubs."""
+        rpc = Rpc(
+            method_at(path),
+            request_serializer,
+            response_deserializer,
+            self._remote.unary_unary(path, request_serializer, response_deserializer, **options),
+            self._remote.unary_unary(path, None, response_deserializer, **options),
+        )
+        pick = self.streams.pick
+
+        def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> Any:
+            stream = pick()
+            if stream is None:
+                return rpc.alone(request, timeout=timeout, metadata=metadata)
+            loop = asyncio.get_running_loop()
+            try:
+                sent = _send(loop, rpc, stream, request, timeout, metadata)
+            except Exception as error:  # noqa: BLE001 - raised where the call is awaited, as by a task
+                failed = loop.create_future()
+                failed.set_exception(error)
+                return failed
+            return rpc.alone(request, timeout=timeout, metadata=metadata) if sent is None else sent
+
+        return call
+
+    def stream_unary(self, path: str, *arguments: Any, **options: Any) -> Callable[..., asyncio.Future[Any]]:
+        """Called by generated stubs."""
+        return self._remote.stream_unary(path, *arguments, **options)
+
+    def unary_stream(self, path: str, *arguments: Any, **options: Any) -> Callable[..., RemoteStream]:
+        """Called by generated stubs."""
+        return self._remote.unary_stream(path, *arguments, **options)
+
+    def stream_stream(self, path: str, *arguments: Any, **options: Any) -> Callable[..., RemoteStream]:
+        """Called by generated stubs."""
+        return self._remote.stream_stream(path, *arguments, **options)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes the connections. Calls in flight are cancelled."""
+        await self.streams.close()
+        await self._remote.close(grace)
+
+
+def _send(
+    loop: asyncio.AbstractEventLoop,
+    rpc: Rpc,
+    stream: MuxStream,
+    request: Any,
+    timeout_s: float | None,
+    metadata: Metadata,
+) -> MuxCall | None:
+    """Begins a call in the stream. Returns None for what is too large for it."""
+    caller = current_or_none()
+    deadline_s = deadline_for(loop, rpc.method, caller, timeout_s)
+    serialised = rpc.serialize(request)
+    if len(serialised) > MAX_REQUEST_BYTES:
+        return None
+    headers = headers_of(caller, metadata)
+    call_id = stream.next_id()
+    batch = framed(rpc.method.path, call_id, serialised, headers, deadline_s - loop.time())
+    if len(batch) - len(serialised) > MAX_HEADER_BYTES:
+        return None
+    call = MuxCall(loop, rpc, stream, call_id, batch, serialised, headers, deadline_s)
+    stream.send(call)
+    return call
