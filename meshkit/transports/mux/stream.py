@@ -128,7 +128,8 @@ class MuxStream:
             while True:
                 await self._something.wait()
                 self._something.clear()
-                while batch := self._take():
+                # What is not taken from the queue once the stream has ended is known never to have been written.
+                while not self._call.done() and (batch := self._take()):
                     await self._call.write(batch)
                 if self._retired and not self._calls:
                     await self._call.done_writing()
