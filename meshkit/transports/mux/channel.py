@@ -10,7 +10,7 @@ from meshkit.context import current_or_none
 from meshkit.methods import method_at
 from meshkit.transports.mux.addresses import replicas_of
 from meshkit.transports.mux.call import MuxCall, Rpc, framed
-from meshkit.transports.mux.limits import MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MuxTimes
+from meshkit.transports.mux.limits import MAX_HEADER_BYTES, MuxTimes
 from meshkit.transports.mux.replicas import Streams
 from meshkit.transports.mux.stream import MuxStream
 from meshkit.transports.outgoing import Metadata, deadline_for, headers_of
@@ -98,7 +98,7 @@ def _send(
     caller = current_or_none()
     deadline_s = deadline_for(loop, rpc.method, caller, timeout_s)
     serialised = rpc.serialize(request)
-    if len(serialised) > MAX_REQUEST_BYTES:
+    if len(serialised) > stream.max_request_bytes:
         return None
     headers = headers_of(caller, metadata)
     call_id = stream.next_id()

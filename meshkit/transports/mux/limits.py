@@ -14,7 +14,7 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
 # Unanswered calls of a stream. Admission refuses earlier in a process that has too much to do.
 MAX_IN_FLIGHT = 2048
-# Calls that wait to be written, in a client whose peer does not read.
+# Calls that wait to be written, in a client whose peer does not read; likewise answers, in a server.
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 # Around an outcome: tag, id and length.
 FRAME_BYTES = 64

@@ -11,10 +11,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from llmops.mesh.v1 import mesh_pb2
 
 from meshkit.methods import method_at
 from meshkit.transports.mux.addresses import Replicas
-from meshkit.transports.mux.limits import EXCHANGE, FRAME_BYTES, MuxTimes
+from meshkit.transports.mux.limits import EXCHANGE, MuxTimes
 from meshkit.transports.mux.stream import MuxStream
 from meshkit.transports.remote import PeerSettings, connection
 
@@ -144,7 +145,7 @@ class Streams:
         # Bytes on both sides: batches are joined before they are sent.
         exchange: Any = channel.stream_stream(EXCHANGE)
         call = exchange(timeout=method_at(EXCHANGE).default_timeout_s)
-        first = grpc.aio.EOF
+        first: Any = grpc.aio.EOF
         try:
             first = await call.read()
         finally:
@@ -152,7 +153,7 @@ class Streams:
                 await channel.close()
         if first is grpc.aio.EOF:
             raise ConnectionError("the peer ended the stream at once")
-        return MuxStream(channel, call, peer.max_message_bytes - FRAME_BYTES)
+        return MuxStream(channel, call, peer.max_message_bytes, mesh_pb2.ExchangeResponse.FromString(first))
 
     def _begin(self, stream: MuxStream) -> None:
         self._up.append(stream)

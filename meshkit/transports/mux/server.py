@@ -19,6 +19,7 @@ from meshkit.transports.mux.limits import (
     MAX_BATCH_BYTES,
     MAX_HEADER_BYTES,
     MAX_IN_FLIGHT,
+    MAX_QUEUED_BYTES,
     MAX_REQUEST_BYTES,
     SERVICE,
 )
@@ -32,9 +33,12 @@ _DRAINING: bytes = mesh_pb2.ExchangeResponse(draining=True).SerializeToString()
 class MeshServicer:
     """Answers Exchange for the handlers of a table. A stream over `max_age_s` is asked to make room for a fresh one."""
 
-    def __init__(self, table: HandlerTable, max_response_bytes: int, max_age_s: float) -> None:
+    def __init__(self, table: HandlerTable, max_message_bytes: int, max_age_s: float) -> None:
         self._table = table
-        self._max_response_bytes = max_response_bytes - FRAME_BYTES
+        self._max_message_bytes = max_message_bytes
+        self._opening: bytes = mesh_pb2.ExchangeResponse(
+            max_batch_bytes=min(MAX_BATCH_BYTES, max_message_bytes)
+        ).SerializeToString()
         self._max_age_s = max_age_s
         self._sessions: set[_Session] = set()
         self._draining = False
@@ -52,18 +56,18 @@ class MeshServicer:
 
     async def _exchange(self, _: Any, context: Any) -> None:
         """A coroutine and no generator: its end must not wait for a collector when the client is gone."""
-        session = _Session(self._table, context, self._max_response_bytes)
+        session = _Session(self._table, context, self._max_message_bytes - FRAME_BYTES)
         self._sessions.add(session)
         loop = asyncio.get_running_loop()
-        # Empty, so that no call finds a running call that is not its own.
+        # In an empty context, of which each call's task takes a copy: none finds a running call that is not its own.
         reader = loop.create_task(session.read(), context=contextvars.Context())
         aging = loop.call_later(0 if self._draining else self._max_age_s, session.drain)
         try:
-            await context.write(b"")
+            await context.write(self._opening)
             while await session.has_more():
                 await context.write(session.take())
-            if session.objection:
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, session.objection)
+            if session.objection is not None:
+                await context.abort(*session.objection)
         finally:
             aging.cancel()
             reader.cancel()
@@ -82,21 +86,28 @@ class _Session:
         self._max_response_bytes = max_response_bytes
         self._running: dict[int, tuple[asyncio.Task[None], asyncio.TimerHandle | None]] = {}
         self._answers: list[bytes] = []
+        self._unsent_bytes = 0
         self._something = asyncio.Event()
+        self._room = asyncio.Event()
         self._half_closed = False
         self.ending: set[asyncio.Task[None]] = set()
-        self.objection = ""
+        self.objection: tuple[grpc.StatusCode, str] | None = None
 
     async def read(self) -> None:
         """Begins what the client sends, until it sends no more."""
         try:
             while (raw := await self._context.read()) is not grpc.aio.EOF:
                 if len(raw) > MAX_BATCH_BYTES:
-                    self.objection = f"a batch has at most {MAX_BATCH_BYTES} bytes"
+                    text = f"a batch has at most {MAX_BATCH_BYTES} bytes"
+                    self.objection = (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
                     return
                 self._receive(raw)
+                # A client that does not read what it asked for is not heard further.
+                while self._unsent_bytes > MAX_QUEUED_BYTES or len(self._answers) > MAX_IN_FLIGHT:
+                    self._room.clear()
+                    await self._room.wait()
         except DecodeError:
-            self.objection = "the batch cannot be read"
+            self.objection = (grpc.StatusCode.INVALID_ARGUMENT, "the batch cannot be read")
         finally:
             self._half_closed = True
             self._something.set()
@@ -104,15 +115,15 @@ class _Session:
     async def has_more(self) -> bool:
         """Waits for something to send. False when everything is said."""
         while not self._answers:
-            if self.objection or (self._half_closed and not self._running):
+            if self.objection is not None or (self._half_closed and not self._running):
                 return False
             self._something.clear()
             await self._something.wait()
         return True
 
     def take(self) -> bytes:
-        """What waits, up to the size of a batch."""
-        room_bytes, count = MAX_BATCH_BYTES, 0
+        """What waits, up to the size of a batch; at least one answer, which no client finds too long."""
+        room_bytes, count = min(MAX_BATCH_BYTES, self._max_response_bytes), 0
         for answer in self._answers:
             room_bytes -= len(answer)
             if room_bytes < 0 and count:
@@ -120,6 +131,8 @@ class _Session:
             count += 1
         batch = b"".join(self._answers[:count])
         del self._answers[:count]
+        self._unsent_bytes -= len(batch)
+        self._room.set()
         return batch
 
     def drain(self) -> None:
@@ -133,6 +146,7 @@ class _Session:
 
     def _put(self, answer: bytes) -> None:
         self._answers.append(answer)
+        self._unsent_bytes += len(answer)
         if len(self._answers) == 1:
             self._something.set()
 
@@ -165,7 +179,7 @@ class _Session:
         call = ServerCall(method, metadata, deadline_s, self._peer)
         answering = self._answer(call_id, method, handler, request, call)
         timer = None if deadline_s is None else loop.call_at(deadline_s, self._expire, call_id)
-        self._running[call_id] = (loop.create_task(answering, context=contextvars.Context()), timer)
+        self._running[call_id] = (loop.create_task(answering), timer)
 
     def _excess(self, call_id: int, request: bytes, metadata: dict[str, str]) -> str:
         if len(request) > MAX_REQUEST_BYTES:

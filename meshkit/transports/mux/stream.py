@@ -13,7 +13,14 @@ from google.protobuf.message import DecodeError
 from llmops.mesh.v1 import mesh_pb2
 
 from meshkit.transports.mux.call import MuxCall
-from meshkit.transports.mux.limits import MAX_BATCH_BYTES, MAX_IN_FLIGHT, MAX_QUEUED_BYTES
+from meshkit.transports.mux.limits import (
+    FRAME_BYTES,
+    MAX_BATCH_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_IN_FLIGHT,
+    MAX_QUEUED_BYTES,
+    MAX_REQUEST_BYTES,
+)
 
 logger = logging.getLogger("meshkit.mux")
 
@@ -24,10 +31,17 @@ class MuxStream:
     `leaving` is set when no further call should begin here: the peer drains, or the stream has ended.
     """
 
-    def __init__(self, connection: grpc.aio.Channel, call: Any, max_response_bytes: int) -> None:
+    def __init__(
+        self, connection: grpc.aio.Channel, call: Any, max_message_bytes: int, opening: mesh_pb2.ExchangeResponse
+    ) -> None:
         self._connection = connection
         self._call = call
-        self._opening: bytes = mesh_pb2.ExchangeRequest(max_response_bytes=max_response_bytes).SerializeToString()
+        self._opening: bytes = mesh_pb2.ExchangeRequest(
+            max_response_bytes=max_message_bytes - FRAME_BYTES
+        ).SerializeToString()
+        self._max_batch_bytes = min(MAX_BATCH_BYTES, max_message_bytes, opening.max_batch_bytes or MAX_BATCH_BYTES)
+        # What is longer goes by an RPC of its own; whatever is not fits into a batch.
+        self.max_request_bytes = min(MAX_REQUEST_BYTES, self._max_batch_bytes - MAX_HEADER_BYTES)
         self._calls: dict[int, MuxCall] = {}
         self._queue: deque[MuxCall] = deque()
         self._queued_bytes = 0
@@ -144,7 +158,7 @@ class MuxStream:
             parts.append(mesh_pb2.ExchangeRequest(cancelled_ids=self._cancelled).SerializeToString())
             self._cancelled = []
         queue = self._queue
-        room_bytes = MAX_BATCH_BYTES - (len(parts[0]) if parts else 0)
+        room_bytes = self._max_batch_bytes - (len(parts[0]) if parts else 0)
         while queue and len(queue[0].framed) <= room_bytes:
             call = queue.popleft()
             size_bytes = len(call.framed)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grpc.aio
 from llmops.common.v1 import chat_pb2
@@ -59,14 +59,15 @@ class Slow(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 class Gate(guard_pb2_grpc.GuardServiceServicer):
     """CheckInput, which may be repeated, takes until the test lets it go."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = "acme") -> None:
+        self.answer = answer
         self.begun = 0
         self.go = asyncio.Event()
 
     async def CheckInput(self, request: pb.CheckInputRequest, context: object) -> pb.CheckInputResponse:
         self.begun += 1
         await self.go.wait()
-        return pb.CheckInputResponse(language="acme")
+        return pb.CheckInputResponse(language=self.answer)
 
 
 @dataclass
@@ -106,8 +107,16 @@ async def peer(
         await made.server.stop()
 
 
+class Reachable(Protocol):
+    """What a channel leads to."""
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+
+
 @asynccontextmanager
-async def channel_to(*peers: Peer, service: str = SERVICE, times: MuxTimes = QUICK) -> AsyncIterator[MuxChannel]:
+async def channel_to(*peers: Reachable, service: str = SERVICE, times: MuxTimes = QUICK) -> AsyncIterator[MuxChannel]:
     addresses = ",".join(one.address for one in peers)
     channel = open_mux_channel(service, PeerSettings(address=f"ipv4:{addresses}"), times)
     assert isinstance(channel, MuxChannel)

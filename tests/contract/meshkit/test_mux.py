@@ -71,24 +71,31 @@ async def test_other_metadata_travels_and_large_metadata_travels_by_itself() -> 
         with pytest.raises(CallError) as caught:
             await guard_of(channel).CheckInput(check(), metadata=(*AUTHORISED, ("x-much", "y" * 20_000)))
         assert caught.value.status == "RESOURCE_EXHAUSTED"
+        assert "the metadata of a call" not in str(caught.value), "as gRPC itself says it"
         assert (await guard_of(channel).CheckInput(check(), metadata=AUTHORISED)).language == "acme"
 
 
 @pytest.mark.parametrize("opening", [open_channel, open_mux_channel])
 async def test_a_call_that_is_never_repeated_fails_when_its_connection_does(opening: Any) -> None:
-    async with peer() as there:
-        channel = opening(ORCHESTRATOR, PeerSettings(address=there.address))
+    async with peer() as one, peer() as two:
+        channel = opening(ORCHESTRATOR, PeerSettings(address=f"ipv4:{one.address},{two.address}"))
         if isinstance(channel, MuxChannel):
-            await up(channel)
-        call = complete(channel)
-        await until(lambda: there.slow.begun == 1)
-        await there.kill()
-        with pytest.raises(CallError) as caught:
-            await call
-        assert (caught.value.status, caught.value.reason) == ("UNAVAILABLE", "SERVICE_UNAVAILABLE")
-        assert caught.value.metadata == {"service": ORCHESTRATOR}
-        assert str(caught.value).startswith(f"{ORCHESTRATOR}: ")
-        assert there.slow.begun == 1
+            await up(channel, 2)
+        calls = [complete(channel) for _ in range(2)]
+        await until(lambda: one.slow.begun + two.slow.begun == 2)
+        first, second = (one, two) if one.slow.begun else (two, one)
+        begun = second.slow.begun
+        await first.kill()
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        for call in done:
+            error = call.exception()
+            assert isinstance(error, CallError)
+            assert (error.status, error.reason) == ("UNAVAILABLE", "SERVICE_UNAVAILABLE")
+            assert error.metadata == {"service": ORCHESTRATOR}
+            assert str(error).startswith(f"{ORCHESTRATOR}: ")
+        second.slow.go.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert second.slow.begun == begun
         await channel.close()
 
 
@@ -146,10 +153,21 @@ async def test_a_cancelled_call_leaves_the_stream_to_the_others() -> None:
         assert there.seen.methods == {EXCHANGE: 1}
 
 
+async def test_a_call_on_a_stream_that_was_replaced_can_still_be_left() -> None:
+    times = replace(QUICK, max_age_s=0.05)
+    async with peer() as there, channel_to(there, times=times) as channel:
+        await up(channel)
+        hanging = guard_of(channel).CheckInput(check("hang"), timeout=60, metadata=AUTHORISED)
+        await until(lambda: there.guard.started.is_set() and there.seen.methods[EXCHANGE] >= 3)
+        hanging.cancel()
+        await asyncio.wait_for(there.guard.cancelled.wait(), 5)
+        await until(lambda: len(channel.streams._running) <= 2)
+
+
 async def test_a_client_that_closes_cancels_its_handlers_and_its_callers() -> None:
     async with peer() as there, channel_to(there) as channel:
         await up(channel)
-        call = asyncio.ensure_future(guard_of(channel).CheckInput(check("hang"), metadata=AUTHORISED))
+        call = asyncio.ensure_future(guard_of(channel).CheckInput(check("hang"), timeout=60, metadata=AUTHORISED))
         await until(there.guard.started.is_set)
         await channel.close()
         await asyncio.wait_for(there.guard.cancelled.wait(), 5)

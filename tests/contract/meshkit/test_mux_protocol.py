@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 import pytest
 from llmops.mesh.v1 import mesh_pb2
 
+from meshkit.errors import CallError
 from meshkit.transports.mux import limits
 from meshkit.transports.mux.limits import EXCHANGE
 from tests.contract.meshkit.mux_peers import CHECK_INPUT, Gate, Peer, channel_to, guard_of, peer, up
-from tests.contract.meshkit.test_transports import AUTHORISED, SERVICE, check
+from tests.contract.meshkit.test_transports import AUTHORISED, SERVICE, check, until
 
 
 @asynccontextmanager
@@ -22,7 +24,7 @@ async def raw_stream(there: Peer) -> AsyncIterator[Any]:
     """The protocol as a client in another language speaks it."""
     async with grpc.aio.insecure_channel(there.address) as connection:
         stream: Any = connection.stream_stream(EXCHANGE)()
-        assert await stream.read() == b""
+        assert (await answered(stream)).max_batch_bytes == limits.MAX_BATCH_BYTES
         yield stream
 
 
@@ -94,14 +96,100 @@ async def test_more_calls_in_flight_than_a_stream_may_have_are_refused() -> None
         stream.cancel()
 
 
-@pytest.mark.parametrize("sent", [b"\xff\xff", b"\x00" * (limits.MAX_BATCH_BYTES + 1)], ids=["noise", "too large"])
-async def test_a_batch_that_is_none_ends_the_stream_and_nothing_else(sent: bytes) -> None:
+TOO_LONG = batch(cancelled_ids=range(1 << 40, (1 << 40) + limits.MAX_BATCH_BYTES // 6 + 1))
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(b"\xff\xff", "INVALID_ARGUMENT"), (TOO_LONG, "RESOURCE_EXHAUSTED")],
+    ids=["noise", "too long"],
+)
+async def test_a_batch_that_is_none_ends_the_stream_and_nothing_else(sent: bytes, code: str) -> None:
     async with peer() as there:
         async with raw_stream(there) as stream:
             await stream.write(sent)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await asyncio.wait_for(stream.read(), 5)
-            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert caught.value.code().name == code
         async with channel_to(there) as channel:
             await up(channel)
             assert (await guard_of(channel).CheckInput(check(), metadata=AUTHORISED)).language == "acme"
+
+
+async def test_a_client_that_has_said_all_still_gets_its_answers() -> None:
+    gate = Gate()
+    async with peer(gate) as there, raw_stream(there) as stream:
+        await stream.write(batch(mesh_pb2.Call(id=1, method=CHECK_INPUT, request=check().SerializeToString())))
+        await stream.done_writing()
+        await until(lambda: gate.begun == 1)
+        gate.go.set()
+        assert (await answered(stream)).outcomes[0].HasField("response")
+        assert await stream.read() is grpc.aio.EOF
+
+
+async def test_a_client_that_does_not_read_is_not_heard_further() -> None:
+    gate = Gate(answer="x" * 100_000)
+    gate.go.set()
+    count = 300
+    async with peer(gate) as there, raw_stream(there) as stream:
+        request = check().SerializeToString()
+        for number in range(count):
+            await stream.write(batch(mesh_pb2.Call(id=number, method=CHECK_INPUT, request=request)))
+        (session,) = there.server._mux._sessions
+        await until(lambda: session._unsent_bytes > limits.MAX_QUEUED_BYTES)
+        assert gate.begun < count
+        heard: set[int] = set()
+        while len(heard) < count:
+            heard |= {outcome.id for outcome in (await answered(stream)).outcomes}
+
+
+@dataclass
+class Silent:
+    """A peer that takes calls and says nothing."""
+
+    address: str
+    batches: list[mesh_pb2.ExchangeRequest]
+
+
+@asynccontextmanager
+async def silent_peer() -> AsyncIterator[Silent]:
+    server = grpc.aio.server()
+    there = Silent("", [])
+
+    async def exchange(_: Any, context: Any) -> None:
+        await context.write(mesh_pb2.ExchangeResponse(max_batch_bytes=50_000).SerializeToString())
+        while (raw := await context.read()) is not grpc.aio.EOF:
+            there.batches.append(mesh_pb2.ExchangeRequest.FromString(raw))
+
+    handler: Any = grpc.stream_stream_rpc_method_handler(exchange)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(limits.SERVICE, {"Exchange": handler}),))
+    there.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield there
+    await server.stop(None)
+
+
+async def test_the_client_keeps_its_deadline_alone_and_calls_off_what_it_began() -> None:
+    async with silent_peer() as there, channel_to(there) as channel:
+        await up(channel)
+        with pytest.raises(CallError) as caught:
+            await guard_of(channel).CheckInput(check(), metadata=AUTHORISED, timeout=0.2)
+        assert (caught.value.status, caught.value.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+        await until(lambda: bool(there.batches[-1].cancelled_ids))
+        assert [call.id for one in there.batches for call in one.calls] == list(there.batches[-1].cancelled_ids)
+
+
+async def test_no_batch_is_longer_than_the_peer_takes() -> None:
+    async with silent_peer() as there, channel_to(there) as channel:
+        await up(channel)
+        request = check()
+        request.messages[0].content = "x" * 20_000
+        calls = [guard_of(channel).CheckInput(request, metadata=AUTHORISED) for _ in range(5)]
+        request.messages[0].content = "x" * 40_000
+        with pytest.raises(CallError) as caught:
+            await guard_of(channel).CheckInput(request, metadata=AUTHORISED)
+        assert caught.value.status == "UNIMPLEMENTED", "by an RPC of its own, which this peer does not serve"
+        await until(lambda: sum(len(one.calls) for one in there.batches) == 5)
+        assert max(one.ByteSize() for one in there.batches) <= 50_000
+        for call in calls:
+            call.cancel()

@@ -28,7 +28,8 @@ if _version_not_supported:
 class MeshServiceStub(object):
     """Carries unary calls of every service that the peer serves. The stream itself proves nothing: each call in it has a
     credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
-    it had come by itself. Bounds that are broken end the call (RESOURCE_EXHAUSTED), or the stream for a message over 1 MiB.
+    it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
+    batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
 
     def __init__(self, channel):
@@ -47,13 +48,14 @@ class MeshServiceStub(object):
 class MeshServiceServicer(object):
     """Carries unary calls of every service that the peer serves. The stream itself proves nothing: each call in it has a
     credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
-    it had come by itself. Bounds that are broken end the call (RESOURCE_EXHAUSTED), or the stream for a message over 1 MiB.
+    it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
+    batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
 
     def Exchange(self, request_iterator, context):
-        """Exchanges calls and outcomes in batches. A message is whatever was waiting when the one before it had been sent.
-        The peer's first message is empty: the stream is up. The client ends it by half-closing when every call is answered;
-        the peer ends it after that. A client that breaks it off cancels its calls. Never retried: what was in flight is
+        """Exchanges calls and outcomes in batches: a message is whatever was waiting when the one before it had been sent.
+        The peer's first message has no outcomes: the stream is up. The client half-closes when every call is answered, and
+        then the peer ends the stream. A client that breaks it off cancels its calls. Never retried: what was in flight is
         sent again by itself where the contract allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -79,7 +81,8 @@ def add_MeshServiceServicer_to_server(servicer, server):
 class MeshService(object):
     """Carries unary calls of every service that the peer serves. The stream itself proves nothing: each call in it has a
     credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
-    it had come by itself. Bounds that are broken end the call (RESOURCE_EXHAUSTED), or the stream for a message over 1 MiB.
+    it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
+    batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
 
     @staticmethod

@@ -31,7 +31,8 @@ GRPC_VERSION: str
 class MeshServiceStub:
     """Carries unary calls of every service that the peer serves. The stream itself proves nothing: each call in it has a
     credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
-    it had come by itself. Bounds that are broken end the call (RESOURCE_EXHAUSTED), or the stream for a message over 1 MiB.
+    it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
+    batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
 
     @_typing.overload
@@ -39,9 +40,9 @@ class MeshServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MeshServiceAsyncStub: ...
     Exchange: _grpc.StreamStreamMultiCallable[_mesh_pb2.ExchangeRequest, _mesh_pb2.ExchangeResponse]
-    """Exchanges calls and outcomes in batches. A message is whatever was waiting when the one before it had been sent.
-    The peer's first message is empty: the stream is up. The client ends it by half-closing when every call is answered;
-    the peer ends it after that. A client that breaks it off cancels its calls. Never retried: what was in flight is
+    """Exchanges calls and outcomes in batches: a message is whatever was waiting when the one before it had been sent.
+    The peer's first message has no outcomes: the stream is up. The client half-closes when every call is answered, and
+    then the peer ends the stream. A client that breaks it off cancels its calls. Never retried: what was in flight is
     sent again by itself where the contract allows.
     """
 
@@ -49,21 +50,23 @@ class MeshServiceStub:
 class MeshServiceAsyncStub(MeshServiceStub):
     """Carries unary calls of every service that the peer serves. The stream itself proves nothing: each call in it has a
     credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
-    it had come by itself. Bounds that are broken end the call (RESOURCE_EXHAUSTED), or the stream for a message over 1 MiB.
+    it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
+    batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_mesh_pb2.ExchangeRequest, _mesh_pb2.ExchangeResponse]  # type: ignore[assignment]
-    """Exchanges calls and outcomes in batches. A message is whatever was waiting when the one before it had been sent.
-    The peer's first message is empty: the stream is up. The client ends it by half-closing when every call is answered;
-    the peer ends it after that. A client that breaks it off cancels its calls. Never retried: what was in flight is
+    """Exchanges calls and outcomes in batches: a message is whatever was waiting when the one before it had been sent.
+    The peer's first message has no outcomes: the stream is up. The client half-closes when every call is answered, and
+    then the peer ends the stream. A client that breaks it off cancels its calls. Never retried: what was in flight is
     sent again by itself where the contract allows.
     """
 
 class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
     """Carries unary calls of every service that the peer serves. The stream itself proves nothing: each call in it has a
     credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
-    it had come by itself. Bounds that are broken end the call (RESOURCE_EXHAUSTED), or the stream for a message over 1 MiB.
+    it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
+    batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
 
     @_abc_1.abstractmethod
@@ -72,9 +75,9 @@ class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_mesh_pb2.ExchangeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_mesh_pb2.ExchangeResponse], _abc.AsyncIterator[_mesh_pb2.ExchangeResponse]]:
-        """Exchanges calls and outcomes in batches. A message is whatever was waiting when the one before it had been sent.
-        The peer's first message is empty: the stream is up. The client ends it by half-closing when every call is answered;
-        the peer ends it after that. A client that breaks it off cancels its calls. Never retried: what was in flight is
+        """Exchanges calls and outcomes in batches: a message is whatever was waiting when the one before it had been sent.
+        The peer's first message has no outcomes: the stream is up. The client half-closes when every call is answered, and
+        then the peer ends the stream. A client that breaks it off cancels its calls. Never retried: what was in flight is
         sent again by itself where the contract allows.
         """
 
