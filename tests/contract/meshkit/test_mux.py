@@ -153,15 +153,19 @@ async def test_a_cancelled_call_leaves_the_stream_to_the_others() -> None:
         assert there.seen.methods == {EXCHANGE: 1}
 
 
-async def test_a_call_on_a_stream_that_was_replaced_can_still_be_left() -> None:
+async def test_calls_on_a_stream_that_was_replaced_can_still_be_left() -> None:
     times = replace(QUICK, max_age_s=0.05)
     async with peer() as there, channel_to(there, times=times) as channel:
         await up(channel)
-        hanging = guard_of(channel).CheckInput(check("hang"), timeout=60, metadata=AUTHORISED)
-        await until(lambda: there.guard.started.is_set() and there.seen.methods[EXCHANGE] >= 3)
-        hanging.cancel()
-        await asyncio.wait_for(there.guard.cancelled.wait(), 5)
-        await until(lambda: len(channel.streams._running) <= 2)
+        hanging = [guard_of(channel).CheckInput(check("hang"), timeout=60, metadata=AUTHORISED) for _ in range(2)]
+        first = channel.streams._up[0]
+        await until(lambda: len(there.guard.seen) == 2 and there.seen.methods[EXCHANGE] >= 3)
+        for call in hanging:
+            assert not first.ended
+            there.guard.cancelled.clear()
+            call.cancel()
+            await asyncio.wait_for(there.guard.cancelled.wait(), 5)
+        await until(lambda: first.ended)
 
 
 async def test_a_client_that_closes_cancels_its_handlers_and_its_callers() -> None:

@@ -121,7 +121,9 @@ async def test_a_client_that_has_said_all_still_gets_its_answers() -> None:
     async with peer(gate) as there, raw_stream(there) as stream:
         await stream.write(batch(mesh_pb2.Call(id=1, method=CHECK_INPUT, request=check().SerializeToString())))
         await stream.done_writing()
-        await until(lambda: gate.begun == 1)
+        (session,) = there.server._mux._sessions
+        await until(lambda: gate.begun == 1 and session._half_closed)
+        await asyncio.sleep(0)
         gate.go.set()
         assert (await answered(stream)).outcomes[0].HasField("response")
         assert await stream.read() is grpc.aio.EOF
@@ -137,7 +139,11 @@ async def test_a_client_that_does_not_read_is_not_heard_further() -> None:
             await stream.write(batch(mesh_pb2.Call(id=number, method=CHECK_INPUT, request=request)))
         (session,) = there.server._mux._sessions
         await until(lambda: session._unsent_bytes > limits.MAX_QUEUED_BYTES)
-        assert gate.begun < count
+        async with channel_to(there) as other:
+            await up(other)
+            for _ in range(20):
+                await guard_of(other).CheckInput(check(), metadata=AUTHORISED)
+        assert gate.begun - 20 < count, "while others are"
         heard: set[int] = set()
         while len(heard) < count:
             heard |= {outcome.id for outcome in (await answered(stream)).outcomes}
