@@ -75,12 +75,12 @@ class MuxCall(asyncio.Future[Any]):
             return
         self._timer.cancel()
         self._carrier = None
-        if outcome.HasField("failure"):
-            self._refused(outcome.failure)
-            return
         try:
+            if outcome.HasField("failure"):
+                self._refused(outcome.failure)
+                return
             response = self._rpc.deserialize(outcome.response)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's and no other's
+        except Exception as error:  # noqa: BLE001 - whatever cannot be read, it is this caller's and no other's
             self.set_exception(error)
         else:
             self.set_result(response)

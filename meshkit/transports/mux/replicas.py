@@ -72,7 +72,7 @@ class Streams:
             try:
                 async with asyncio.timeout(self._times.resolve_timeout_s):
                     targets = await self._replicas.resolve()
-            except (OSError, TimeoutError) as error:
+            except (OSError, TimeoutError, UnicodeError) as error:
                 # Those that are known go on, as in gRPC.
                 logger.debug("a peer's name cannot be looked up", extra={"fields": {"error": type(error).__name__}})
             else:
@@ -126,6 +126,10 @@ class Streams:
             return None, times.unknown_backoff_s if unknown else self._backoff_s(failures)
         except (OSError, TimeoutError):
             return None, self._backoff_s(failures)
+        except Exception:
+            # Calls go by RPCs of their own meanwhile.
+            logger.exception("no stream to a replica can be opened", extra={"fields": {"target": target}})
+            return None, self._times.unknown_backoff_s
         return stream, times.max_age_s * random.uniform(1 - times.age_jitter, 1 + times.age_jitter)  # noqa: S311
 
     def _backoff_s(self, failures: int) -> float:

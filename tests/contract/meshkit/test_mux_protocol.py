@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf.message import DecodeError
+from llmops.guard.v1 import guard_pb2 as pb
 from llmops.mesh.v1 import mesh_pb2
 
 from meshkit.errors import CallError
@@ -151,21 +153,28 @@ async def test_a_client_that_does_not_read_is_not_heard_further() -> None:
 
 @dataclass
 class Silent:
-    """A peer that takes calls and says nothing."""
+    """A peer that takes calls and says nothing, but what the test tells it to."""
 
-    address: str
-    batches: list[mesh_pb2.ExchangeRequest]
+    address: str = ""
+    batches: list[mesh_pb2.ExchangeRequest] = field(default_factory=list)
+    answers: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
 
 
 @asynccontextmanager
 async def silent_peer() -> AsyncIterator[Silent]:
     server = grpc.aio.server()
-    there = Silent("", [])
+    there = Silent()
 
     async def exchange(_: Any, context: Any) -> None:
         await context.write(mesh_pb2.ExchangeResponse(max_batch_bytes=50_000).SerializeToString())
+        telling = asyncio.ensure_future(tell(context))
         while (raw := await context.read()) is not grpc.aio.EOF:
             there.batches.append(mesh_pb2.ExchangeRequest.FromString(raw))
+        telling.cancel()
+
+    async def tell(context: Any) -> None:
+        while True:
+            await context.write(await there.answers.get())
 
     handler: Any = grpc.stream_stream_rpc_method_handler(exchange)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(limits.SERVICE, {"Exchange": handler}),))
@@ -183,6 +192,27 @@ async def test_the_client_keeps_its_deadline_alone_and_calls_off_what_it_began()
         assert (caught.value.status, caught.value.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
         await until(lambda: bool(there.batches[-1].cancelled_ids))
         assert [call.id for one in there.batches for call in one.calls] == list(there.batches[-1].cancelled_ids)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        mesh_pb2.Outcome(id=1, response=b"\xff\xff"),
+        mesh_pb2.Outcome(id=1, failure=mesh_pb2.Failure(code=5, details=b"\xff\xff")),
+    ],
+    ids=["response", "details"],
+)
+async def test_an_answer_that_cannot_be_read_is_one_callers_alone(outcome: mesh_pb2.Outcome) -> None:
+    async with silent_peer() as there, channel_to(there) as channel:
+        await up(channel)
+        stub = guard_of(channel)
+        call, other = (stub.CheckInput(check(), metadata=AUTHORISED) for _ in range(2))
+        there.answers.put_nowait(mesh_pb2.ExchangeResponse(outcomes=[outcome]).SerializeToString())
+        with pytest.raises(DecodeError):
+            await call
+        fine = mesh_pb2.Outcome(id=2, response=pb.CheckInputResponse(language="acme").SerializeToString())
+        there.answers.put_nowait(mesh_pb2.ExchangeResponse(outcomes=[fine]).SerializeToString())
+        assert (await other).language == "acme"
 
 
 async def test_no_batch_is_longer_than_the_peer_takes() -> None:
