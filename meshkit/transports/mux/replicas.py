@@ -42,7 +42,7 @@ class Streams:
     @property
     def up(self) -> int:
         """Streams that take calls."""
-        return len(self._up)
+        return sum(stream.takes_calls for stream in self._up)
 
     def pick(self) -> MuxStream | None:
         """The next stream in turn that has room; None when there is none."""
@@ -50,7 +50,7 @@ class Streams:
         for _ in range(len(up)):
             self._turn = (self._turn + 1) % len(up)
             stream = up[self._turn]
-            if not stream.full:
+            if stream.takes_calls:
                 return stream
         return None
 

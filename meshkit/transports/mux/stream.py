@@ -53,9 +53,9 @@ class MuxStream:
         self.ended = False
 
     @property
-    def full(self) -> bool:
-        """Whether a further call would have to wait for a peer that does not keep up."""
-        return len(self._calls) >= MAX_IN_FLIGHT or self._queued_bytes >= MAX_QUEUED_BYTES
+    def takes_calls(self) -> bool:
+        """Whether a further call has a place here, and need not wait for a peer that does not keep up."""
+        return len(self._calls) < MAX_IN_FLIGHT and self._queued_bytes < MAX_QUEUED_BYTES and not self.leaving.is_set()
 
     def next_id(self) -> int:
         """An id for a call."""

@@ -19,7 +19,7 @@ from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 from meshkit.interceptors.admission import AdmissionSettings
 from meshkit.metrics import MetricsRegistry
 from meshkit.transports.mux.channel import MuxChannel, open_mux_channel
-from meshkit.transports.mux.limits import MuxTimes
+from meshkit.transports.mux.limits import EXCHANGE, MuxTimes
 from meshkit.transports.remote import PeerSettings
 from meshkit.transports.server import GrpcServer, ServerSettings
 from tests.contract.meshkit.test_transports import AUTHORISED, SERVICE, handler_table, until
@@ -37,9 +37,13 @@ class Seen(grpc.aio.ServerInterceptor):
     def __init__(self, hidden: str = "") -> None:
         self.methods: Counter[str] = Counter()
         self.hidden = hidden
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         self.methods[details.method] += 1
+        if details.method == EXCHANGE:
+            await self.open.wait()
         return None if details.method == self.hidden else await continuation(details)
 
 

@@ -212,6 +212,21 @@ async def test_a_peer_that_knows_no_streams_of_calls_is_spoken_to_without_and_as
         await up(channel)
 
 
+async def test_a_stream_that_breaks_while_its_replacement_is_late_takes_no_calls() -> None:
+    async with (
+        peer() as there,
+        channel_to(there, times=replace(QUICK, max_age_s=0.05, connect_timeout_s=60)) as channel,
+    ):
+        await up(channel)
+        there.seen.open.clear()
+        seen = there.seen.methods[EXCHANGE]
+        await until(lambda: there.seen.methods[EXCHANGE] > seen)
+        channel.streams._up[0]._call.cancel()
+        await until(lambda: channel.streams.up == 0)
+        assert (await guard_of(channel).CheckInput(check(), timeout=2, metadata=AUTHORISED)).language == "acme"
+        there.seen.open.set()
+
+
 async def test_replicas_take_turns_and_one_that_dies_is_not_missed() -> None:
     async with peer() as one, peer() as two, channel_to(one, two) as channel:
         await up(channel, 2)
@@ -291,6 +306,17 @@ async def test_a_stream_that_is_full_leaves_further_calls_to_rpcs_of_their_own()
         gate.go.set()
         await asyncio.gather(*calls)
         assert there.seen.methods[CHECK_INPUT] == 3
+
+
+async def test_no_more_bytes_wait_to_be_written_than_a_client_keeps() -> None:
+    async with peer() as there, channel_to(there) as channel:
+        await up(channel)
+        request = check()
+        request.messages[0].content = "x" * 250_000
+        waiting = limits.MAX_QUEUED_BYTES // 250_000 + 1
+        calls = [guard_of(channel).CheckInput(request, metadata=AUTHORISED) for _ in range(waiting + 2)]
+        assert [answer.language for answer in await asyncio.gather(*calls)] == ["acme"] * len(calls)
+        assert there.seen.methods[CHECK_INPUT] == 2
 
 
 async def test_a_name_is_looked_up_and_leads_to_a_stream() -> None:
