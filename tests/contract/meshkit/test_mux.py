@@ -314,9 +314,10 @@ async def test_no_more_bytes_wait_to_be_written_than_a_client_keeps() -> None:
         request = check()
         request.messages[0].content = "x" * 250_000
         waiting = limits.MAX_QUEUED_BYTES // 250_000 + 1
-        calls = [guard_of(channel).CheckInput(request, metadata=AUTHORISED) for _ in range(waiting + 2)]
-        assert [answer.language for answer in await asyncio.gather(*calls)] == ["acme"] * len(calls)
-        assert there.seen.methods[CHECK_INPUT] == 2
+        for turn in (1, 2):
+            calls = [guard_of(channel).CheckInput(request, metadata=AUTHORISED) for _ in range(waiting + 2)]
+            assert [answer.language for answer in await asyncio.gather(*calls)] == ["acme"] * len(calls)
+            assert there.seen.methods[CHECK_INPUT] == 2 * turn
 
 
 async def test_a_name_is_looked_up_and_leads_to_a_stream() -> None:

@@ -18,9 +18,10 @@ from meshkit.interceptors.admission import AdmissionSettings
 from meshkit.metrics import MetricsRegistry
 from meshkit.runtime import ProcessSettings, Runtime
 from meshkit.tracing import Tracing, TracingSettings
+from meshkit.transports.mux.channel import MuxChannel, open_mux_channel
 from meshkit.transports.remote import PeerSettings, open_channel
 from meshkit.transports.server import GrpcServer, ServerSettings
-from tests.contract.meshkit.test_transports import ADA, AUTHORISED, SERVICE, check, deltas, handler_table, opened
+from tests.contract.meshkit.test_transports import ADA, AUTHORISED, SERVICE, check, deltas, handler_table, opened, until
 from tests.support.guard_double import GuardDouble
 
 
@@ -90,12 +91,18 @@ async def test_the_public_server_uses_the_contrib_interceptor_without_hurting_st
         watch = health_pb2_grpc.HealthStub(plain).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         watch.cancel()
+    shared = open_mux_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
+    assert isinstance(shared, MuxChannel)
+    await until(lambda: shared.streams.up == 1)
+    assert (await guard_pb2_grpc.GuardServiceStub(shared).CheckInput(check(), metadata=AUTHORISED)).language == "acme"
+    await shared.close()
     await channel.close()
     await server.stop()
     await runtime.close()
     exported = b"".join(received)
     assert exported.count(b"rpc.system") >= 3
     assert b"grpc.health" not in exported
+    assert b"llmops.mesh" not in exported
 
 
 async def test_inner_and_untraced_processes_do_without_it(collector: tuple[str, list[bytes]]) -> None:
