@@ -1,5 +1,5 @@
-"""How a call travels: in the same process, or over gRPC. Both stand behind the generated stubs.
+"""How a call travels: in the same process, over gRPC, or with others over one stream, always behind generated stubs.
 
-Both give the same answers: deadline, principal, trace context, cancellation and errors alike. A third transport
-implements `unary_unary`, `unary_stream`, `stream_unary` and `stream_stream` of a channel, as these two do.
+All three give the same answers: deadline, principal, trace context, cancellation and errors alike. A channel has
+`unary_unary`, `unary_stream`, `stream_unary` and `stream_stream`; a unary call returns a future that has begun already.
 """
