@@ -24,6 +24,9 @@ from meshkit.transports.status import decode
 
 _KEEPALIVE_MS = 30_000
 _MAX_BACKOFF_S = "1s"
+# gRPC's throttle: a failure takes a token, a success gives a part of one, and below half of them nothing is repeated.
+RETRY_TOKENS = 10
+RETRY_TOKEN_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def service_config(service: str) -> str:
     }
     config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],
-        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        "retryThrottling": {"maxTokens": RETRY_TOKENS, "tokenRatio": RETRY_TOKEN_RATIO},
     }
     if retryable:
         config["methodConfig"] = [{"name": retryable, "retryPolicy": policy}]

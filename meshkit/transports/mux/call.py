@@ -13,6 +13,7 @@ from llmops.mesh.v1 import mesh_pb2
 
 from meshkit.errors import CallError
 from meshkit.methods import Method
+from meshkit.transports.remote import RETRY_TOKEN_RATIO, RETRY_TOKENS
 from meshkit.transports.status import DETAILS_KEY, code_of, decode
 
 # Before a handler's UNAVAILABLE is answered by another attempt, at most: the backoff that gRPC's policy begins with.
@@ -21,11 +22,31 @@ _OWN_FIELDS = frozenset({"authorization", "x-request-id", "traceparent"})
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
+class RetryBudget:
+    """Stops repeating what a channel's peer refuses when too much is refused, as gRPC's throttle does."""
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self) -> None:
+        self._tokens: float = RETRY_TOKENS
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        if self._tokens < RETRY_TOKENS:
+            self._tokens = min(RETRY_TOKENS, self._tokens + RETRY_TOKEN_RATIO)
+
+    def refused(self) -> bool:
+        """A call was answered UNAVAILABLE. Returns whether it may be repeated."""
+        self._tokens = max(0, self._tokens - 1)
+        return self._tokens > RETRY_TOKENS / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Rpc:
     """What all calls of an RPC share. `again` takes the serialised request and goes by an RPC of its own."""
 
     method: Method
+    budget: RetryBudget
     serialize: Callable[[Any], bytes]
     deserialize: Callable[[bytes], Any]
     alone: Callable[..., asyncio.Future[Any]]
@@ -83,6 +104,7 @@ class MuxCall(asyncio.Future[Any]):
         except Exception as error:  # noqa: BLE001 - whatever cannot be read, it is this caller's and no other's
             self.set_exception(error)
         else:
+            self._rpc.budget.succeeded()
             self.set_result(response)
 
     def lost(self, details: str) -> None:
@@ -118,7 +140,7 @@ class MuxCall(asyncio.Future[Any]):
         self._fail(grpc.StatusCode.DEADLINE_EXCEEDED, "")
 
     def _refused(self, failure: mesh_pb2.Failure) -> None:
-        if failure.code == _UNAVAILABLE and self._rpc.method.retryable:
+        if failure.code == _UNAVAILABLE and self._rpc.method.retryable and self._rpc.budget.refused():
             pause_s = random.uniform(0, _RETRY_BACKOFF_S)  # noqa: S311 - jitter
             if self._deadline_s - self.get_loop().time() > pause_s:
                 self._timer = self.get_loop().call_later(pause_s, self._send_again)

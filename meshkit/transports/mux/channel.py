@@ -9,7 +9,7 @@ from typing import Any
 from meshkit.context import current_or_none
 from meshkit.methods import method_at
 from meshkit.transports.mux.addresses import replicas_of
-from meshkit.transports.mux.call import MuxCall, Rpc, framed
+from meshkit.transports.mux.call import MuxCall, RetryBudget, Rpc, framed
 from meshkit.transports.mux.limits import MAX_HEADER_BYTES, MuxTimes
 from meshkit.transports.mux.replicas import Streams
 from meshkit.transports.mux.stream import MuxStream
@@ -38,6 +38,7 @@ class MuxChannel:
 
     def __init__(self, remote: RemoteChannel, streams: Streams) -> None:
         self._remote = remote
+        self._budget = RetryBudget()
         self.streams = streams
 
     def unary_unary(
@@ -46,6 +47,7 @@ class MuxChannel:
         """Called by generated stubs."""
         rpc = Rpc(
             method_at(path),
+            self._budget,
             request_serializer,
             response_deserializer,
             self._remote.unary_unary(path, request_serializer, response_deserializer, **options),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from llmops.guard.v1 import guard_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2
 
@@ -12,6 +13,7 @@ from meshkit.errors import CallError
 from meshkit.methods import methods_of
 from meshkit.transports.remote import service_config
 from tests.contract.meshkit.test_transports import AUTHORISED, check, deltas, opened
+from tests.support.guard_double import Away, GuardDouble
 
 
 @pytest.mark.parametrize("transport", ["grpc", "mux"])
@@ -37,6 +39,33 @@ async def test_a_call_that_the_contract_never_repeats_is_not(transport: str) -> 
                 pass
         assert caught.value.status == "UNAVAILABLE"
         assert len(bench.guard.seen) == 1
+
+
+class AlwaysAway(GuardDouble):
+    """Refuses until the test says otherwise."""
+
+    away = True
+
+    async def CheckInput(self, request: pb.CheckInputRequest, context: object) -> pb.CheckInputResponse:
+        if self.away:
+            self.seen.append(request)
+            raise Away
+        return await super().CheckInput(request, context)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "mux"])
+async def test_a_peer_that_refuses_everything_is_not_asked_again_each_time(transport: str) -> None:
+    async with opened(transport, guard=AlwaysAway()) as bench:
+        for _ in range(30):
+            with pytest.raises(CallError):
+                await bench.stub.CheckInput(check(), metadata=AUTHORISED)
+        assert len(bench.guard.seen) <= 30 + 2 * 5 + 5
+        bench.guard.away = False
+        for _ in range(100):
+            await bench.stub.CheckInput(check(), metadata=AUTHORISED)
+        bench.guard.seen.clear()
+        assert (await bench.stub.CheckInput(check("away"), metadata=AUTHORISED)).language == "acme"
+        assert len(bench.guard.seen) == 2
 
 
 def retried(service: str) -> set[str]:

@@ -56,11 +56,15 @@ def handler_table(
 
 @asynccontextmanager
 async def opened(
-    transport: str, admission: AdmissionSettings | None = None, *, tracing: Tracing | None = None
+    transport: str,
+    admission: AdmissionSettings | None = None,
+    *,
+    tracing: Tracing | None = None,
+    guard: GuardDouble | None = None,
 ) -> AsyncIterator[Bench]:
     metrics = MetricsRegistry()
     table = handler_table(metrics, admission or AdmissionSettings(), tracing)
-    guard = GuardDouble()
+    guard = guard or GuardDouble()
     guard_pb2_grpc.add_GuardServiceServicer_to_server(guard, table)
     if transport == "local":
         yield Bench(guard_pb2_grpc.GuardServiceStub(LocalChannel(table)), guard, metrics)
