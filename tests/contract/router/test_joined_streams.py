@@ -277,19 +277,20 @@ async def pauses_are_no_silence() -> None:
 
     async def respond(received: Received) -> None:
         await received.begin_stream()
-        for number in range(8):
-            await received.chunk(piece(str(number)))
+        for number in range(40):
+            await received.chunk(piece(f"{number};"))
             await asyncio.sleep(0.02)
         await end(received)
 
-    async with provider(respond, HttpLimits(stream_join_s=LONG_S)) as (model, _):
-        seen = Reader(model, idle_timeout_s=0.16)
+    # Long against what a busy machine adds to a wait, short against the pause.
+    async with provider(respond, HttpLimits(stream_join_s=8 * LONG_S)) as (model, _):
+        seen = Reader(model, idle_timeout_s=4 * LONG_S)
         while True:
-            async with asyncio.timeout(0.16):
+            async with asyncio.timeout(4 * LONG_S):
                 if not await seen.next():
                     break
-        assert (seen.failure, "".join(seen.texts)) == (None, "01234567")
-        assert len(seen.texts) < 8
+        assert (seen.failure, "".join(seen.texts)) == (None, "".join(f"{number};" for number in range(40)))
+        assert len(seen.texts) < 40
 
 
 async def leaving_in_the_pause_closes_the_connection_at_once(how: str) -> None:
