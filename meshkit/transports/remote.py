@@ -140,6 +140,10 @@ class RemoteChannel:
         """Called by generated stubs."""
         return self._iterated(path, self._channel.stream_stream(path, *arguments, **options))
 
+    async def ready(self) -> None:
+        """Connects, and returns when some replica is connected. Waits as long as it takes."""
+        await self._channel.channel_ready()
+
     async def close(self, grace: float | None = None) -> None:
         """Closes the connections."""
         await self._channel.close(grace)

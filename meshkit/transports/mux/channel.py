@@ -26,7 +26,7 @@ def open_mux_channel(service: str, peer: PeerSettings, times: MuxTimes = _DEFAUL
     """
     remote = open_channel(service, peer)
     replicas = replicas_of(peer.address)
-    return remote if replicas is None else MuxChannel(remote, Streams(peer, replicas, times))
+    return remote if replicas is None else MuxChannel(remote, Streams(peer, replicas, times, remote.ready))
 
 
 class MuxChannel:

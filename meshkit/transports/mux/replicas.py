@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -26,10 +26,17 @@ _MIN_RESOLVE_INTERVAL_S = 0.5
 
 
 class Streams:
-    """Every stream of a peer. Must be made inside the loop that uses it; works until `close()`."""
+    """Every stream of a peer. Must be made inside the loop that uses it; works until `close()`.
 
-    def __init__(self, peer: PeerSettings, replicas: Replicas, times: MuxTimes) -> None:
+    `ready` is waited for before a stream is opened: that calls of another kind can be made as well. Without it, a peer
+    that comes back is back for unary calls while gRPC's own channel still waits before its next attempt.
+    """
+
+    def __init__(
+        self, peer: PeerSettings, replicas: Replicas, times: MuxTimes, ready: Callable[[], Awaitable[None]]
+    ) -> None:
         self._peer = peer
+        self._ready = ready
         self._replicas = replicas
         self._times = times
         self._up: list[MuxStream] = []
@@ -120,6 +127,7 @@ class Streams:
         times = self._times
         try:
             async with asyncio.timeout(times.connect_timeout_s):
+                await self._ready()
                 stream = await self._open(target)
         except grpc.aio.AioRpcError as error:
             unknown = error.code() is grpc.StatusCode.UNIMPLEMENTED

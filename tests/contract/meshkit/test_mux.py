@@ -30,7 +30,7 @@ from tests.contract.meshkit.mux_peers import (
     peer,
     up,
 )
-from tests.contract.meshkit.test_transports import AUTHORISED, SERVICE, check, until
+from tests.contract.meshkit.test_transports import AUTHORISED, SERVICE, check, deltas, until
 
 
 async def test_small_calls_share_one_stream() -> None:
@@ -259,8 +259,9 @@ async def test_replicas_come_and_go_with_their_name_and_no_call_is_lost() -> Non
     async with peer() as one, peer() as two:
         settings = PeerSettings(address=one.address)
         Moving.now = {f"ipv4:{one.address}"}
-        streams = Streams(settings, Moving(host="moving", port=1), times)
-        channel = MuxChannel(open_channel(ORCHESTRATOR, settings), streams)
+        remote = open_channel(ORCHESTRATOR, settings)
+        streams = Streams(settings, Moving(host="moving", port=1), times, remote.ready)
+        channel = MuxChannel(remote, streams)
         await up(channel)
         staying = complete(channel)
         await until(lambda: one.slow.begun == 1)
@@ -273,6 +274,26 @@ async def test_replicas_come_and_go_with_their_name_and_no_call_is_lost() -> Non
         await asyncio.gather(staying, later)
         assert one.slow.begun == 1
         await channel.close()
+
+
+async def stream_of(channel: MuxChannel) -> list[Any]:
+    return [r async for r in guard_of(channel).CheckOutputStream(deltas("a"), metadata=AUTHORISED)]
+
+
+async def test_a_peer_that_is_back_is_back_for_every_kind_of_call() -> None:
+    """Streams of calls came up at once while gRPC's own channel still waited to connect again: unary calls passed."""
+    async with peer() as there, channel_to(there) as channel:
+        await up(channel)
+        await stream_of(channel)
+        await there.kill()
+        # Until gRPC lets a second pass between its attempts.
+        for _ in range(30):
+            with pytest.raises(CallError):
+                await stream_of(channel)
+            await asyncio.sleep(0.1)
+        async with peer(port=there.server.port):
+            await up(channel)
+            assert len(await stream_of(channel)) == 2
 
 
 @pytest.mark.parametrize(
