@@ -67,8 +67,9 @@ RULES = (
     # Slow enough that what came before the cut was read: a client loses what it had not read yet.
     Rule(model="cut*", output_tokens=300, cut_after_chunks=200, token_interval_ms=1),
     Rule(model="endless*", output_tokens=100_000, token_interval_ms=5),
-    # Plain words, then a credential that no request held, then more words than anyone waits for.
-    Rule(model="leaky", text="Plain words. " * 60 + LEAKED + " and more" * 5_000, token_interval_ms=1),
+    # Plain words for a second, so that some are shown however busy the machine is; a credential that no request held;
+    # more words than anyone waits for.
+    Rule(model="leaky", text="Plain words. " * 400 + LEAKED + " and more" * 5_000, token_interval_ms=1),
     Rule(model="late*", latency_ms=1_000),
     Rule(model="unhurried", output_tokens=300, token_interval_ms=5),
 )
