@@ -17,6 +17,8 @@ _WORDS: Final = (
     "harbour airport railway bridge tunnel river mountain forest garden kitchen recipe flour butter sugar vanilla "
     "violin concert museum painting sculpture novel poem chapter teacher student lesson homework exam diploma"
 )
+# Between the nouns, so that the text is recognised as English: the semantic cache serves no unknown language.
+_JOINTS: Final = ("the", "of", "and", "to", "in", "is", "for", "with", "on", "that", "from", "at")
 _DISTINCT_PROMPTS: Final = 2048
 _SERIAL_DIGITS: Final = 9
 _SERIALS_PER_SEED: Final = 1_000_000
@@ -43,7 +45,9 @@ def requests(plan: PromptPlan, host: str, path: str, api_key: str, seed: int) ->
     count = 1 if plan.variety == "same" else _DISTINCT_PROMPTS
     templates = []
     for _ in range(count):
-        text = " ".join(rng.choices(vocabulary, k=plan.words))
+        nouns = rng.choices(vocabulary, k=plan.words)
+        nouns[::2] = rng.choices(_JOINTS, k=len(nouns[::2]))
+        text = " ".join(nouns)
         templates.append(_request(plan, text, host, path, api_key).split(_SERIAL_MARK.encode()))
     if plan.variety == "same":
         yield from itertools.repeat(_SERIAL_MARK.encode().join(templates[0]))
