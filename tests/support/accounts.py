@@ -36,9 +36,9 @@ async def usage(callers: MeshCallers, caller: Caller) -> tuple[int, int]:
     return sum(u.spent_nano_usd for u in lifetime), sum(u.held_nano_usd for u in lifetime)
 
 
-async def settled(callers: MeshCallers) -> int:
+async def settled(callers: MeshCallers, within_s: float = _SETTLED_WITHIN_S) -> int:
     """Waits until nothing is held any more. Returns what all callers together spent."""
-    async with asyncio.timeout(_SETTLED_WITHIN_S):
+    async with asyncio.timeout(within_s):
         while True:
             usages = [await usage(callers, caller) for caller in CALLERS]
             if not any(held for _, held in usages):
@@ -63,10 +63,10 @@ class Accounts:
         self._charged_before = len(self._sim.billing)
         self._sent_before = len(self._callers.sent)
 
-    async def close(self) -> Balance:
+    async def close(self, within_s: float = _SETTLED_WITHIN_S) -> Balance:
         """What happened since, once nothing is under way."""
         await self._sim.wait_until(lambda: self._sim.stats.in_flight == 0)
-        booked = await settled(self._callers) - self._booked_before
+        booked = await settled(self._callers, within_s) - self._booked_before
         charged = sum(charged_nano_usd(record) for record in self._sim.billing[self._charged_before :])
         reported = 0
         for caller, request_id in dict.fromkeys(self._callers.sent[self._sent_before :]):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
+from meshkit import failpoints
 from meshkit.group_commit import GroupCommit
 from services.ledger.adapters import statements
 from services.ledger.adapters.codec import (
@@ -180,7 +181,10 @@ class PostgresStore:
 
     async def _flush(self, batch: Sequence[Operation]) -> Sequence[decide.Outcome | BaseException]:
         try:
-            return await self._transact_with_retries(batch)
+            failpoints.reach("ledger-before-commit")
+            outcomes = await self._transact_with_retries(batch)
+            failpoints.reach("ledger-after-commit")
+            return outcomes
         except _OUTAGES as error:
             self._logger.warning("the ledger's database failed", extra={"fields": {"error": type(error).__name__}})
             await self._drop_writer()
