@@ -238,7 +238,7 @@ class _AnswerStream:
         return chunk
 
     def _fail(self, error: ProviderError) -> None:
-        """Before anything was handed out another model may still answer, so nothing is."""
+        """Before anything was handed out another model may still answer: then it is raised at once."""
         if not self._begun:
             raise error
         self._failure = error

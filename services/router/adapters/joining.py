@@ -1,8 +1,9 @@
 """Reads a provider's stream in sips: pieces that come within a short pause are read as one.
 
-Each piece that is read wakes every layer up to the caller, so reading four at once costs a quarter. Between reads the
-transport is paused and the kernel keeps what comes, which has a second use: aiohttp raises the exception of a broken
-connection before it hands out bytes that it had buffered, and nothing is buffered while the transport rests.
+Each piece that is read wakes every layer up to the caller, so reading four at once costs a quarter. Over plain TCP the
+transport is paused between reads and the kernel keeps what comes. Over TLS a paused transport goes on reading into
+a buffer that it drops when the connection ends, so there only the reader waits. Either way nothing is lost that came
+before a break: what aiohttp has buffered then is taken before its exception is raised.
 """
 
 from __future__ import annotations
@@ -42,23 +43,34 @@ class JoinedReader:
         quick = pieces > 1 or now_s - self._read_s < self._join_s
         self._read_s = now_s
         self._until_s = now_s + self._join_s if quick else now_s
-        self._resting = connection.transport
-        self._resting.pause_reading()
+        if connection.transport.get_extra_info("ssl_object") is None:
+            self._resting = connection.transport
+            self._resting.pause_reading()
 
     async def read(self) -> bytes:
         """What has come since the last read, as soon as there is something and the pause is over; empty at the end."""
-        if self._resting is None:
-            return await self._content.readany()
         left_s = self._until_s - self._loop.time()
-        if left_s <= 0:
+        if self._resting is None or left_s <= 0:
+            if left_s > 0:
+                await asyncio.sleep(left_s)
             self._resume()
-            return await self._content.readany()
+            return await self._taken()
         # The timer opens the tap and wakes nobody; the bytes do.
         timer = self._loop.call_later(left_s, self._resume)
         try:
-            return await self._content.readany()
+            return await self._taken()
         finally:
             timer.cancel()
+
+    async def _taken(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except aiohttp.ClientError:
+            # aiohttp raises before it hands out what it holds; the next read has nothing to take and raises.
+            held: bytes = self._content._read_nowait(-1)  # noqa: SLF001 - there is no public way once it has failed
+            if held:
+                return held
+            raise
 
     def _resume(self) -> None:
         if self._resting is not None:

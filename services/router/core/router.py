@@ -117,9 +117,9 @@ class Router:
         """`Started`, deltas, `Finished`. Closing it ends the provider's call. Raises RouterError."""
         run = self._begin(call, budget_s)
         delivered: list[str] = []
-        finished = False
         with Patience() as patience:
             spec, chunk, chunks = await self._open_stream(run, patience, call, request_id)
+            recorded = len(run.attempts)
             try:
                 async with aclosing(chunks):
                     yield Started((*run.attempts, run.running()), chunk.served_model or spec.model)
@@ -131,12 +131,12 @@ class Router:
                             break
                         chunk = await self._next_chunk(run, patience, spec, chunks, delivered)
                     usage = await self._usage(chunk.usage, call, delivered)
-                    finished = True
                     # The caller has the end before the connection is wound up.
                     yield Finished(chunk.finish_reason, usage, run.succeeded(usage), chunk.response_id)
                     await anext(chunks, None)
             except (asyncio.CancelledError, GeneratorExit):
-                if not finished:
+                # Not a second time: the caller may leave while a connection is closed whose try is on record.
+                if len(run.attempts) == recorded:
                     run.cancelled(delivered)
                 raise
 
