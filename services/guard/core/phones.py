@@ -57,17 +57,23 @@ def find_phones(shape: Shape) -> Iterator[tuple[int, int]]:
         yield from (found.span() for found in shape.numbers(_NANP, before=1, behind=_EXTENSION_CHARS))
     if shape.number_has(_FRENCH_SHAPES):
         yield from (found.span() for found in shape.numbers(_FRENCH, behind=_FRENCH_AHEAD_CHARS))
+    stemless: bool | None = None
     for found in shape.numbers(_LONG):
-        yield from _after_cue(shape, found.start())
+        digit = found.start()
+        start = digit - 1 if text[digit - 1 : digit] == "(" else digit
+        before = shape.lower[max(0, start - _CUE_CHARS) : start]
+        # Most numbers are told from telephone numbers here, at a fraction of the pattern's cost.
+        has_cue = _has_cue(before)
+        if not has_cue and _CUE_WITHOUT_STEM in before:
+            # Once per text: it reads all of it, and a text may hold thousands of numbers.
+            stemless = _has_cue(shape.lower) if stemless is None else stemless
+            has_cue = stemless
+        if has_cue:
+            yield from _after_cue(text, before, digit, start)
 
 
-def _after_cue(shape: Shape, digit: int) -> Iterator[tuple[int, int]]:
-    text, lower = shape.text, shape.lower
-    start = digit - 1 if text[digit - 1 : digit] == "(" else digit
-    before = lower[max(0, start - _CUE_CHARS) : start]
-    # Most numbers are told from telephone numbers here, at a fraction of the pattern's cost.
-    has_cue = _has_cue(before) or (_CUE_WITHOUT_STEM in before and _has_cue(lower))
-    if has_cue and not _DATE.match(text, digit) and _CUE_BEFORE.search(before) is not None:
+def _after_cue(text: str, before: str, digit: int, start: int) -> Iterator[tuple[int, int]]:
+    if not _DATE.match(text, digit) and _CUE_BEFORE.search(before) is not None:
         yield from _number(text, start, start, _MIN_CUED_DIGITS)
 
 
