@@ -97,8 +97,12 @@ class MuxCall(asyncio.Future[Any]):
         self._timer.cancel()
         self._carrier = None
         try:
-            if outcome.HasField("failure"):
+            result = outcome.WhichOneof("result")
+            if result == "failure":
                 self._refused(outcome.failure)
+                return
+            if result is None:
+                self._fail(grpc.StatusCode.INTERNAL, "the peer's answer is of a kind that is not known here")
                 return
             response = self._rpc.deserialize(outcome.response)
         except Exception as error:  # noqa: BLE001 - whatever cannot be read, it is this caller's and no other's

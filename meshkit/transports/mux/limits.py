@@ -12,6 +12,10 @@ MAX_REQUEST_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 16 * 1024
 # A batch holds no more, unless a single outcome does.
 MAX_BATCH_BYTES = 1024 * 1024
+# Calls in a batch, and cancellations. A client never has as many unanswered.
+MAX_ITEMS = 4096
+# Pairs of metadata of a call, beside its own fields.
+MAX_METADATA_PAIRS = 64
 # Unanswered calls of a stream. Admission refuses earlier in a process that has too much to do.
 MAX_IN_FLIGHT = 2048
 # Calls that wait to be written, in a client whose peer does not read; likewise answers, in a server.

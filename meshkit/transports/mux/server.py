@@ -19,6 +19,8 @@ from meshkit.transports.mux.limits import (
     MAX_BATCH_BYTES,
     MAX_HEADER_BYTES,
     MAX_IN_FLIGHT,
+    MAX_ITEMS,
+    MAX_METADATA_PAIRS,
     MAX_QUEUED_BYTES,
     MAX_REQUEST_BYTES,
     SERVICE,
@@ -90,18 +92,21 @@ class _Session:
         self._something = asyncio.Event()
         self._room = asyncio.Event()
         self._half_closed = False
-        self.ending: set[asyncio.Task[None]] = set()
+        # Handlers of cancelled calls that clean up. Until they have, their ids are not free and they count.
+        self.ending: dict[asyncio.Task[None], int] = {}
+        self._ending_ids: set[int] = set()
         self.objection: tuple[grpc.StatusCode, str] | None = None
 
     async def read(self) -> None:
         """Begins what the client sends, until it sends no more."""
         try:
             while (raw := await self._context.read()) is not grpc.aio.EOF:
-                if len(raw) > MAX_BATCH_BYTES:
-                    text = f"a batch has at most {MAX_BATCH_BYTES} bytes"
+                if len(raw) > MAX_BATCH_BYTES or not self._receive(raw):
+                    text = (
+                        f"a batch has at most {MAX_BATCH_BYTES} bytes, {MAX_ITEMS} calls and {MAX_ITEMS} cancellations"
+                    )
                     self.objection = (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
                     return
-                self._receive(raw)
                 # A client that does not read what it asked for is not heard further.
                 while self._unsent_bytes > MAX_QUEUED_BYTES or len(self._answers) > MAX_IN_FLIGHT:
                     self._room.clear()
@@ -150,8 +155,11 @@ class _Session:
         if len(self._answers) == 1:
             self._something.set()
 
-    def _receive(self, raw: bytes) -> None:
+    def _receive(self, raw: bytes) -> bool:
+        """Begins a batch. False when it holds too much: each item is work, whatever its size."""
         batch = mesh_pb2.ExchangeRequest.FromString(raw)
+        if len(batch.calls) > MAX_ITEMS or len(batch.cancelled_ids) > MAX_ITEMS:
+            return False
         if batch.max_response_bytes:
             self._max_response_bytes = min(self._max_response_bytes, batch.max_response_bytes)
         if batch.calls:
@@ -161,6 +169,7 @@ class _Session:
                 self._begin(loop, now_s, item)
         for call_id in batch.cancelled_ids:
             self._cancel(call_id)
+        return True
 
     def _begin(self, loop: asyncio.AbstractEventLoop, now_s: float, item: mesh_pb2.Call) -> None:
         call_id, request = item.id, item.request
@@ -184,10 +193,13 @@ class _Session:
     def _excess(self, call_id: int, request: bytes, metadata: dict[str, str]) -> str:
         if len(request) > MAX_REQUEST_BYTES:
             return f"a request in a batch has at most {MAX_REQUEST_BYTES} bytes"
-        if sum(map(len, metadata.values())) > MAX_HEADER_BYTES:
-            return f"the metadata of a call has at most {MAX_HEADER_BYTES} bytes"
-        if len(self._running) >= MAX_IN_FLIGHT or call_id in self._running:
-            return f"a stream has at most {MAX_IN_FLIGHT} calls in flight, each with an id of its own"
+        size_bytes = sum(len(name) + len(value) for name, value in metadata.items())
+        if size_bytes > MAX_HEADER_BYTES or len(metadata) > MAX_METADATA_PAIRS + len(_OWN_FIELDS):
+            return f"the metadata of a call has at most {MAX_HEADER_BYTES} bytes and {MAX_METADATA_PAIRS} pairs"
+        if len(self._running) + len(self.ending) >= MAX_IN_FLIGHT:
+            return f"a stream has at most {MAX_IN_FLIGHT} calls in flight"
+        if call_id in self._running or call_id in self._ending_ids:
+            return "the id of a call is used once on a stream"
         return ""
 
     async def _answer(self, call_id: int, method: Method, handler: Any, request: bytes, call: ServerCall) -> None:
@@ -225,10 +237,17 @@ class _Session:
         if timer is not None:
             timer.cancel()
         task.cancel()
-        self.ending.add(task)
-        task.add_done_callback(self.ending.discard)
+        self.ending[task] = call_id
+        self._ending_ids.add(call_id)
+        task.add_done_callback(self._ended)
         self._something.set()
         return True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending_ids.discard(self.ending.pop(task))
+
+
+_OWN_FIELDS = ("authorization", "x-request-id", "traceparent")
 
 
 def _metadata(item: mesh_pb2.Call) -> dict[str, str]:

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 from google.protobuf.message import DecodeError
 from llmops.guard.v1 import guard_pb2 as pb
+from llmops.guard.v1 import guard_pb2_grpc
 from llmops.mesh.v1 import mesh_pb2
 
 from meshkit.errors import CallError
@@ -59,6 +60,8 @@ LARGE.messages[0].content = "x" * limits.MAX_REQUEST_BYTES
     [
         (mesh_pb2.Call(method=CHECK_INPUT, request=LARGE.SerializeToString()), "RESOURCE_EXHAUSTED"),
         (mesh_pb2.Call(method=CHECK_INPUT, metadata={"x-much": "y" * 20_000}), "RESOURCE_EXHAUSTED"),
+        (mesh_pb2.Call(method=CHECK_INPUT, metadata={"x" * 20_000: "y"}), "RESOURCE_EXHAUSTED"),
+        (mesh_pb2.Call(method=CHECK_INPUT, metadata={f"x-{n}": "" for n in range(65)}), "RESOURCE_EXHAUSTED"),
         (mesh_pb2.Call(method=CHECK_INPUT, request=b"\xff"), "INTERNAL"),
         (mesh_pb2.Call(method="/no.Service/Method"), "UNIMPLEMENTED"),
         (mesh_pb2.Call(method=f"/{SERVICE}/CheckOutputStream"), "UNIMPLEMENTED"),
@@ -67,7 +70,16 @@ LARGE.messages[0].content = "x" * limits.MAX_REQUEST_BYTES
             "DEADLINE_EXCEEDED",
         ),
     ],
-    ids=["large request", "large metadata", "no message", "no service", "a stream", "deadline"],
+    ids=[
+        "large request",
+        "large metadata",
+        "long name",
+        "many names",
+        "no message",
+        "no service",
+        "a stream",
+        "deadline",
+    ],
 )
 async def test_what_breaks_a_bound_fails_alone(call: mesh_pb2.Call, code: str) -> None:
     async with peer() as there, raw_stream(there) as stream:
@@ -98,13 +110,73 @@ async def test_more_calls_in_flight_than_a_stream_may_have_are_refused() -> None
         stream.cancel()
 
 
+class Untidy(guard_pb2_grpc.GuardServiceServicer):
+    """The first call, when it is cancelled, goes on for a while and then answers all the same; later ones wait."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.tidied = asyncio.Event()
+
+    async def CheckInput(self, request: pb.CheckInputRequest, context: object) -> pb.CheckInputResponse:
+        self.begun += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await self.tidied.wait()
+        return pb.CheckInputResponse(language="the first")
+
+
+async def test_the_id_of_a_cancelled_call_is_not_free_while_its_handler_runs() -> None:
+    guard = Untidy()
+    async with peer(guard) as there, raw_stream(there) as stream:
+
+        def call() -> mesh_pb2.Call:
+            return mesh_pb2.Call(id=7, method=CHECK_INPUT, request=check().SerializeToString())
+
+        await stream.write(batch(call()))
+        await until(lambda: guard.begun == 1)
+        await stream.write(batch(cancelled_ids=[7]))
+        await stream.write(batch(call()))
+        outcome = (await answered(stream)).outcomes[0]
+        assert (outcome.id, outcome.failure.code) == (7, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        (session,) = there.server._mux._sessions
+        guard.tidied.set()
+        await until(lambda: not session.ending)
+        await stream.write(batch(call()))
+        await until(lambda: guard.begun == 2)
+        stream.cancel()
+
+
+async def test_handlers_that_clean_up_count_as_calls_in_flight() -> None:
+    guard = Untidy()
+    async with peer(guard) as there, raw_stream(there) as stream:
+        request = check().SerializeToString()
+        half = limits.MAX_IN_FLIGHT // 2
+        for first in (0, half):
+            ids = range(first, first + half)
+            await stream.write(batch(*(mesh_pb2.Call(id=i, method=CHECK_INPUT, request=request) for i in ids)))
+            await until(lambda first=first: guard.begun == first + half)  # type: ignore[misc]
+            await stream.write(batch(cancelled_ids=ids))
+        await stream.write(batch(mesh_pb2.Call(id=1 << 20, method=CHECK_INPUT, request=request)))
+        assert (await answered(stream)).outcomes[0].failure.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+        guard.tidied.set()
+        stream.cancel()
+
+
+TOO_MANY = mesh_pb2.ExchangeRequest(calls=[mesh_pb2.Call()] * (limits.MAX_ITEMS + 1)).SerializeToString()
+TOO_MANY_LEAVE = batch(cancelled_ids=range(limits.MAX_ITEMS + 1))
 TOO_LONG = batch(cancelled_ids=range(1 << 40, (1 << 40) + limits.MAX_BATCH_BYTES // 6 + 1))
 
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(b"\xff\xff", "INVALID_ARGUMENT"), (TOO_LONG, "RESOURCE_EXHAUSTED")],
-    ids=["noise", "too long"],
+    [
+        (b"\xff\xff", "INVALID_ARGUMENT"),
+        (TOO_LONG, "RESOURCE_EXHAUSTED"),
+        (TOO_MANY, "RESOURCE_EXHAUSTED"),
+        (TOO_MANY_LEAVE, "RESOURCE_EXHAUSTED"),
+    ],
+    ids=["noise", "too long", "too many calls", "too many cancellations"],
 )
 async def test_a_batch_that_is_none_ends_the_stream_and_nothing_else(sent: bytes, code: str) -> None:
     async with peer() as there:
@@ -213,6 +285,16 @@ async def test_an_answer_that_cannot_be_read_is_one_callers_alone(outcome: mesh_
         fine = mesh_pb2.Outcome(id=2, response=pb.CheckInputResponse(language="acme").SerializeToString())
         there.answers.put_nowait(mesh_pb2.ExchangeResponse(outcomes=[fine]).SerializeToString())
         assert (await other).language == "acme"
+
+
+async def test_an_outcome_of_a_kind_that_is_not_known_is_no_success() -> None:
+    async with silent_peer() as there, channel_to(there) as channel:
+        await up(channel)
+        call = guard_of(channel).CheckInput(check(), metadata=AUTHORISED)
+        there.answers.put_nowait(mesh_pb2.ExchangeResponse(outcomes=[mesh_pb2.Outcome(id=1)]).SerializeToString())
+        with pytest.raises(CallError) as caught:
+            await call
+        assert caught.value.status == "INTERNAL"
 
 
 async def test_no_batch_is_longer_than_the_peer_takes() -> None:
