@@ -236,7 +236,8 @@ class PostgresStore:
         reservations, counters = believed(books)
         outcomes, known = self._decided(books, batch, now_us)
         entries = [entry for outcome in outcomes for entry in outcome.entries]
-        if not entries:
+        if not entries or any(isinstance(outcome.answer, LedgerError) for outcome in outcomes):
+            # An error leaves no entry that the database could judge; it is found again under locks, or it is none.
             return None
         arguments = (*columns(reservations, 7), *columns(counters, 4), *written(books, known, entries, now_us))
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from services.ledger.adapters.memory import RecordedEvents
 from services.ledger.adapters.sql import PostgresStore
-from services.ledger.core.errors import ReservationEnded
+from services.ledger.core.errors import RequestIdReused, ReservationEnded
 from services.ledger.core.limits import Limit, Scope
 from services.ledger.core.service import Ledger
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
@@ -121,6 +122,21 @@ async def test_a_request_that_another_replica_decided_is_answered_as_there(repli
     await other.ledger.void(ADA, "v", first.reservation_id, "not-sent")
     assert await one.ledger.reserve(ADA, "same", UNIT, 0, 5, 0) == first
     assert one.transactions() == 1
+
+
+async def test_an_error_from_memory_is_judged_too_whoever_shares_its_batch(replicas: list[Replica]) -> None:
+    one, other = replicas
+    mine, theirs = ADA, ADA._replace(organisation="globex")
+    used = await other.ledger.reserve(theirs, "r", UNIT, 0, 5, 0)
+    await other.ledger.commit(theirs, "same", used.reservation_id, [used_tokens(5)])
+    hold = await one.ledger.reserve(mine, "r", UNIT, 0, 5, 0)
+    # Another organisation's hold under an id that was used before: the id decides, alone or beside others.
+    found = await asyncio.gather(
+        one.ledger.reserve(mine, "beside", UNIT, 0, 1, 0),
+        one.ledger.commit(theirs, "same", hold.reservation_id, [used_tokens(1)]),
+        return_exceptions=True,
+    )
+    assert isinstance(found[1], RequestIdReused)
 
 
 async def test_changed_limits_bind_a_decision_from_memory(replicas: list[Replica]) -> None:

@@ -69,6 +69,16 @@ def test_a_raised_hold_is_due_at_its_new_time_only() -> None:
     assert recollection.recall([VOID], LIMITS, NOW_US + 10) is None
 
 
+def test_holds_that_end_at_once_leave_nothing_that_grows() -> None:
+    recollection = Recollection(max_remembered=100)
+    for number in range(1000):
+        hold = held(NOW_US + 900 * MICROSECONDS)._replace(reservation_id=f"hold-{number}")
+        recollection.learn(books(hold))
+        recollection.learn(books(hold._replace(state=State.COMMITTED)))
+    assert len(recollection._expiries) <= 101
+    assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
+
+
 def test_memory_is_bounded() -> None:
     recollection = learned(held(), max_remembered=1)
     recollection.learn(books())
