@@ -32,12 +32,38 @@ class LimitPeriod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LIMIT_PERIOD_DAY: _ClassVar[LimitPeriod]
     LIMIT_PERIOD_MONTH: _ClassVar[LimitPeriod]
     LIMIT_PERIOD_LIFETIME: _ClassVar[LimitPeriod]
+    LIMIT_PERIOD_MINUTE: _ClassVar[LimitPeriod]
+    LIMIT_PERIOD_MOMENT: _ClassVar[LimitPeriod]
+
+class LimitUnit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIMIT_UNIT_UNSPECIFIED: _ClassVar[LimitUnit]
+    LIMIT_UNIT_MONEY: _ClassVar[LimitUnit]
+    LIMIT_UNIT_REQUESTS: _ClassVar[LimitUnit]
+    LIMIT_UNIT_TOKENS: _ClassVar[LimitUnit]
+    LIMIT_UNIT_CONCURRENCY: _ClassVar[LimitUnit]
+
+class LimitMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIMIT_MODE_UNSPECIFIED: _ClassVar[LimitMode]
+    LIMIT_MODE_ENFORCE: _ClassVar[LimitMode]
+    LIMIT_MODE_SHADOW: _ClassVar[LimitMode]
 
 class ReserveDecision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RESERVE_DECISION_UNSPECIFIED: _ClassVar[ReserveDecision]
     RESERVE_DECISION_GRANTED: _ClassVar[ReserveDecision]
     RESERVE_DECISION_DENIED: _ClassVar[ReserveDecision]
+
+class LedgerEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LEDGER_EVENT_KIND_UNSPECIFIED: _ClassVar[LedgerEventKind]
+    LEDGER_EVENT_KIND_ALERT: _ClassVar[LedgerEventKind]
+    LEDGER_EVENT_KIND_OVERRUN: _ClassVar[LedgerEventKind]
+    LEDGER_EVENT_KIND_COMMIT_AFTER_VOID: _ClassVar[LedgerEventKind]
+    LEDGER_EVENT_KIND_ORPHAN_COMMIT: _ClassVar[LedgerEventKind]
+    LEDGER_EVENT_KIND_EXPIRED_CHARGED: _ClassVar[LedgerEventKind]
+    LEDGER_EVENT_KIND_DENIED: _ClassVar[LedgerEventKind]
 LIMIT_SCOPE_UNSPECIFIED: LimitScope
 LIMIT_SCOPE_ORGANISATION: LimitScope
 LIMIT_SCOPE_TEAM: LimitScope
@@ -50,12 +76,29 @@ LIMIT_PERIOD_HOUR: LimitPeriod
 LIMIT_PERIOD_DAY: LimitPeriod
 LIMIT_PERIOD_MONTH: LimitPeriod
 LIMIT_PERIOD_LIFETIME: LimitPeriod
+LIMIT_PERIOD_MINUTE: LimitPeriod
+LIMIT_PERIOD_MOMENT: LimitPeriod
+LIMIT_UNIT_UNSPECIFIED: LimitUnit
+LIMIT_UNIT_MONEY: LimitUnit
+LIMIT_UNIT_REQUESTS: LimitUnit
+LIMIT_UNIT_TOKENS: LimitUnit
+LIMIT_UNIT_CONCURRENCY: LimitUnit
+LIMIT_MODE_UNSPECIFIED: LimitMode
+LIMIT_MODE_ENFORCE: LimitMode
+LIMIT_MODE_SHADOW: LimitMode
 RESERVE_DECISION_UNSPECIFIED: ReserveDecision
 RESERVE_DECISION_GRANTED: ReserveDecision
 RESERVE_DECISION_DENIED: ReserveDecision
+LEDGER_EVENT_KIND_UNSPECIFIED: LedgerEventKind
+LEDGER_EVENT_KIND_ALERT: LedgerEventKind
+LEDGER_EVENT_KIND_OVERRUN: LedgerEventKind
+LEDGER_EVENT_KIND_COMMIT_AFTER_VOID: LedgerEventKind
+LEDGER_EVENT_KIND_ORPHAN_COMMIT: LedgerEventKind
+LEDGER_EVENT_KIND_EXPIRED_CHARGED: LedgerEventKind
+LEDGER_EVENT_KIND_DENIED: LedgerEventKind
 
 class Limit(_message.Message):
-    __slots__ = ("limit_id", "scope", "subject", "period", "cap_nano_usd", "alert_basis_points", "stop_basis_points", "version")
+    __slots__ = ("limit_id", "scope", "subject", "period", "cap_nano_usd", "alert_basis_points", "stop_basis_points", "version", "unit", "max_count", "burst_count", "mode", "time_zone")
     LIMIT_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +107,11 @@ class Limit(_message.Message):
     ALERT_BASIS_POINTS_FIELD_NUMBER: _ClassVar[int]
     STOP_BASIS_POINTS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BURST_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
     limit_id: str
     scope: LimitScope
     subject: str
@@ -72,7 +120,12 @@ class Limit(_message.Message):
     alert_basis_points: int
     stop_basis_points: int
     version: int
-    def __init__(self, limit_id: _Optional[str] = ..., scope: _Optional[_Union[LimitScope, str]] = ..., subject: _Optional[str] = ..., period: _Optional[_Union[LimitPeriod, str]] = ..., cap_nano_usd: _Optional[int] = ..., alert_basis_points: _Optional[int] = ..., stop_basis_points: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+    unit: LimitUnit
+    max_count: int
+    burst_count: int
+    mode: LimitMode
+    time_zone: str
+    def __init__(self, limit_id: _Optional[str] = ..., scope: _Optional[_Union[LimitScope, str]] = ..., subject: _Optional[str] = ..., period: _Optional[_Union[LimitPeriod, str]] = ..., cap_nano_usd: _Optional[int] = ..., alert_basis_points: _Optional[int] = ..., stop_basis_points: _Optional[int] = ..., version: _Optional[int] = ..., unit: _Optional[_Union[LimitUnit, str]] = ..., max_count: _Optional[int] = ..., burst_count: _Optional[int] = ..., mode: _Optional[_Union[LimitMode, str]] = ..., time_zone: _Optional[str] = ...) -> None: ...
 
 class PricedModel(_message.Message):
     __slots__ = ("provider", "model")
@@ -83,32 +136,50 @@ class PricedModel(_message.Message):
     def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class ReserveRequest(_message.Message):
-    __slots__ = ("request_id", "models", "input_tokens", "max_output_tokens", "labels", "ttl")
+    __slots__ = ("request_id", "models", "input_tokens", "max_output_tokens", "labels", "ttl", "estimate_output")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     models: _containers.RepeatedCompositeFieldContainer[PricedModel]
     input_tokens: int
     max_output_tokens: int
     labels: _context_pb2.CallLabels
     ttl: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[PricedModel, _Mapping]]] = ..., input_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    estimate_output: bool
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[PricedModel, _Mapping]]] = ..., input_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., estimate_output: bool = ...) -> None: ...
 
 class LimitViolation(_message.Message):
-    __slots__ = ("limit", "remaining_nano_usd", "requested_nano_usd", "window_end_time")
+    __slots__ = ("limit", "remaining_nano_usd", "requested_nano_usd", "window_end_time", "remaining_count", "requested_count", "retry_after")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     REMAINING_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     WINDOW_END_TIME_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     limit: Limit
     remaining_nano_usd: int
     requested_nano_usd: int
     window_end_time: _timestamp_pb2.Timestamp
-    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., remaining_nano_usd: _Optional[int] = ..., requested_nano_usd: _Optional[int] = ..., window_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    remaining_count: int
+    requested_count: int
+    retry_after: _duration_pb2.Duration
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., remaining_nano_usd: _Optional[int] = ..., requested_nano_usd: _Optional[int] = ..., window_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remaining_count: _Optional[int] = ..., requested_count: _Optional[int] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RateStatus(_message.Message):
+    __slots__ = ("limit", "remaining_count", "reset_after")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RESET_AFTER_FIELD_NUMBER: _ClassVar[int]
+    limit: Limit
+    remaining_count: int
+    reset_after: _duration_pb2.Duration
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., remaining_count: _Optional[int] = ..., reset_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class LimitAlert(_message.Message):
     __slots__ = ("limit", "used_nano_usd")
@@ -119,7 +190,7 @@ class LimitAlert(_message.Message):
     def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., used_nano_usd: _Optional[int] = ...) -> None: ...
 
 class ReserveResponse(_message.Message):
-    __slots__ = ("decision", "reservation_id", "reserved_nano_usd", "violations", "alerts", "retry_after", "prices", "expire_time")
+    __slots__ = ("decision", "reservation_id", "reserved_nano_usd", "violations", "alerts", "retry_after", "prices", "expire_time", "shadow_violations", "rates", "covered_output_tokens")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
     RESERVED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +199,9 @@ class ReserveResponse(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     PRICES_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    COVERED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     decision: ReserveDecision
     reservation_id: str
     reserved_nano_usd: int
@@ -136,7 +210,24 @@ class ReserveResponse(_message.Message):
     retry_after: _duration_pb2.Duration
     prices: _containers.RepeatedCompositeFieldContainer[_usage_pb2.TokenPrice]
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, decision: _Optional[_Union[ReserveDecision, str]] = ..., reservation_id: _Optional[str] = ..., reserved_nano_usd: _Optional[int] = ..., violations: _Optional[_Iterable[_Union[LimitViolation, _Mapping]]] = ..., alerts: _Optional[_Iterable[_Union[LimitAlert, _Mapping]]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., prices: _Optional[_Iterable[_Union[_usage_pb2.TokenPrice, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    shadow_violations: _containers.RepeatedCompositeFieldContainer[LimitViolation]
+    rates: _containers.RepeatedCompositeFieldContainer[RateStatus]
+    covered_output_tokens: int
+    def __init__(self, decision: _Optional[_Union[ReserveDecision, str]] = ..., reservation_id: _Optional[str] = ..., reserved_nano_usd: _Optional[int] = ..., violations: _Optional[_Iterable[_Union[LimitViolation, _Mapping]]] = ..., alerts: _Optional[_Iterable[_Union[LimitAlert, _Mapping]]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., prices: _Optional[_Iterable[_Union[_usage_pb2.TokenPrice, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shadow_violations: _Optional[_Iterable[_Union[LimitViolation, _Mapping]]] = ..., rates: _Optional[_Iterable[_Union[RateStatus, _Mapping]]] = ..., covered_output_tokens: _Optional[int] = ...) -> None: ...
+
+class MarkDispatchedRequest(_message.Message):
+    __slots__ = ("request_id", "reservation_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    reservation_id: str
+    def __init__(self, request_id: _Optional[str] = ..., reservation_id: _Optional[str] = ...) -> None: ...
+
+class MarkDispatchedResponse(_message.Message):
+    __slots__ = ("noted",)
+    NOTED_FIELD_NUMBER: _ClassVar[int]
+    noted: bool
+    def __init__(self, noted: bool = ...) -> None: ...
 
 class ExtendRequest(_message.Message):
     __slots__ = ("request_id", "reservation_id", "add_nano_usd", "spent_so_far_nano_usd", "ttl")
@@ -175,24 +266,32 @@ class UsageLine(_message.Message):
     def __init__(self, model: _Optional[_Union[PricedModel, _Mapping]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
-    __slots__ = ("request_id", "reservation_id", "lines")
+    __slots__ = ("request_id", "reservation_id", "lines", "accept_orphan", "labels")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_ORPHAN_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     reservation_id: str
     lines: _containers.RepeatedCompositeFieldContainer[UsageLine]
-    def __init__(self, request_id: _Optional[str] = ..., reservation_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ...) -> None: ...
+    accept_orphan: bool
+    labels: _context_pb2.CallLabels
+    def __init__(self, request_id: _Optional[str] = ..., reservation_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ..., accept_orphan: bool = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ...) -> None: ...
 
 class CommitResponse(_message.Message):
-    __slots__ = ("amount_nano_usd", "overrun_nano_usd", "late")
+    __slots__ = ("amount_nano_usd", "overrun_nano_usd", "late", "orphan", "after_void")
     AMOUNT_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     OVERRUN_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_VOID_FIELD_NUMBER: _ClassVar[int]
     amount_nano_usd: int
     overrun_nano_usd: int
     late: bool
-    def __init__(self, amount_nano_usd: _Optional[int] = ..., overrun_nano_usd: _Optional[int] = ..., late: bool = ...) -> None: ...
+    orphan: bool
+    after_void: bool
+    def __init__(self, amount_nano_usd: _Optional[int] = ..., overrun_nano_usd: _Optional[int] = ..., late: bool = ..., orphan: bool = ..., after_void: bool = ...) -> None: ...
 
 class VoidRequest(_message.Message):
     __slots__ = ("request_id", "reservation_id", "reason")
@@ -277,3 +376,157 @@ class SetLimitResponse(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     limit: Limit
     def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ...) -> None: ...
+
+class AdjustRequest(_message.Message):
+    __slots__ = ("request_id", "reservation_id", "delta_nano_usd", "provider", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
+    DELTA_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    reservation_id: str
+    delta_nano_usd: int
+    provider: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., reservation_id: _Optional[str] = ..., delta_nano_usd: _Optional[int] = ..., provider: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AdjustResponse(_message.Message):
+    __slots__ = ("booked_nano_usd",)
+    BOOKED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    booked_nano_usd: int
+    def __init__(self, booked_nano_usd: _Optional[int] = ...) -> None: ...
+
+class AllotRequest(_message.Message):
+    __slots__ = ("request_id", "subject", "wanted_nano_usd", "lease", "replica")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    WANTED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    subject: AllotmentSubject
+    wanted_nano_usd: int
+    lease: _duration_pb2.Duration
+    replica: str
+    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[_Union[AllotmentSubject, _Mapping]] = ..., wanted_nano_usd: _Optional[int] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replica: _Optional[str] = ...) -> None: ...
+
+class AllotmentSubject(_message.Message):
+    __slots__ = ("organisation", "team", "user", "key_id", "feature")
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    organisation: str
+    team: str
+    user: str
+    key_id: str
+    feature: str
+    def __init__(self, organisation: _Optional[str] = ..., team: _Optional[str] = ..., user: _Optional[str] = ..., key_id: _Optional[str] = ..., feature: _Optional[str] = ...) -> None: ...
+
+class AllotResponse(_message.Message):
+    __slots__ = ("allotment_id", "granted_nano_usd", "expire_time")
+    ALLOTMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    allotment_id: str
+    granted_nano_usd: int
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, allotment_id: _Optional[str] = ..., granted_nano_usd: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ReturnAllotmentRequest(_message.Message):
+    __slots__ = ("request_id", "allotment_id", "lines")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOTMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    allotment_id: str
+    lines: _containers.RepeatedCompositeFieldContainer[UsageLine]
+    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ...) -> None: ...
+
+class ReturnAllotmentResponse(_message.Message):
+    __slots__ = ("released_nano_usd",)
+    RELEASED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    released_nano_usd: int
+    def __init__(self, released_nano_usd: _Optional[int] = ...) -> None: ...
+
+class InvoiceDay(_message.Message):
+    __slots__ = ("start_time", "amount_nano_usd")
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    start_time: _timestamp_pb2.Timestamp
+    amount_nano_usd: int
+    def __init__(self, start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount_nano_usd: _Optional[int] = ...) -> None: ...
+
+class ReconcileRequest(_message.Message):
+    __slots__ = ("provider", "days")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    days: _containers.RepeatedCompositeFieldContainer[InvoiceDay]
+    def __init__(self, provider: _Optional[str] = ..., days: _Optional[_Iterable[_Union[InvoiceDay, _Mapping]]] = ...) -> None: ...
+
+class ReconciledDay(_message.Message):
+    __slots__ = ("start_time", "booked_nano_usd", "invoiced_nano_usd", "estimated_nano_usd", "unattributed_nano_usd")
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    BOOKED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    INVOICED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    UNATTRIBUTED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    start_time: _timestamp_pb2.Timestamp
+    booked_nano_usd: int
+    invoiced_nano_usd: int
+    estimated_nano_usd: int
+    unattributed_nano_usd: int
+    def __init__(self, start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., booked_nano_usd: _Optional[int] = ..., invoiced_nano_usd: _Optional[int] = ..., estimated_nano_usd: _Optional[int] = ..., unattributed_nano_usd: _Optional[int] = ...) -> None: ...
+
+class ReconcileResponse(_message.Message):
+    __slots__ = ("days", "difference_nano_usd")
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    days: _containers.RepeatedCompositeFieldContainer[ReconciledDay]
+    difference_nano_usd: int
+    def __init__(self, days: _Optional[_Iterable[_Union[ReconciledDay, _Mapping]]] = ..., difference_nano_usd: _Optional[int] = ...) -> None: ...
+
+class WhyBlockedRequest(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class WhyBlockedResponse(_message.Message):
+    __slots__ = ("request_id", "decide_time", "violations", "usages", "would_pass_now")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DECIDE_TIME_FIELD_NUMBER: _ClassVar[int]
+    VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    USAGES_FIELD_NUMBER: _ClassVar[int]
+    WOULD_PASS_NOW_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    decide_time: _timestamp_pb2.Timestamp
+    violations: _containers.RepeatedCompositeFieldContainer[LimitViolation]
+    usages: _containers.RepeatedCompositeFieldContainer[LimitUsage]
+    would_pass_now: bool
+    def __init__(self, request_id: _Optional[str] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., violations: _Optional[_Iterable[_Union[LimitViolation, _Mapping]]] = ..., usages: _Optional[_Iterable[_Union[LimitUsage, _Mapping]]] = ..., would_pass_now: bool = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("after_revision",)
+    AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
+    after_revision: int
+    def __init__(self, after_revision: _Optional[int] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("revision", "kind", "event_time", "alerts", "reservation_id", "amount_nano_usd")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ALERTS_FIELD_NUMBER: _ClassVar[int]
+    RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    kind: LedgerEventKind
+    event_time: _timestamp_pb2.Timestamp
+    alerts: _containers.RepeatedCompositeFieldContainer[LimitAlert]
+    reservation_id: str
+    amount_nano_usd: int
+    def __init__(self, revision: _Optional[int] = ..., kind: _Optional[_Union[LedgerEventKind, str]] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., alerts: _Optional[_Iterable[_Union[LimitAlert, _Mapping]]] = ..., reservation_id: _Optional[str] = ..., amount_nano_usd: _Optional[int] = ...) -> None: ...

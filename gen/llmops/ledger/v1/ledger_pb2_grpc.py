@@ -58,6 +58,41 @@ class LedgerServiceStub(object):
                 request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.VoidRequest.SerializeToString,
                 response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.VoidResponse.FromString,
                 _registered_method=True)
+        self.MarkDispatched = channel.unary_unary(
+                '/llmops.ledger.v1.LedgerService/MarkDispatched',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.MarkDispatchedRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.MarkDispatchedResponse.FromString,
+                _registered_method=True)
+        self.Adjust = channel.unary_unary(
+                '/llmops.ledger.v1.LedgerService/Adjust',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AdjustRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AdjustResponse.FromString,
+                _registered_method=True)
+        self.Allot = channel.unary_unary(
+                '/llmops.ledger.v1.LedgerService/Allot',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AllotRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AllotResponse.FromString,
+                _registered_method=True)
+        self.ReturnAllotment = channel.unary_unary(
+                '/llmops.ledger.v1.LedgerService/ReturnAllotment',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReturnAllotmentRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReturnAllotmentResponse.FromString,
+                _registered_method=True)
+        self.Reconcile = channel.unary_unary(
+                '/llmops.ledger.v1.LedgerService/Reconcile',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileResponse.FromString,
+                _registered_method=True)
+        self.WhyBlocked = channel.unary_unary(
+                '/llmops.ledger.v1.LedgerService/WhyBlocked',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WhyBlockedRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WhyBlockedResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/llmops.ledger.v1.LedgerService/Watch',
+                request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WatchRequest.SerializeToString,
+                response_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WatchResponse.FromString,
+                _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/llmops.ledger.v1.LedgerService/GetUsage',
                 request_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.GetUsageRequest.SerializeToString,
@@ -115,6 +150,61 @@ class LedgerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MarkDispatched(self, request, context):
+        """Notes that the call left for a provider: from now on expiry charges what is known instead of releasing. Changes no
+        counter, so it waits for nobody. An ended reservation stays as it is. NOT_FOUND. Idempotent with request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Adjust(self, request, context):
+        """Corrects what was booked: refunds, credit notes, a provider's invoice. Appends to the journal, never changes it.
+        FAILED_PRECONDITION RESERVATION_STATE when more would be given back than was booked; NOT_FOUND. Idempotent with
+        request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Allot(self, request, context):
+        """Lends part of a money limit's window to a replica, which then decides without asking. What is lent counts as held.
+        NOT_FOUND. Idempotent with request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReturnAllotment(self, request, context):
+        """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND. Idempotent with request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconcile(self, request, context):
+        """Compares what was booked for a provider, day by day, with its invoice, and proposes adjustments. Books nothing. Safe
+        to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WhyBlocked(self, request, context):
+        """Why a request was denied, from the journal. NOT_FOUND when no such decision is remembered. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
+        retry from the last revision seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUsage(self, request, context):
         """What the caller's organisation used in a window, per limit. Safe to retry.
         """
@@ -158,6 +248,41 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.Void,
                     request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.VoidRequest.FromString,
                     response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.VoidResponse.SerializeToString,
+            ),
+            'MarkDispatched': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkDispatched,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.MarkDispatchedRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.MarkDispatchedResponse.SerializeToString,
+            ),
+            'Adjust': grpc.unary_unary_rpc_method_handler(
+                    servicer.Adjust,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AdjustRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AdjustResponse.SerializeToString,
+            ),
+            'Allot': grpc.unary_unary_rpc_method_handler(
+                    servicer.Allot,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AllotRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.AllotResponse.SerializeToString,
+            ),
+            'ReturnAllotment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnAllotment,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReturnAllotmentRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReturnAllotmentResponse.SerializeToString,
+            ),
+            'Reconcile': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconcile,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileResponse.SerializeToString,
+            ),
+            'WhyBlocked': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhyBlocked,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WhyBlockedRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WhyBlockedResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WatchRequest.FromString,
+                    response_serializer=llmops_dot_ledger_dot_v1_dot_ledger__pb2.WatchResponse.SerializeToString,
             ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
@@ -287,6 +412,195 @@ class LedgerService(object):
             '/llmops.ledger.v1.LedgerService/Void',
             llmops_dot_ledger_dot_v1_dot_ledger__pb2.VoidRequest.SerializeToString,
             llmops_dot_ledger_dot_v1_dot_ledger__pb2.VoidResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkDispatched(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/MarkDispatched',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.MarkDispatchedRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.MarkDispatchedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Adjust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/Adjust',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.AdjustRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.AdjustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Allot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/Allot',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.AllotRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.AllotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnAllotment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/ReturnAllotment',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReturnAllotmentRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReturnAllotmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconcile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/Reconcile',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.ReconcileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhyBlocked(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/WhyBlocked',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.WhyBlockedRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.WhyBlockedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmops.ledger.v1.LedgerService/Watch',
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.WatchRequest.SerializeToString,
+            llmops_dot_ledger_dot_v1_dot_ledger__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

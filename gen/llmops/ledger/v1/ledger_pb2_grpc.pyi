@@ -56,6 +56,31 @@ class LedgerServiceStub:
     """Releases a hold whose call was never sent, or that the provider positively did not execute.
     FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
     """
+    MarkDispatched: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.MarkDispatchedRequest, _ledger_pb2.MarkDispatchedResponse]
+    """Notes that the call left for a provider: from now on expiry charges what is known instead of releasing. Changes no
+    counter, so it waits for nobody. An ended reservation stays as it is. NOT_FOUND. Idempotent with request_id.
+    """
+    Adjust: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.AdjustRequest, _ledger_pb2.AdjustResponse]
+    """Corrects what was booked: refunds, credit notes, a provider's invoice. Appends to the journal, never changes it.
+    FAILED_PRECONDITION RESERVATION_STATE when more would be given back than was booked; NOT_FOUND. Idempotent with
+    request_id.
+    """
+    Allot: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.AllotRequest, _ledger_pb2.AllotResponse]
+    """Lends part of a money limit's window to a replica, which then decides without asking. What is lent counts as held.
+    NOT_FOUND. Idempotent with request_id.
+    """
+    ReturnAllotment: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReturnAllotmentRequest, _ledger_pb2.ReturnAllotmentResponse]
+    """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND. Idempotent with request_id."""
+    Reconcile: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]
+    """Compares what was booked for a provider, day by day, with its invoice, and proposes adjustments. Books nothing. Safe
+    to retry.
+    """
+    WhyBlocked: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.WhyBlockedRequest, _ledger_pb2.WhyBlockedResponse]
+    """Why a request was denied, from the journal. NOT_FOUND when no such decision is remembered. Safe to retry."""
+    Watch: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchRequest, _ledger_pb2.WatchResponse]
+    """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
+    retry from the last revision seen.
+    """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetUsageRequest, _ledger_pb2.GetUsageResponse]
     """What the caller's organisation used in a window, per limit. Safe to retry."""
     ListLimits: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListLimitsRequest, _ledger_pb2.ListLimitsResponse]
@@ -88,6 +113,31 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     Void: _aio.UnaryUnaryMultiCallable[_ledger_pb2.VoidRequest, _ledger_pb2.VoidResponse]  # type: ignore[assignment]
     """Releases a hold whose call was never sent, or that the provider positively did not execute.
     FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
+    """
+    MarkDispatched: _aio.UnaryUnaryMultiCallable[_ledger_pb2.MarkDispatchedRequest, _ledger_pb2.MarkDispatchedResponse]  # type: ignore[assignment]
+    """Notes that the call left for a provider: from now on expiry charges what is known instead of releasing. Changes no
+    counter, so it waits for nobody. An ended reservation stays as it is. NOT_FOUND. Idempotent with request_id.
+    """
+    Adjust: _aio.UnaryUnaryMultiCallable[_ledger_pb2.AdjustRequest, _ledger_pb2.AdjustResponse]  # type: ignore[assignment]
+    """Corrects what was booked: refunds, credit notes, a provider's invoice. Appends to the journal, never changes it.
+    FAILED_PRECONDITION RESERVATION_STATE when more would be given back than was booked; NOT_FOUND. Idempotent with
+    request_id.
+    """
+    Allot: _aio.UnaryUnaryMultiCallable[_ledger_pb2.AllotRequest, _ledger_pb2.AllotResponse]  # type: ignore[assignment]
+    """Lends part of a money limit's window to a replica, which then decides without asking. What is lent counts as held.
+    NOT_FOUND. Idempotent with request_id.
+    """
+    ReturnAllotment: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReturnAllotmentRequest, _ledger_pb2.ReturnAllotmentResponse]  # type: ignore[assignment]
+    """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND. Idempotent with request_id."""
+    Reconcile: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]  # type: ignore[assignment]
+    """Compares what was booked for a provider, day by day, with its invoice, and proposes adjustments. Books nothing. Safe
+    to retry.
+    """
+    WhyBlocked: _aio.UnaryUnaryMultiCallable[_ledger_pb2.WhyBlockedRequest, _ledger_pb2.WhyBlockedResponse]  # type: ignore[assignment]
+    """Why a request was denied, from the journal. NOT_FOUND when no such decision is remembered. Safe to retry."""
+    Watch: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchRequest, _ledger_pb2.WatchResponse]  # type: ignore[assignment]
+    """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
+    retry from the last revision seen.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetUsageRequest, _ledger_pb2.GetUsageResponse]  # type: ignore[assignment]
     """What the caller's organisation used in a window, per limit. Safe to retry."""
@@ -142,6 +192,73 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.VoidResponse, _abc.Awaitable[_ledger_pb2.VoidResponse]]:
         """Releases a hold whose call was never sent, or that the provider positively did not execute.
         FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def MarkDispatched(
+        self,
+        request: _ledger_pb2.MarkDispatchedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.MarkDispatchedResponse, _abc.Awaitable[_ledger_pb2.MarkDispatchedResponse]]:
+        """Notes that the call left for a provider: from now on expiry charges what is known instead of releasing. Changes no
+        counter, so it waits for nobody. An ended reservation stays as it is. NOT_FOUND. Idempotent with request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def Adjust(
+        self,
+        request: _ledger_pb2.AdjustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.AdjustResponse, _abc.Awaitable[_ledger_pb2.AdjustResponse]]:
+        """Corrects what was booked: refunds, credit notes, a provider's invoice. Appends to the journal, never changes it.
+        FAILED_PRECONDITION RESERVATION_STATE when more would be given back than was booked; NOT_FOUND. Idempotent with
+        request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def Allot(
+        self,
+        request: _ledger_pb2.AllotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.AllotResponse, _abc.Awaitable[_ledger_pb2.AllotResponse]]:
+        """Lends part of a money limit's window to a replica, which then decides without asking. What is lent counts as held.
+        NOT_FOUND. Idempotent with request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnAllotment(
+        self,
+        request: _ledger_pb2.ReturnAllotmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ReturnAllotmentResponse, _abc.Awaitable[_ledger_pb2.ReturnAllotmentResponse]]:
+        """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND. Idempotent with request_id."""
+
+    @_abc_1.abstractmethod
+    def Reconcile(
+        self,
+        request: _ledger_pb2.ReconcileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ReconcileResponse, _abc.Awaitable[_ledger_pb2.ReconcileResponse]]:
+        """Compares what was booked for a provider, day by day, with its invoice, and proposes adjustments. Books nothing. Safe
+        to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def WhyBlocked(
+        self,
+        request: _ledger_pb2.WhyBlockedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.WhyBlockedResponse, _abc.Awaitable[_ledger_pb2.WhyBlockedResponse]]:
+        """Why a request was denied, from the journal. NOT_FOUND when no such decision is remembered. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _ledger_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ledger_pb2.WatchResponse], _abc.AsyncIterator[_ledger_pb2.WatchResponse]]:
+        """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
+        retry from the last revision seen.
         """
 
     @_abc_1.abstractmethod
