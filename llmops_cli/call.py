@@ -28,7 +28,7 @@ def call(address: str, rpc: str, body: str, key: str) -> int:
             method = _find(channel, rpc)
             return _invoke(channel, method, body, key)
         except grpc.RpcError as error:
-            return _explain(error, address, rpc)
+            return explain(error, address, rpc)
 
 
 def _find(channel: grpc.Channel, rpc: str) -> MethodDescriptor:
@@ -89,7 +89,8 @@ def _requests(method: MethodDescriptor, body: str) -> list[Message]:
         raise SettingsError(f"the request is not a {method.input_type.full_name}: {error}") from None
 
 
-def _explain(error: Any, address: str, rpc: str) -> int:
+def explain(error: Any, address: str, rpc: str) -> int:
+    """Writes what went wrong, and what helps. Returns the exit code."""
     failure = decode(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()), rpc)
     if failure.status == "UNAVAILABLE" and failure.reason == "SERVICE_UNAVAILABLE":
         sys.stderr.write(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmops_cli.budget_commands import budget_app, ledger_app
 from meshkit.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ models_app = typer.Typer(help="Install models.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(budget_app, name="budget")
+app.add_typer(ledger_app, name="ledger")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="mesh.yaml; default: $LLMOPS_CONFIG, then ./mesh.yaml, then none.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,16 +13,21 @@ from llmops.ledger.v1 import ledger_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2_grpc
 
 from meshkit.context import current
+from services.ledger.core.events import EventKind
 from services.ledger.core.limits import (
     DEFAULT_ALERT_BASIS_POINTS,
     DEFAULT_STOP_BASIS_POINTS,
     Limit,
+    Mode,
     Payer,
     Scope,
+    Unit,
 )
-from services.ledger.core.operations import ReserveAnswer, Violation
+from services.ledger.core.operations import Alert, RateLeft, ReserveAnswer, Violation
 from services.ledger.core.prices import Price, Tokens
-from services.ledger.core.service import Ledger, Model, Usage, UsedTokens
+from services.ledger.core.reports import Usage, payer_of_subject
+from services.ledger.core.service import Ledger, Model, UsedTokens
+from services.ledger.core.watching import Watches
 from services.ledger.core.windows import MICROSECONDS, Period
 
 _NANOSECONDS_PER_MICROSECOND = 1000
@@ -37,14 +44,25 @@ _PERIODS = {
     Period.DAY: pb.LIMIT_PERIOD_DAY,
     Period.MONTH: pb.LIMIT_PERIOD_MONTH,
     Period.LIFETIME: pb.LIMIT_PERIOD_LIFETIME,
+    Period.MINUTE: pb.LIMIT_PERIOD_MINUTE,
+    Period.MOMENT: pb.LIMIT_PERIOD_MOMENT,
 }
+_UNITS = {
+    Unit.MONEY: pb.LIMIT_UNIT_MONEY,
+    Unit.REQUESTS: pb.LIMIT_UNIT_REQUESTS,
+    Unit.TOKENS: pb.LIMIT_UNIT_TOKENS,
+    Unit.CONCURRENCY: pb.LIMIT_UNIT_CONCURRENCY,
+}
+_EVENTS = {kind: f"LEDGER_EVENT_KIND_{kind.name}" for kind in EventKind}
+_MODES = {Mode.ENFORCE: pb.LIMIT_MODE_ENFORCE, Mode.SHADOW: pb.LIMIT_MODE_SHADOW}
 
 
 class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
     """llmops.ledger.v1.LedgerService."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, watches: Watches) -> None:
         self._ledger = ledger
+        self._watches = watches
 
     async def Reserve(self, request: pb.ReserveRequest, context: object) -> pb.ReserveResponse:
         """See the contract."""
@@ -55,8 +73,14 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
             request.input_tokens,
             request.max_output_tokens,
             _microseconds(request.ttl),
+            estimate_output=request.estimate_output,
         )
         return _reserved(answer)
+
+    async def MarkDispatched(self, request: pb.MarkDispatchedRequest, context: object) -> pb.MarkDispatchedResponse:
+        """See the contract."""
+        answer = await self._ledger.mark_dispatched(_payer(None), request.request_id, request.reservation_id)
+        return pb.MarkDispatchedResponse(noted=answer.noted)
 
     async def Extend(self, request: pb.ExtendRequest, context: object) -> pb.ExtendResponse:
         """See the contract."""
@@ -77,10 +101,19 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def Commit(self, request: pb.CommitRequest, context: object) -> pb.CommitResponse:
         """See the contract."""
-        used = [_used(line) for line in request.lines]
-        answer = await self._ledger.commit(_payer(None), request.request_id, request.reservation_id, used)
+        answer = await self._ledger.commit(
+            _payer(request.labels),
+            request.request_id,
+            request.reservation_id,
+            [_used(line) for line in request.lines],
+            accept_orphan=request.accept_orphan,
+        )
         return pb.CommitResponse(
-            amount_nano_usd=answer.amount_nano_usd, overrun_nano_usd=answer.overrun_nano_usd, late=answer.late
+            amount_nano_usd=answer.amount_nano_usd,
+            overrun_nano_usd=answer.overrun_nano_usd,
+            late=answer.late,
+            orphan=answer.orphan,
+            after_void=answer.after_void,
         )
 
     async def Void(self, request: pb.VoidRequest, context: object) -> pb.VoidResponse:
@@ -88,9 +121,91 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
         answer = await self._ledger.void(_payer(None), request.request_id, request.reservation_id, request.reason)
         return pb.VoidResponse(released_nano_usd=answer.released_nano_usd)
 
+    async def Adjust(self, request: pb.AdjustRequest, context: object) -> pb.AdjustResponse:
+        """See the contract."""
+        answer = await self._ledger.adjust(
+            _payer(None),
+            request.request_id,
+            request.reservation_id,
+            request.delta_nano_usd,
+            request.provider,
+            request.reason,
+        )
+        return pb.AdjustResponse(booked_nano_usd=answer.booked_nano_usd)
+
+    async def Allot(self, request: pb.AllotRequest, context: object) -> pb.AllotResponse:
+        """See the contract. The only RPC, with its return, that names a payer: services alone may call it."""
+        who = request.subject
+        answer = await self._ledger.allot(
+            payer_of_subject(who.organisation, who.team, who.user, who.key_id, who.feature),
+            request.request_id,
+            request.wanted_nano_usd,
+            _microseconds(request.lease),
+            request.replica,
+        )
+        return pb.AllotResponse(
+            allotment_id=answer.allotment_id,
+            granted_nano_usd=answer.granted_nano_usd,
+            expire_time=_time(answer.expire_us) if answer.allotment_id else None,
+        )
+
+    async def ReturnAllotment(self, request: pb.ReturnAllotmentRequest, context: object) -> pb.ReturnAllotmentResponse:
+        """See the contract."""
+        answer = await self._ledger.commit(
+            payer_of_subject(request.organisation, "", "", "", ""),
+            request.request_id,
+            request.allotment_id,
+            [_used(line) for line in request.lines],
+        )
+        return pb.ReturnAllotmentResponse(
+            booked_nano_usd=answer.amount_nano_usd, overrun_nano_usd=answer.overrun_nano_usd, late=answer.late
+        )
+
+    async def Reconcile(self, request: pb.ReconcileRequest, context: object) -> pb.ReconcileResponse:
+        """See the contract."""
+        starts = [day.start_time.ToMicroseconds() for day in request.days]
+        organisation = current().principal.organisation
+        booked = await self._ledger.reports.reconcile(organisation, request.provider, starts)
+        days = [
+            pb.ReconciledDay(start_time=asked.start_time, invoiced_nano_usd=asked.amount_nano_usd, **day._asdict())
+            for asked, day in zip(request.days, booked, strict=True)
+        ]
+        difference = sum(day.invoiced_nano_usd - day.booked_nano_usd for day in days)
+        return pb.ReconcileResponse(days=days, difference_nano_usd=difference)
+
+    async def WhyBlocked(self, request: pb.WhyBlockedRequest, context: object) -> pb.WhyBlockedResponse:
+        """See the contract."""
+        organisation = current().principal.organisation
+        decision, usages, passes = await self._ledger.reports.why_blocked(organisation, request.request_id)
+        return pb.WhyBlockedResponse(
+            request_id=decision.request_id,
+            decide_time=_time(decision.at_us),
+            violations=[_violation(v) for v in decision.answer.violations],
+            usages=[_usage(usage) for usage in usages],
+            would_pass_now=passes,
+        )
+
+    async def Watch(self, request: pb.WatchRequest, context: object) -> AsyncIterator[pb.WatchResponse]:
+        """See the contract."""
+        organisation = current().principal.organisation
+        async with aclosing(self._watches.watch(organisation, request.after_revision)) as events:
+            async for revision, event in events:
+                if event is None:
+                    yield pb.WatchResponse(revision=revision)
+                    continue
+                yield pb.WatchResponse(
+                    revision=revision,
+                    kind=_EVENTS[event.kind],
+                    event_time=_time(event.at_us),
+                    alerts=[_alert(alert) for alert in event.alerts],
+                    request_id=event.request_id,
+                    reservation_id=event.reservation_id,
+                    amount_nano_usd=event.amount_nano_usd,
+                )
+
     async def GetUsage(self, request: pb.GetUsageRequest, context: object) -> pb.GetUsageResponse:
         """See the contract."""
-        usages, token = await self._ledger.usage(
+        usages, token = await self._ledger.reports.usage(
             current().principal.organisation,
             Scope(request.scope) if request.scope else None,
             request.subject,
@@ -102,24 +217,14 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def ListLimits(self, request: pb.ListLimitsRequest, context: object) -> pb.ListLimitsResponse:
         """See the contract."""
-        limits, token = await self._ledger.list_limits(
+        limits, token = await self._ledger.reports.list_limits(
             current().principal.organisation, request.page_size, request.page_token
         )
         return pb.ListLimitsResponse(limits=[_limit(x) for x in limits], next_page_token=token)
 
     async def SetLimit(self, request: pb.SetLimitRequest, context: object) -> pb.SetLimitResponse:
         """See the contract."""
-        asked = request.limit
-        wanted = Limit(
-            asked.limit_id,
-            current().principal.organisation,
-            Scope(asked.scope),
-            asked.subject,
-            Period(asked.period),
-            asked.cap_nano_usd,
-            asked.alert_basis_points or DEFAULT_ALERT_BASIS_POINTS,
-            asked.stop_basis_points or DEFAULT_STOP_BASIS_POINTS,
-        )
+        wanted = _wanted(request.limit, current().principal.organisation)
         return pb.SetLimitResponse(limit=_limit(await self._ledger.set_limit(_payer(None), request.request_id, wanted)))
 
 
@@ -136,10 +241,13 @@ def _reserved(answer: ReserveAnswer) -> pb.ReserveResponse:
         reservation_id=answer.reservation_id,
         reserved_nano_usd=answer.reserved_nano_usd,
         violations=[_violation(v) for v in answer.violations],
-        alerts=[pb.LimitAlert(limit=_limit(a.limit), used_nano_usd=a.used_nano_usd) for a in answer.alerts],
+        alerts=[_alert(a) for a in answer.alerts],
         retry_after=None if answer.retry_after_us is None else _duration(answer.retry_after_us),
         prices=[_price(p) for p in answer.prices],
         expire_time=_time(answer.expire_us) if answer.granted else None,
+        shadow_violations=[_violation(v) for v in answer.shadow_violations],
+        rates=[_rate(rate) for rate in answer.rates],
+        covered_output_tokens=answer.covered_output_tokens,
     )
 
 
@@ -165,6 +273,24 @@ def _price(price: Price) -> usage_pb2.TokenPrice:
     return usage_pb2.TokenPrice(**price._asdict())
 
 
+def _wanted(asked: pb.Limit, organisation: str) -> Limit:
+    return Limit(
+        asked.limit_id,
+        organisation,
+        Scope(asked.scope),
+        asked.subject,
+        Period(asked.period),
+        asked.cap_nano_usd,
+        asked.alert_basis_points or DEFAULT_ALERT_BASIS_POINTS,
+        asked.stop_basis_points or DEFAULT_STOP_BASIS_POINTS,
+        unit=Unit(asked.unit or Unit.MONEY),
+        max_count=asked.max_count,
+        burst_count=asked.burst_count,
+        mode=Mode(asked.mode or Mode.ENFORCE),
+        time_zone=asked.time_zone,
+    )
+
+
 def _limit(limit: Limit) -> pb.Limit:
     return pb.Limit(
         limit_id=limit.limit_id,
@@ -175,17 +301,34 @@ def _limit(limit: Limit) -> pb.Limit:
         alert_basis_points=limit.alert_basis_points,
         stop_basis_points=limit.stop_basis_points,
         version=limit.version,
+        unit=_UNITS[limit.unit],
+        max_count=limit.max_count,
+        burst_count=limit.burst_count,
+        mode=_MODES[limit.mode],
+        time_zone=limit.time_zone,
     )
 
 
 def _violation(violation: Violation) -> pb.LimitViolation:
-    end_s = violation.window_end_s
+    limit, remaining, requested, end_s, wait_us = violation
+    money = limit.unit is Unit.MONEY
     return pb.LimitViolation(
-        limit=_limit(violation.limit),
-        remaining_nano_usd=violation.remaining_nano_usd,
-        requested_nano_usd=violation.requested_nano_usd,
+        limit=_limit(limit),
+        remaining_nano_usd=remaining if money else 0,
+        requested_nano_usd=requested if money else 0,
         window_end_time=None if end_s is None else Timestamp(seconds=end_s),
+        remaining_count=0 if money else remaining,
+        requested_count=0 if money else requested,
+        retry_after=None if wait_us is None else _duration(wait_us),
     )
+
+
+def _alert(alert: Alert) -> pb.LimitAlert:
+    return pb.LimitAlert(limit=_limit(alert.limit), used_nano_usd=alert.used_nano_usd)
+
+
+def _rate(rate: RateLeft) -> pb.RateStatus:
+    return pb.RateStatus(limit=_limit(rate.limit), remaining_count=rate.remaining, reset_after=_duration(rate.reset_us))
 
 
 def _usage(usage: Usage) -> pb.LimitUsage:
@@ -196,7 +339,8 @@ def _usage(usage: Usage) -> pb.LimitUsage:
         window_start_time=None if end_s is None else Timestamp(seconds=start_s),
         window_end_time=None if end_s is None else Timestamp(seconds=end_s),
         spent_nano_usd=usage.counter.spent_nano_usd,
-        held_nano_usd=usage.counter.held_nano_usd,
+        held_nano_usd=usage.counter.held_nano_usd if usage.limit.unit is Unit.MONEY else 0,
+        used_count=usage.used_count,
     )
 
 

@@ -17,8 +17,10 @@ from services.ledger.adapters.memory import DeclaredPrices
 from services.ledger.adapters.sql import PostgresStore, StoreOptions
 from services.ledger.adapters.telemetry import LedgerTelemetry
 from services.ledger.api import LedgerApi
+from services.ledger.core.operations import OnExpiry
 from services.ledger.core.ports import PriceBook
 from services.ledger.core.service import Ledger, Rules
+from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
 from services.ledger.settings import LedgerSettings
 
@@ -42,11 +44,13 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
         cost_nano_usd,
         lambda: f"{_randbits(80):020x}",
         LedgerTelemetry(kit, kit.logger),
-        Rules(settings.default_ttl_us, settings.max_ttl_us, settings.max_amount_nano_usd),
+        _rules(settings),
     )
+    watches = Watches(store, WatchRules(settings.max_watchers, settings.watch_poll_interval_s))
+    kit.on_drain(watches.close)
     kit.ready_check("database", store.check)
     kit.background("sweeper", lambda: _sweep(ledger, settings))
-    kit.serve(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, LedgerApi(ledger))
+    kit.serve(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, LedgerApi(ledger, watches))
     yield
 
 
@@ -57,6 +61,18 @@ def _options(settings: LedgerSettings) -> StoreOptions:
         settings.lock_timeout_s,
         settings.max_expiries_per_batch,
         settings.max_limits_per_organisation,
+    )
+
+
+def _rules(settings: LedgerSettings) -> Rules:
+    return Rules(
+        settings.default_ttl_us,
+        settings.max_ttl_us,
+        settings.max_amount_nano_usd,
+        int(settings.reservation_retention_s * MICROSECONDS),
+        settings.default_output_tokens,
+        OnExpiry[settings.on_expiry.upper()],
+        settings.expiry_policies(),
     )
 
 

@@ -7,22 +7,45 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from services.ledger.core.limits import BASIS_POINTS, EVERY_ORGANISATION, Limit, Scope, limit_id_of
+from services.ledger.core.limits import BASIS_POINTS, EVERY_ORGANISATION, Limit, Mode, Scope, Unit, limit_id_of
+from services.ledger.core.operations import OnExpiry
 from services.ledger.core.prices import Price, nano_usd
 from services.ledger.core.windows import MICROSECONDS, Period
+
+ExpiryPolicy = Literal["charge_known", "charge_all", "release"]
+# The contract's bound.
+_MAX_COUNT = 10**12
+_AT_LEAST_ONE = (
+    "max_limits_per_organisation",
+    "max_batch",
+    "max_queue",
+    "max_expiries_per_batch",
+    "sweep_batch",
+    "max_watchers",
+    "default_output_tokens",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """A limit. `subject` empty: each team, user, key or feature by itself. `cap_usd: "0"` suspends."""
+    """A limit. `subject` empty: each team, user, key or feature by itself. `cap_usd: "0"` suspends.
+
+    `unit: requests` or `tokens` go with `period: minute`, `concurrency` with `moment`; they have `max_count`, and 0
+    suspends.
+    """
 
     scope: Literal["organisation", "team", "user", "key", "feature"] = "organisation"
-    period: Literal["query", "hour", "day", "month", "lifetime"] = "day"
+    period: Literal["query", "hour", "day", "month", "lifetime", "minute", "moment"] = "day"
     cap_usd: str = ""
     organisation: str = EVERY_ORGANISATION
     subject: str = ""
     alert: float = 0.8
     stop: float = 0.95
+    unit: Literal["money", "requests", "tokens", "concurrency"] = "money"
+    max_count: int = -1
+    burst_count: int = 0
+    mode: Literal["enforce", "shadow"] = "enforce"
+    time_zone: str = ""
 
     def validate(self) -> None:
         """Raises ValueError with a sentence that says what to do."""
@@ -30,17 +53,45 @@ class LimitSettings:
 
     def limit(self) -> Limit:
         """The limit in the ledger's units. Raises ValueError."""
-        scope, period = Scope[self.scope.upper()], Period[self.period.upper()]
+        scope, period, unit = Scope[self.scope.upper()], Period[self.period.upper()], Unit[self.unit.upper()]
         alert, stop = _basis_points("alert", self.alert), _basis_points("stop", self.stop)
-        if not self.cap_usd:
-            raise ValueError('cap_usd is missing; write it like "5.00", or "0" to suspend')
-        cap = nano_usd(self.cap_usd)
         if alert > stop:
             raise ValueError("alert must not be above stop: the alert would never be seen")
         if scope is Scope.ORGANISATION and self.subject:
             raise ValueError("subject must be empty with scope organisation; name it with `organisation`")
-        limit_id = limit_id_of(self.organisation, scope, self.subject, period)
-        return Limit(limit_id, self.organisation, scope, self.subject, period, cap, alert, stop, declared=True)
+        limit = Limit(
+            limit_id_of(self.organisation, scope, self.subject, period, unit),
+            self.organisation,
+            scope,
+            self.subject,
+            period,
+            self._cap_nano_usd(unit),
+            alert,
+            stop,
+            declared=True,
+            unit=unit,
+            max_count=max(self.max_count, 0),
+            burst_count=self.burst_count,
+            mode=Mode[self.mode.upper()],
+            time_zone=self.time_zone,
+        )
+        objection = limit.objection()
+        if objection is not None:
+            raise ValueError(" ".join(objection))
+        return limit
+
+    def _cap_nano_usd(self, unit: Unit) -> int:
+        if unit is Unit.MONEY:
+            if not self.cap_usd:
+                raise ValueError('cap_usd is missing; write it like "5.00", or "0" to suspend')
+            return nano_usd(self.cap_usd)
+        if self.cap_usd:
+            raise ValueError(f"cap_usd is for money; unit {self.unit} has max_count")
+        if not 0 <= self.max_count <= _MAX_COUNT:
+            raise ValueError(f"max_count must be from 0, which suspends, to {_MAX_COUNT}")
+        if self.burst_count < 0:
+            raise ValueError("burst_count must be at least 0, which means max_count")
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +153,31 @@ class LedgerSettings:
     sweep_interval_s: float = 5.0
     sweep_batch: int = 256
     reservation_retention_s: float = 7 * 86_400.0
+    default_output_tokens: int = 2048
+    on_expiry: ExpiryPolicy = "charge_known"
+    on_expiry_by_organisation: dict[str, ExpiryPolicy] = field(default_factory=dict)
+    max_watchers: int = 100
+    watch_poll_interval_s: float = 0.5
 
     def validate(self) -> None:
         """Raises ValueError with a sentence that says what to do."""
         limits = [entry.limit().limit_id for entry in self.limits]
         if len(set(limits)) != len(limits):
-            raise ValueError("limits: two entries have the same organisation, scope, subject and period; keep one")
+            raise ValueError(
+                "limits: two entries have the same organisation, scope, subject, period and unit; keep one"
+            )
         self.declared_prices()
         nano_usd(self.max_amount_usd)
         if not 0 < self.default_ttl_s <= self.max_ttl_s <= 900:  # noqa: PLR2004 - the contract's bound
             raise ValueError("ttl: need 0 < default_ttl_s <= max_ttl_s <= 900")
         if self.reservation_retention_s < self.max_ttl_s:
             raise ValueError("reservation_retention_s must be at least max_ttl_s, or late commits find nothing")
-        for name in ("max_limits_per_organisation", "max_batch", "max_queue", "max_expiries_per_batch", "sweep_batch"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        if self.lock_timeout_s <= 0 or self.sweep_interval_s <= 0:
-            raise ValueError("lock_timeout_s and sweep_interval_s must be above 0")
+        for name in ("lock_timeout_s", "sweep_interval_s", "watch_poll_interval_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0")
 
     def declared_limits(self) -> list[Limit]:
         """The limits in the ledger's units."""
@@ -133,6 +192,10 @@ class LedgerSettings:
                 raise ValueError(f"prices: {name!r} must be written provider/model")
             prices[provider, model] = entry.price(provider, model)
         return prices
+
+    def expiry_policies(self) -> dict[str, OnExpiry]:
+        """What the end of a dispatched hold charges, by organisation where it is not `on_expiry`."""
+        return {organisation: OnExpiry[name.upper()] for organisation, name in self.on_expiry_by_organisation.items()}
 
     @property
     def max_amount_nano_usd(self) -> int:

@@ -112,6 +112,35 @@ async def test_call(world: World, up: Up) -> None:
     assert "INVALID_ARGUMENT INVALID_FIELD" in invalid.err
 
 
+async def test_budgets_and_books(world: World, up: Up, tmp_path: Path) -> None:
+    async def llmops(*words: str, code: int = 0) -> str:
+        ran = await run(world.environ, world.folder, *words)
+        assert ran.code == code, ran.err
+        return ran.out + ran.err
+
+    assert "0.25 USD" in await llmops("budget", "set", "feature", "day", "--subject", "cli", "--usd", "0.25")
+    one_call = ("--unit", "requests", "--count", "7", "--mode", "shadow")
+    assert "7 requests (shadow)" in await llmops("budget", "set", "key", "minute", *one_call)
+    listed = await llmops("budget", "list")
+    assert "cli" in listed
+    assert "7 requests" in listed
+    models = '"models": [{"provider": "local", "model": "extractive"}]'
+    await llmops("call", "ledger.Reserve", f'{{"request_id": "cli-1", {models}, "labels": {{"feature": "cli"}}}}')
+    assert "0.25 USD" in await llmops("budget", "usage", "--subject", "cli")
+    await llmops("budget", "set", "feature", "day", "--subject", "cli", "--usd", "0")
+    await llmops("call", "ledger.Reserve", f'{{"request_id": "cli-2", {models}, "labels": {{"feature": "cli"}}}}')
+    why = await llmops("budget", "why-blocked")
+    assert "cli-2 was denied" in why
+    assert "would be denied now" in why
+    assert "NOT_FOUND" in await llmops("budget", "why-blocked", "cli-1", code=1)
+    assert "did you mean 'feature'" in await llmops("budget", "set", "feture", "day", "--usd", "1", code=2)
+    assert "the books are right" in await llmops("ledger", "verify")
+    await llmops("ledger", "export", "--out", str(tmp_path / "journal.csv"))
+    rows = (tmp_path / "journal.csv").read_text().splitlines()
+    assert rows[0].startswith("seq,time,organisation,kind")
+    assert any(",reserve,cli-1," in row for row in rows)
+
+
 async def test_config_print_hides_secrets(world: World) -> None:
     printed = await run(world.environ, world.folder, "config", "print")
     assert printed.code == 0

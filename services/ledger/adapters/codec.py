@@ -8,10 +8,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.ledger.core.books import Books, Counter, Entry, Reservation
-from services.ledger.core.limits import CounterKey, Limit, LimitSet, Scope
+from services.ledger.core.events import Event, EventKind, NumberedEvent, events_of
+from services.ledger.core.limits import CounterKey, Limit, LimitSet, Mode, Payer, Scope, Unit
 from services.ledger.core.operations import (
+    AdjustAnswer,
+    Alert,
+    Allot,
+    AllotAnswer,
     Answer,
+    Commit,
     CommitAnswer,
+    DispatchAnswer,
     ExpireAnswer,
     ExtendAnswer,
     Kind,
@@ -39,6 +46,8 @@ class _CounterRow(NamedTuple):
     spent_nano_usd: int
     held_nano_usd: int
     alerted: bool
+    tat_ns: int
+    unit: Unit
 
 
 class _AnswerRow(NamedTuple):
@@ -59,7 +68,11 @@ _ANSWER_DECODERS: Mapping[Kind, msgspec.json.Decoder[Any]] = {
     Kind.VOID: msgspec.json.Decoder(VoidAnswer),
     Kind.EXPIRE: msgspec.json.Decoder(ExpireAnswer),
     Kind.SET_LIMIT: msgspec.json.Decoder(LimitAnswer),
+    Kind.DISPATCH: msgspec.json.Decoder(DispatchAnswer),
+    Kind.ADJUST: msgspec.json.Decoder(AdjustAnswer),
+    Kind.ALLOT: msgspec.json.Decoder(AllotAnswer),
 }
+_decode_alerts = msgspec.json.Decoder(tuple[Alert, ...]).decode
 
 
 def text(value: object) -> str:
@@ -84,13 +97,14 @@ def touch(batch: Iterable[Operation], limits: LimitSet, now_us: int, max_expired
             sweep = max(sweep, operation.max_reservations)
             continue
         keys.append(operation.key)
-        if isinstance(operation, Reserve):
-            for binding in limits.bindings(operation.payer, now_us // MICROSECONDS):
+        payer = payer_of(operation)
+        if payer is not None:
+            for binding in limits.bindings(payer, now_us // MICROSECONDS):
                 if binding.key is not None:
                     counters[binding.counter_id] = binding.key
-        else:
+        if not isinstance(operation, (Reserve, Allot)):
             reservation_ids.add(operation.reservation_id)
-    organisations, scopes, subjects, periods, starts = columns(counters.values(), 5)
+    organisations, scopes, subjects, periods, starts, units = columns(counters.values(), 6)
     return (
         now_us,
         list(reservation_ids),
@@ -100,10 +114,18 @@ def touch(batch: Iterable[Operation], limits: LimitSet, now_us: int, max_expired
         subjects,
         periods,
         starts,
+        units,
         *columns(keys, 3),
         max(sweep, max_expired),
         sweep > 0,
     )
+
+
+def payer_of(operation: Operation) -> Payer | None:
+    """Whose limits are in force for an operation, if it is not about a reservation that has its own."""
+    if isinstance(operation, (Reserve, Allot)):
+        return operation.payer
+    return operation.orphan if isinstance(operation, Commit) else None
 
 
 def columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[Sequence[Any]]:
@@ -114,11 +136,9 @@ def columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[Sequence[Any]
 def loaded_books(limits: LimitSet, reservations: str | None, counters: str | None, answers: str | None) -> Books:
     """The books that LOAD found."""
     books = Books(limits)
-    for counter_id, organisation, scope, subject, period, start, spent, held, alerted in _decode_counters(
-        counters or NOTHING
-    ):
-        key = CounterKey(organisation, scope, subject, period, start)
-        books.counters[counter_id] = Counter(key, spent, held, alerted)
+    for row in _decode_counters(counters or NOTHING):
+        key = CounterKey(row.organisation, row.scope, row.subject, row.period, row.window_start_s, row.unit)
+        books.counters[row.counter_id] = Counter(key, row.spent_nano_usd, row.held_nano_usd, row.alerted, row.tat_ns)
     for reservation in _decode_reservations(reservations or NOTHING):
         books.put(reservation)
     for organisation, kind, request_id, fingerprint, answer in _decode_answers(answers or NOTHING):
@@ -133,10 +153,14 @@ def written(books: Books, known: frozenset[str], entries: Sequence[Entry], now_u
     """
     touched_reservations: dict[str, Reservation] = {}
     touched_counters: set[str] = set()
+    events: list[Event] = []
     for entry in entries:
         if entry.reservation is not None:
             touched_reservations[entry.reservation_id] = books.reservations[entry.reservation_id]
             touched_counters.update(entry.counter_ids)
+            if entry.meters:
+                touched_counters.update(meter.counter_id for meter in entry.meters)
+        events.extend(events_of(entry))
     opened = [_opened_row(r) for i, r in touched_reservations.items() if i not in known]
     changed = [_changed_row(r) for i, r in touched_reservations.items() if i in known]
     counted = [(i, *books.counters[i][1:]) for i in sorted(touched_counters)]
@@ -146,6 +170,7 @@ def written(books: Books, known: frozenset[str], entries: Sequence[Entry], now_u
         text(opened) if opened else NOTHING,
         text(changed) if changed else NOTHING,
         text(counted) if counted else NOTHING,
+        text(events) if events else NOTHING,
     )
 
 
@@ -164,19 +189,19 @@ def _entry_row(entry: Entry) -> tuple[Any, ...]:
         entry.lines,
         entry.note,
         entry.answer,
+        entry.meters,
     )
 
 
 def _opened_row(r: Reservation) -> tuple[Any, ...]:
-    terms = (r.payer, r.prices)
-    return (r.reservation_id, r.organisation, *_amounts(r), uuid_array(r.counter_ids), terms)
+    return (r.reservation_id, r.organisation, *_amounts(r), uuid_array(r.counter_ids), r.terms)
 
 
 def _changed_row(r: Reservation) -> tuple[Any, ...]:
     return (r.reservation_id, *_amounts(r))
 
 
-def _amounts(r: Reservation) -> tuple[int, ...]:
+def _amounts(r: Reservation) -> tuple[int | str, ...]:
     return (
         r.state,
         r.held_nano_usd,
@@ -184,6 +209,8 @@ def _amounts(r: Reservation) -> tuple[int, ...]:
         r.spent_so_far_nano_usd,
         r.booked_nano_usd,
         r.expire_us,
+        r.dispatched,
+        r.paid_to,
     )
 
 
@@ -194,8 +221,25 @@ def uuid_array(ids: Iterable[str]) -> str:
 
 def limit_of(row: Sequence[Any]) -> Limit:
     """A row of LIMITS."""
-    limit_id, organisation, scope, subject, period, *rest = row
-    return Limit(limit_id, organisation, Scope(scope), subject, Period(period), *rest)
+    limit_id, organisation, scope, subject, period, cap, alert, stop, version, declared, *meter = row
+    unit, max_count, burst_count, mode, zone = meter
+    return Limit(
+        limit_id,
+        organisation,
+        Scope(scope),
+        subject,
+        Period(period),
+        cap,
+        alert,
+        stop,
+        version,
+        declared,
+        Unit(unit),
+        max_count,
+        burst_count,
+        Mode(mode),
+        zone,
+    )
 
 
 def limit_row(limit: Limit) -> tuple[Any, ...]:
@@ -205,5 +249,13 @@ def limit_row(limit: Limit) -> tuple[Any, ...]:
 
 def counter_of(row: Sequence[Any]) -> tuple[str, Counter]:
     """A row of USAGE."""
-    counter_id, organisation, scope, subject, period, start, *rest = row
-    return counter_id, Counter(CounterKey(organisation, Scope(scope), subject, Period(period), start), *rest)
+    counter_id, organisation, scope, subject, period, start, *rest, unit = row
+    key = CounterKey(organisation, Scope(scope), subject, Period(period), start, Unit(unit))
+    return counter_id, Counter(key, *rest)
+
+
+def event_of(row: Sequence[Any]) -> NumberedEvent:
+    """A row of EVENTS."""
+    revision, organisation, kind, at_us, request_id, reservation_id, amount, alerts = row
+    event = Event(organisation, EventKind(kind), at_us, request_id, reservation_id, amount, _decode_alerts(alerts))
+    return NumberedEvent(revision, event)

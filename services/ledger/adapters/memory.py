@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.ledger.core import decide
-from services.ledger.core.books import Books, Counter, Entry, State
+from services.ledger.core import decide, limit_changes
+from services.ledger.core.books import UNATTRIBUTED, Books, Counter, Entry, State, provider_account
+from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, ModelUnpriced
+from services.ledger.core.events import EventKind, NumberedEvent, events_of
 from services.ledger.core.limits import Limit, LimitSet, declare
-from services.ledger.core.operations import Alert, Operation, Reserve, SetLimit
-from services.ledger.core.ports import UsageQuery
+from services.ledger.core.operations import (
+    Alert,
+    Allot,
+    Commit,
+    Kind,
+    Operation,
+    OperationKey,
+    Reserve,
+    ReserveAnswer,
+    SetLimit,
+)
+from services.ledger.core.ports import BookedDay, Decision, UsageQuery
 from services.ledger.core.prices import Price
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
 
@@ -18,9 +30,10 @@ from services.ledger.core.windows import MICROSECONDS, SteadyClock
 class MemoryStore:
     """The whole books in dictionaries. Nothing awaits inside a method, so each is atomic on its event loop."""
 
-    def __init__(self, clock: SteadyClock, cost: decide.CostFunction, max_limits: int = 1000) -> None:
+    def __init__(self, clock: SteadyClock, cost: CostFunction, max_limits: int = 1000) -> None:
         self.books = Books(LimitSet(0, ()))
         self.journal: list[Entry] = []
+        self.told: dict[str, list[NumberedEvent]] = {}
         self._clock = clock
         self._cost = cost
         self._max_limits = max_limits
@@ -28,11 +41,18 @@ class MemoryStore:
     async def execute(self, operation: Operation) -> decide.Outcome:
         """See Store."""
         now_us = self._clock.now_us()
-        if isinstance(operation, Reserve):
-            bindings = self.books.limits.bindings(operation.payer, now_us // MICROSECONDS)
+        payer = operation.orphan if isinstance(operation, Commit) else None
+        if isinstance(operation, (Reserve, Allot)):
+            payer = operation.payer
+        if payer is not None:
+            bindings = self.books.limits.bindings(payer, now_us // MICROSECONDS)
             self.books.open_counters((b.counter_id, b.key) for b in bindings if b.key is not None)
         outcome = decide.run(self.books, operation, now_us, self._cost)
         self.journal.extend(outcome.entries)
+        for entry in outcome.entries:
+            for event in events_of(entry):
+                told = self.told.setdefault(event.organisation, [])
+                told.append(NumberedEvent(told[-1].revision + 1 if told else 1, event))
         return outcome
 
     async def set_limit(self, operation: SetLimit) -> decide.Outcome:
@@ -41,7 +61,9 @@ class MemoryStore:
         if remembered is not None:
             return decide.replay(remembered, operation.fingerprint)
         try:
-            limits, entry = decide.set_limit(self.books.limits, operation, self._clock.now_us(), self._max_limits)
+            limits, entry = limit_changes.set_limit(
+                self.books.limits, operation, self._clock.now_us(), self._max_limits
+            )
         except LedgerError as error:
             return decide.Outcome(error)
         self.books.limits = limits
@@ -68,6 +90,56 @@ class MemoryStore:
             and query.subject in ("", counter.key.subject)
         ]
         return found[: query.size]
+
+    async def counters(self, counter_ids: Sequence[str]) -> dict[str, Counter]:
+        """See Store."""
+        return {i: self.books.counters[i] for i in counter_ids if i in self.books.counters}
+
+    async def decision(self, organisation: str, request_id: str) -> Decision | None:
+        """See Store."""
+        if not request_id:
+            denials = [e.event for e in self.told.get(organisation, ()) if e.event.kind is EventKind.DENIED]
+            request_id = next((e.request_id for e in reversed(denials) if not e.reservation_id), "")
+        key = OperationKey(organisation, Kind.RESERVE, request_id)
+        for entry in self.journal:
+            if entry.key == key and isinstance(entry.answer, ReserveAnswer):
+                return Decision(request_id, entry.at_us, entry.answer)
+        return None
+
+    async def events(self, organisation: str, after_revision: int, size: int) -> list[NumberedEvent]:
+        """See Store."""
+        return [e for e in self.told.get(organisation, ()) if e.revision > after_revision][:size]
+
+    async def events_head(self, organisation: str) -> int:
+        """See Store."""
+        told = self.told.get(organisation)
+        return told[-1].revision if told else 0
+
+    async def booked_by_day(self, organisation: str, provider: str, days: Sequence[tuple[int, int]]) -> list[BookedDay]:
+        """See Store."""
+        own = [entry for entry in self.journal if entry.key.organisation == organisation]
+        account = provider_account(provider)
+
+        def day(start_us: int, end_us: int) -> BookedDay:
+            entries = [entry for entry in own if start_us <= entry.at_us < end_us]
+            postings = [posting for entry in entries for posting in entry.postings]
+            lines = [line for entry in entries for line in entry.lines if line.provider == provider]
+            return BookedDay(
+                -sum(p.amount_nano_usd for p in postings if p.account == account),
+                sum(line.amount_nano_usd for line in lines if line.tokens.estimated),
+                -sum(p.amount_nano_usd for p in postings if p.account == UNATTRIBUTED),
+            )
+
+        return [day(start_us, end_us) for start_us, end_us in days]
+
+    async def forget_events(self, before_us: int, max_rows: int) -> int:
+        """See Store. The newest stays: revisions go on from it."""
+        forgotten = 0
+        for told in self.told.values():
+            while len(told) > 1 and told[0].event.at_us < before_us and forgotten < max_rows:
+                told.pop(0)
+                forgotten += 1
+        return forgotten
 
     async def forget_reservations(self, before_id: str, max_rows: int) -> int:
         """See Store."""
@@ -102,6 +174,8 @@ class RecordedEvents:
     bookings: list[tuple[int, int, bool]] = field(default_factory=list)
     committed_after_voids: list[str] = field(default_factory=list)
     expiries: list[tuple[int, int]] = field(default_factory=list)
+    shadow_denials: list[Limit] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
 
     def decided(self, verb: str, *, granted: bool) -> None:
         """See Observer."""
@@ -122,3 +196,11 @@ class RecordedEvents:
     def expired(self, reservations: int, charged_nano_usd: int) -> None:
         """See Observer."""
         self.expiries.append((reservations, charged_nano_usd))
+
+    def shadow_denied(self, limit: Limit) -> None:
+        """See Observer."""
+        self.shadow_denials.append(limit)
+
+    def orphan(self, reservation_id: str) -> None:
+        """See Observer."""
+        self.orphans.append(reservation_id)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from services.ledger.core.books import Books, Counter, Reservation, State
 from services.ledger.core.limits import LimitSet
-from services.ledger.core.operations import Operation, Reserve, Sweep
+from services.ledger.core.operations import Allot, Dispatch, Operation, Reserve, Sweep
 from services.ledger.core.windows import MICROSECONDS
 
 # Counters and expiries. A counter takes about 500 bytes, a reservation 1 KB, the expiry of one that ended 170 bytes.
@@ -54,7 +54,7 @@ class Recollection:
 
     def _recall_one(self, books: Books, operation: Operation, now_us: int) -> bool:
         counter_ids: Sequence[str]
-        if isinstance(operation, Reserve):
+        if isinstance(operation, (Reserve, Allot)):
             bindings = books.limits.bindings(operation.payer, now_us // MICROSECONDS)
             counter_ids = [binding.counter_id for binding in bindings if binding.key is not None]
         elif isinstance(operation, Sweep):
@@ -64,7 +64,8 @@ class Recollection:
             if held is None:
                 return False
             books.put(held)
-            counter_ids = held.counter_ids
+            # That a call was sent changes no counter: it waits for nobody who holds one.
+            counter_ids = () if isinstance(operation, Dispatch) else held.counter_ids
         for counter_id in counter_ids:
             if counter_id not in books.counters:
                 counter = self._counters.get(counter_id)
@@ -130,8 +131,9 @@ def believed(books: Books) -> Believed:
             r.spent_so_far_nano_usd,
             r.booked_nano_usd,
             r.expire_us,
+            r.dispatched,
         )
         for r in books.reservations.values()
     ]
-    counters = [(i, c.spent_nano_usd, c.held_nano_usd, c.alerted) for i, c in books.counters.items()]
+    counters = [(i, c.spent_nano_usd, c.held_nano_usd, c.alerted, c.tat_ns) for i, c in books.counters.items()]
     return Believed(reservations, counters)

@@ -24,6 +24,7 @@ from services.ledger.adapters.codec import (
     columns,
     counter_of,
     decode_answer,
+    event_of,
     limit_of,
     limit_row,
     loaded_books,
@@ -32,15 +33,18 @@ from services.ledger.adapters.codec import (
     written,
 )
 from services.ledger.adapters.recollection import Recollection, believed
-from services.ledger.core import decide
+from services.ledger.core import decide, limit_changes
+from services.ledger.core.books import provider_account
+from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, StorageUnavailable
 from services.ledger.core.limits import Limit, LimitSet, declare
-from services.ledger.core.operations import Operation, SetLimit
-from services.ledger.core.ports import UsageQuery
+from services.ledger.core.operations import Kind, Operation, ReserveAnswer, SetLimit
+from services.ledger.core.ports import BookedDay, Decision, UsageQuery
 from services.ledger.core.windows import SteadyClock
 
 if TYPE_CHECKING:
     from services.ledger.core.books import Books, Counter, Entry
+    from services.ledger.core.events import NumberedEvent
 
 _FIRST_UUID = "00000000-0000-0000-0000-000000000000"
 # Lost races and deadlocks are rare; more in a row means that something else is wrong.
@@ -93,7 +97,7 @@ class PostgresStore:
         self,
         database: Connections,
         clock: SteadyClock,
-        cost: decide.CostFunction,
+        cost: CostFunction,
         logger: logging.Logger,
         options: StoreOptions,
     ) -> None:
@@ -148,6 +152,43 @@ class PostgresStore:
         )
         return [counter_of(row) for row in rows]
 
+    async def counters(self, counter_ids: Sequence[str]) -> dict[str, Counter]:
+        """See Store."""
+        rows = await self._read("fetch", statements.COUNTERS, list(counter_ids))
+        return dict(counter_of(row) for row in rows)
+
+    async def decision(self, organisation: str, request_id: str) -> Decision | None:
+        """See Store."""
+        request_id = request_id or await self._read("fetchval", statements.LATEST_DENIAL, organisation) or ""
+        row = await self._read("fetchrow", statements.DECISION, organisation, request_id)
+        if row is None:
+            return None
+        answer = decode_answer(Kind.RESERVE, row["answer"])
+        return Decision(row["request_id"], row["at_us"], answer) if isinstance(answer, ReserveAnswer) else None
+
+    async def events(self, organisation: str, after_revision: int, size: int) -> list[NumberedEvent]:
+        """See Store."""
+        return [
+            event_of(row) for row in await self._read("fetch", statements.EVENTS, organisation, after_revision, size)
+        ]
+
+    async def events_head(self, organisation: str) -> int:
+        """See Store."""
+        return int(await self._read("fetchval", statements.EVENTS_HEAD, organisation) or 0)
+
+    async def booked_by_day(self, organisation: str, provider: str, days: Sequence[tuple[int, int]]) -> list[BookedDay]:
+        """See Store."""
+        starts, ends = zip(*days, strict=True)
+        account = provider_account(provider)
+        rows = await self._read("fetch", statements.BOOKED_BY_DAY, organisation, starts, ends, provider, account)
+        found = {row[0]: BookedDay(*row[1:]) for row in rows}
+        return [found[start] for start in starts]
+
+    async def forget_events(self, before_us: int, max_rows: int) -> int:
+        """See Store."""
+        tag = await self._read("execute", statements.FORGET_EVENTS, before_us, max_rows)
+        return int(tag.rpartition(" ")[2])
+
     async def forget_reservations(self, before_id: str, max_rows: int) -> int:
         """See Store."""
         tag = await self._read("execute", statements.FORGET, before_id, max_rows)
@@ -170,7 +211,7 @@ class PostgresStore:
                 return decide.replay((known["fingerprint"], answer), operation.fingerprint)
             try:
                 now_us, most = self._clock.now_us(), self._options.max_limits_per_organisation
-                after, entry = decide.set_limit(before, operation, now_us, most)
+                after, entry = limit_changes.set_limit(before, operation, now_us, most)
             except LedgerError as error:
                 return decide.Outcome(error)
             await _save_limits(connection, before, after)
@@ -239,7 +280,7 @@ class PostgresStore:
         if not entries or any(isinstance(outcome.answer, LedgerError) for outcome in outcomes):
             # An error leaves no entry that the database could judge; it is found again under locks, or it is none.
             return None
-        arguments = (*columns(reservations, 7), *columns(counters, 4), *written(books, known, entries, now_us))
+        arguments = (*columns(reservations, 8), *columns(counters, 5), *written(books, known, entries, now_us))
         try:
             unchanged = await writer.write_if_unchanged(books.limits.version, *arguments)
         except _RETRYABLE:

@@ -12,32 +12,35 @@ SET plan_cache_mode = force_generic_plan; SET jit = off
 LOAD = """
 SELECT limits_version, found_reservations, found_counters, found_answers
 FROM load_batch($1, $2::text[], $3::uuid[], $4::text[], $5::smallint[], $6::text[], $7::smallint[], $8::bigint[],
-    $9::text[], $10::smallint[], $11::text[], $12, $13)
+    $9::smallint[], $10::text[], $11::smallint[], $12::text[], $13, $14)
 """
 
 # Returns how many entries were new: fewer than sent means that another replica decided one of the requests meanwhile.
-WRITE = "SELECT write_batch($1, $2::text::jsonb, $3::text::jsonb, $4::text::jsonb, $5::text::jsonb)"
+WRITE = """
+SELECT write_batch($1, $2::text::jsonb, $3::text::jsonb, $4::text::jsonb, $5::text::jsonb, $6::text::jsonb)
+"""
 
 # Returns whether everything was as believed; else nothing was written.
 WRITE_IF_UNCHANGED = """
 SELECT write_if_unchanged($1, $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-    $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[], $12::boolean[],
-    $13, $14::text::jsonb, $15::text::jsonb, $16::text::jsonb, $17::text::jsonb)
+    $8::bigint[], $9::boolean[], $10::uuid[], $11::bigint[], $12::bigint[], $13::boolean[], $14::bigint[],
+    $15, $16::text::jsonb, $17::text::jsonb, $18::text::jsonb, $19::text::jsonb, $20::text::jsonb)
 """
 
 LOCK_LIMITS = "SELECT version FROM limit_set FOR UPDATE"
 LIMITS_VERSION = "SELECT version FROM limit_set"
 LIMITS = """
 SELECT limit_id, organisation, scope, subject, period, cap_nano_usd, alert_basis_points, stop_basis_points, version,
-    declared FROM limits
+    declared, unit, max_count, burst_count, mode, time_zone FROM limits
 """
 SAVE_LIMITS = """
 INSERT INTO limits (limit_id, organisation, scope, subject, period, cap_nano_usd, alert_basis_points,
-    stop_basis_points, version, declared)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    stop_basis_points, version, declared, unit, max_count, burst_count, mode, time_zone)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (limit_id) DO UPDATE SET cap_nano_usd = excluded.cap_nano_usd,
     alert_basis_points = excluded.alert_basis_points, stop_basis_points = excluded.stop_basis_points,
-    version = excluded.version, declared = excluded.declared
+    version = excluded.version, declared = excluded.declared, max_count = excluded.max_count,
+    burst_count = excluded.burst_count, mode = excluded.mode, time_zone = excluded.time_zone
 """
 DROP_LIMITS = "DELETE FROM limits WHERE limit_id = ANY ($1::text[])"
 SAVE_LIMITS_VERSION = "UPDATE limit_set SET version = $1"
@@ -50,12 +53,47 @@ VALUES ($1, $2, $3, $4, $5, '', 0, 0, '{}', '[]', '[]', '', $6::text::jsonb)
 
 USAGE = """
 SELECT c.counter_id::text, c.organisation, c.scope, c.subject, c.period, c.window_start_s, c.spent_nano_usd,
-    c.held_nano_usd, c.alerted
+    c.held_nano_usd, c.alerted, c.tat_ns, c.unit
 FROM counters c
 JOIN unnest($2::smallint[], $3::smallint[], $4::bigint[]) AS w (scope, period, window_start_s)
     USING (scope, period, window_start_s)
 WHERE c.organisation = $1 AND ($5 = '' OR c.subject = $5) AND c.counter_id > $6::uuid
 ORDER BY c.counter_id LIMIT $7
+"""
+
+COUNTERS = """
+SELECT counter_id::text, organisation, scope, subject, period, window_start_s, spent_nano_usd, held_nano_usd, alerted,
+    tat_ns, unit
+FROM counters WHERE counter_id = ANY ($1::uuid[])
+"""
+DECISION = """
+SELECT request_id, at_us, answer FROM journal WHERE organisation = $1 AND kind = 1 AND request_id = $2
+"""
+LATEST_DENIAL = """
+SELECT request_id FROM events WHERE organisation = $1 AND kind = 6 AND reservation_id = ''
+ORDER BY revision DESC LIMIT 1
+"""
+EVENTS = """
+SELECT revision, organisation, kind, at_us, request_id, reservation_id, amount_nano_usd, alerts
+FROM events WHERE organisation = $1 AND revision > $2 ORDER BY revision LIMIT $3
+"""
+EVENTS_HEAD = "SELECT revision FROM event_heads WHERE organisation = $1"
+FORGET_EVENTS = """
+WITH old AS (SELECT ctid FROM events WHERE at_us < $1 ORDER BY at_us LIMIT $2)
+DELETE FROM events e USING old WHERE e.ctid = old.ctid
+"""
+# Per day: booked and estimated for one provider, and what expiry charged without knowing whose it was.
+BOOKED_BY_DAY = """
+SELECT d.start_us,
+    coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
+        WHERE p ->> 0 = $5)), 0)::bigint,
+    coalesce(sum((SELECT sum((l ->> 4)::bigint) FROM jsonb_array_elements(j.lines) l
+        WHERE l ->> 0 = $4 AND (l -> 3 ->> 5)::boolean)), 0)::bigint,
+    coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
+        WHERE p ->> 0 = 'provider:unattributed')), 0)::bigint
+FROM unnest($2::bigint[], $3::bigint[]) AS d (start_us, end_us)
+LEFT JOIN journal j ON j.organisation = $1 AND j.at_us >= d.start_us AND j.at_us < d.end_us AND j.postings <> '[]'
+GROUP BY d.start_us
 """
 
 FORGET = """

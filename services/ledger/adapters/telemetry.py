@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from services.ledger.core.limits import Limit
 from services.ledger.core.operations import Alert
 
 _NANO_PER_USD = 1e9
@@ -48,6 +49,14 @@ class LedgerTelemetry:
         self._after_void = metrics.counter(
             "llmops_ledger_commits_after_void_total", "Commits of reservations that were voided: must stay at zero."
         )
+        self._orphans = metrics.counter(
+            "llmops_ledger_orphan_commits_total", "Usage of reservations that were not known: must stay at zero."
+        )
+        self._shadow_denials = metrics.counter(
+            "llmops_ledger_shadow_denials_total",
+            "Requests that limits in shadow mode would have denied.",
+            labels=("scope", "period", "unit"),
+        )
         self._expired = metrics.counter("llmops_ledger_expired_holds_total", "Holds that ended by themselves.")
 
     def decided(self, verb: str, *, granted: bool) -> None:
@@ -81,6 +90,17 @@ class LedgerTelemetry:
         self._after_void.inc()
         fields = {"reservation_id": reservation_id}
         self._logger.error("a voided reservation was committed: its call was executed", extra={"fields": fields})
+
+    def shadow_denied(self, limit: Limit) -> None:
+        """See Observer."""
+        names = (limit.scope.name.lower(), limit.period.name.lower(), limit.unit.name.lower())
+        self._shadow_denials.labels(*names).inc()
+
+    def orphan(self, reservation_id: str) -> None:
+        """See Observer."""
+        self._orphans.inc()
+        fields = {"reservation_id": reservation_id}
+        self._logger.error("usage of an unknown reservation was booked: the ledger lost it", extra={"fields": fields})
 
     def expired(self, reservations: int, charged_nano_usd: int) -> None:
         """See Observer."""

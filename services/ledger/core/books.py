@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
-from services.ledger.core.limits import CounterKey, LimitSet, Payer
-from services.ledger.core.operations import Answer, OperationKey
+from services.ledger.core import rates
+from services.ledger.core.limits import CounterKey, LimitSet, Payer, Unit
+from services.ledger.core.operations import Answer, Meter, OnExpiry, OperationKey
 from services.ledger.core.prices import Price, Tokens
 
 # Credited when expiry charges what was reported: whom it was paid to is known only by a late commit.
@@ -29,12 +30,16 @@ class State(IntEnum):
 
 
 class Counter(NamedTuple):
-    """What one subject used in one window. `alerted`: the alert of this window was raised."""
+    """What one subject used in one window. `alerted`: the alert of this window was raised.
+
+    Of a limit on concurrency `held_nano_usd` counts live holds; of a rate only `tat_ns` moves.
+    """
 
     key: CounterKey
     spent_nano_usd: int = 0
     held_nano_usd: int = 0
     alerted: bool = False
+    tat_ns: int = 0
 
     @property
     def used_nano_usd(self) -> int:
@@ -42,11 +47,22 @@ class Counter(NamedTuple):
         return self.spent_nano_usd + self.held_nano_usd
 
 
+class Terms(NamedTuple):
+    """What was fixed when a hold was made, whatever changes later. `meters` are what rates were charged."""
+
+    payer: Payer
+    prices: tuple[Price, ...]
+    on_expiry: OnExpiry = OnExpiry.CHARGE_KNOWN
+    input_nano_usd: int = 0
+    tokens: int = 0
+    meters: tuple[Meter, ...] = ()
+
+
 class Reservation(NamedTuple):
     """A hold, and after its end the memory of it.
 
     `held` is what it holds now, `reserved` the most it held, `booked` what the counters carry as spent for it.
-    The counters and prices are those of the moment of the reservation, whatever changes later.
+    `counter_ids` are those of money, then those of `terms.meters`. `paid_to` is the provider of the first line.
     """
 
     reservation_id: str
@@ -58,8 +74,15 @@ class Reservation(NamedTuple):
     booked_nano_usd: int
     expire_us: int
     counter_ids: tuple[str, ...]
-    payer: Payer
-    prices: tuple[Price, ...]
+    terms: Terms
+    dispatched: bool = False
+    paid_to: str = ""
+
+    @property
+    def money_ids(self) -> tuple[str, ...]:
+        """The counters that carry the amounts."""
+        meters = self.terms.meters
+        return self.counter_ids[: -len(meters)] if meters else self.counter_ids
 
 
 class Posting(NamedTuple):
@@ -96,6 +119,7 @@ class Entry(NamedTuple):
     lines: tuple[BookedLine, ...] = ()
     note: str = ""
     reservation: Reservation | None = None
+    meters: tuple[Meter, ...] = ()
 
 
 class Books:
@@ -134,16 +158,27 @@ class Books:
         """Changes the books by one entry."""
         counters = self.counters
         for counter_id in entry.counter_ids:
-            key, spent, held, alerted = counters[counter_id]
+            key, spent, held, alerted, tat_ns = counters[counter_id]
             counters[counter_id] = Counter(
                 key,
                 spent + entry.spent_delta_nano_usd,
                 held + entry.held_delta_nano_usd,
                 alerted or counter_id in entry.alerted,
+                tat_ns,
             )
+        for meter in entry.meters:
+            counters[meter.counter_id] = metered(counters[meter.counter_id], meter, entry.at_us)
         if entry.reservation is not None:
             self.put(entry.reservation)
         self.answers[entry.key] = (entry.fingerprint, entry.answer)
+
+
+def metered(counter: Counter, meter: Meter, at_us: int) -> Counter:
+    """A counter after a movement that is not money."""
+    if meter.unit is Unit.CONCURRENCY:
+        return counter._replace(held_nano_usd=counter.held_nano_usd + meter.amount)
+    now_ns = at_us * rates.NANOSECONDS_PER_MICROSECOND
+    return counter._replace(tat_ns=rates.move(counter.tat_ns, now_ns, meter.amount))
 
 
 def provider_account(provider: str) -> str:

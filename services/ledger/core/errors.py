@@ -12,6 +12,9 @@ class LedgerError(Exception):
     ├── ModelUnpriced         no price is known and none was declared
     ├── NotFound              no such reservation or limit in the caller's organisation
     ├── ReservationEnded      the reservation ended in a way that excludes this
+    ├── NothingToCorrect      the reservation was not booked, or not as much as would be given back
+    ├── TooManyWatchers       this process feeds as many watchers as it may
+    ├── ShuttingDown          the process drains; watch another replica
     └── StorageUnavailable    the database did not answer
     """
 
@@ -81,6 +84,39 @@ class ReservationEnded(LedgerError):
     def __init__(self, state: str, verb: str) -> None:
         super().__init__(f"the reservation is {state}; {verb} is not possible any more")
         self.metadata = {"state": state}
+
+
+class NothingToCorrect(LedgerError):
+    """An adjustment corrects what was booked, and gives back no more than that."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "RESERVATION_STATE"
+
+    def __init__(self, state: str, message: str) -> None:
+        super().__init__(message)
+        self.metadata = {"state": state}
+
+
+class TooManyWatchers(LedgerError):
+    """A limit on what one process serves."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, watchers: int) -> None:
+        super().__init__(f"this process feeds {watchers} watchers, its limit; try another replica")
+        self.retry_after_s = 5.0
+
+
+class ShuttingDown(LedgerError):
+    """Another replica answers the same watch from the revision that was seen last."""
+
+    status = "UNAVAILABLE"
+    reason = "SHUTTING_DOWN"
+
+    def __init__(self) -> None:
+        super().__init__("the ledger shuts down; watch again from the last revision, another replica will answer")
+        self.retry_after_s = 0.1
 
 
 class StorageUnavailable(LedgerError):

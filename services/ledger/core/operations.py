@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from services.ledger.core.limits import Limit, Payer
+from services.ledger.core.limits import Limit, Payer, Unit
 from services.ledger.core.prices import Price, Tokens
 
 
@@ -22,6 +22,17 @@ class Kind(IntEnum):
     VOID = 4
     EXPIRE = 5
     SET_LIMIT = 6
+    DISPATCH = 7
+    ADJUST = 8
+    ALLOT = 9
+
+
+class OnExpiry(IntEnum):
+    """What the end of a dispatched hold charges when nobody says what was used; stored."""
+
+    CHARGE_KNOWN = 1
+    CHARGE_ALL = 2
+    RELEASE = 3
 
 
 class OperationKey(NamedTuple):
@@ -33,7 +44,10 @@ class OperationKey(NamedTuple):
 
 
 class Reserve(NamedTuple):
-    """Hold `amount_nano_usd` on every limit of the payer, or nothing. `reservation_id` is used if it is granted."""
+    """Hold `amount_nano_usd` on every limit of the payer, or nothing. `reservation_id` is used if it is granted.
+
+    `tokens` are input and output, for limits on tokens; `input_nano_usd` is what a dispatched call costs at least.
+    """
 
     key: OperationKey
     fingerprint: int
@@ -41,6 +55,18 @@ class Reserve(NamedTuple):
     amount_nano_usd: int
     prices: tuple[Price, ...]
     ttl_us: int
+    reservation_id: str
+    tokens: int = 0
+    input_nano_usd: int = 0
+    on_expiry: OnExpiry = OnExpiry.CHARGE_KNOWN
+    covered_output_tokens: int = 0
+
+
+class Dispatch(NamedTuple):
+    """Note that the call left for a provider."""
+
+    key: OperationKey
+    fingerprint: int
     reservation_id: str
 
 
@@ -66,12 +92,36 @@ class Line(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """Book what was used and release the rest."""
+    """Book what was used and release the rest. With `orphan`, an unknown reservation is booked for that payer."""
 
     key: OperationKey
     fingerprint: int
     reservation_id: str
     lines: tuple[Line, ...]
+    orphan: Payer | None = None
+
+
+class Adjust(NamedTuple):
+    """Add to what was booked, or give back. `provider` is the other side; empty: whom the first line paid."""
+
+    key: OperationKey
+    fingerprint: int
+    reservation_id: str
+    delta_nano_usd: int
+    provider: str
+    reason: str
+
+
+class Allot(NamedTuple):
+    """Lend a part of what every money limit of the payer has left, at most `wanted_nano_usd`."""
+
+    key: OperationKey
+    fingerprint: int
+    payer: Payer
+    wanted_nano_usd: int
+    lease_us: int
+    reservation_id: str
+    replica: str
 
 
 class Void(NamedTuple):
@@ -98,12 +148,32 @@ class SetLimit(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """A limit that a request does not fit. `remaining_nano_usd` may be negative after an overrun."""
+    """A limit that a request does not fit, in the limit's unit. `remaining` may be negative after an overrun.
+
+    `retry_after_us` is when the request would fit this limit; None when waiting does not help.
+    """
 
     limit: Limit
-    remaining_nano_usd: int
-    requested_nano_usd: int
+    remaining: int
+    requested: int
     window_end_s: int | None
+    retry_after_us: int | None = None
+
+
+class RateLeft(NamedTuple):
+    """What is left of a limit on requests or tokens."""
+
+    limit: Limit
+    remaining: int
+    reset_us: int
+
+
+class Asked(NamedTuple):
+    """What a denied request asked for, so that it can be explained later."""
+
+    payer: Payer
+    amount_nano_usd: int
+    tokens: int
 
 
 class Alert(NamedTuple):
@@ -124,6 +194,16 @@ class ReserveAnswer(NamedTuple):
     retry_after_us: int | None
     prices: tuple[Price, ...]
     expire_us: int
+    shadow_violations: tuple[Violation, ...] = ()
+    rates: tuple[RateLeft, ...] = ()
+    covered_output_tokens: int = 0
+    asked: Asked | None = None
+
+
+class DispatchAnswer(NamedTuple):
+    """False when the reservation had ended before."""
+
+    noted: bool
 
 
 class ExtendAnswer(NamedTuple):
@@ -143,6 +223,23 @@ class CommitAnswer(NamedTuple):
     overrun_nano_usd: int
     late: bool
     after_void: bool
+    alerts: tuple[Alert, ...]
+    orphan: bool = False
+
+
+class AdjustAnswer(NamedTuple):
+    """What is booked after the correction."""
+
+    booked_nano_usd: int
+    alerts: tuple[Alert, ...]
+
+
+class AllotAnswer(NamedTuple):
+    """Nothing was lent where `allotment_id` is empty."""
+
+    allotment_id: str
+    granted_nano_usd: int
+    expire_us: int
     alerts: tuple[Alert, ...]
 
 
@@ -172,6 +269,29 @@ class LimitAnswer(NamedTuple):
     limit: Limit
 
 
-ReservationOperation = Extend | Commit | Void
-Operation = Reserve | Extend | Commit | Void | Sweep
-Answer = ReserveAnswer | ExtendAnswer | CommitAnswer | VoidAnswer | ExpireAnswer | SweepAnswer | LimitAnswer
+ReservationOperation = Extend | Commit | Void | Dispatch | Adjust
+Operation = Reserve | Extend | Commit | Void | Dispatch | Adjust | Allot | Sweep
+Answer = (
+    ReserveAnswer
+    | ExtendAnswer
+    | CommitAnswer
+    | VoidAnswer
+    | DispatchAnswer
+    | AdjustAnswer
+    | AllotAnswer
+    | ExpireAnswer
+    | SweepAnswer
+    | LimitAnswer
+)
+
+
+class Meter(NamedTuple):
+    """A movement of a counter that is not money: calls under way, or nanoseconds of a rate's TAT.
+
+    `per_minute` is the rate at which it was counted: what is given back later is given back at the same rate.
+    """
+
+    counter_id: str
+    unit: Unit
+    amount: int
+    per_minute: int = 0

@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 
 from services.ledger.core.books import Counter
 from services.ledger.core.decide import Outcome
+from services.ledger.core.events import NumberedEvent
 from services.ledger.core.limits import Limit, LimitSet
-from services.ledger.core.operations import Alert, Operation, SetLimit
+from services.ledger.core.operations import Alert, Operation, ReserveAnswer, SetLimit
 from services.ledger.core.prices import Price
 
 
@@ -23,6 +24,22 @@ class UsageQuery(NamedTuple):
     subject: str
     after: str
     size: int
+
+
+class Decision(NamedTuple):
+    """A remembered decision on a reservation."""
+
+    request_id: str
+    at_us: int
+    answer: ReserveAnswer
+
+
+class BookedDay(NamedTuple):
+    """What was booked for a provider in a day, what of it was estimated, and what expiry charged for nobody known."""
+
+    booked_nano_usd: int
+    estimated_nano_usd: int
+    unattributed_nano_usd: int
 
 
 class Store(Protocol):
@@ -49,6 +66,30 @@ class Store(Protocol):
 
     async def usage(self, query: UsageQuery) -> list[tuple[str, Counter]]:
         """Counters by id, in the order of their ids, at most `query.size`."""
+        ...
+
+    async def counters(self, counter_ids: Sequence[str]) -> dict[str, Counter]:
+        """Those counters that exist, by id; nothing is locked."""
+        ...
+
+    async def decision(self, organisation: str, request_id: str) -> Decision | None:
+        """How a reservation was decided; of an empty id, the latest that was denied and is remembered as an event."""
+        ...
+
+    async def events(self, organisation: str, after_revision: int, size: int) -> list[NumberedEvent]:
+        """Events above a revision, in their order, at most `size`."""
+        ...
+
+    async def events_head(self, organisation: str) -> int:
+        """The revision of the latest event, 0 before the first."""
+        ...
+
+    async def booked_by_day(self, organisation: str, provider: str, days: Sequence[tuple[int, int]]) -> list[BookedDay]:
+        """What was booked from a start to an end in microseconds, in the order of `days`, which is not empty."""
+        ...
+
+    async def forget_events(self, before_us: int, max_rows: int) -> int:
+        """Deletes at most `max_rows` events from before a moment; the journal keeps their story."""
         ...
 
     async def forget_reservations(self, before_id: str, max_rows: int) -> int:
@@ -81,6 +122,14 @@ class Observer(Protocol):
 
     def committed_after_void(self, reservation_id: str) -> None:
         """A call that was reported as never executed was executed: a caller voids too early."""
+        ...
+
+    def shadow_denied(self, limit: Limit) -> None:
+        """A limit in shadow mode would have denied a request."""
+        ...
+
+    def orphan(self, reservation_id: str) -> None:
+        """Usage of a reservation that is not known was booked: the ledger lost it."""
         ...
 
     def expired(self, reservations: int, charged_nano_usd: int) -> None:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from services.ledger.core.books import Counter
-from services.ledger.core.decide import CostFunction, Outcome
+from services.ledger.core.decide import Outcome
+from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import InvalidRequest, LedgerError, ModelUnpriced
-from services.ledger.core.limits import Limit, LimitSet, Payer, Scope
+from services.ledger.core.estimates import OutputEstimates, Writer
+from services.ledger.core.limits import Limit, Payer
 from services.ledger.core.operations import (
+    Adjust,
+    AdjustAnswer,
+    Alert,
+    Allot,
+    AllotAnswer,
     Answer,
     Commit,
     CommitAnswer,
+    Dispatch,
+    DispatchAnswer,
     ExpireAnswer,
     Extend,
     ExtendAnswer,
     Kind,
     LimitAnswer,
     Line,
+    OnExpiry,
+    Operation,
     OperationKey,
     Reserve,
     ReserveAnswer,
@@ -30,13 +40,13 @@ from services.ledger.core.operations import (
     Void,
     VoidAnswer,
 )
-from services.ledger.core.pages import COUNTER_ID, LIMIT_ID, after_token, page_size, page_token
-from services.ledger.core.ports import Observer, PriceBook, Store, UsageQuery
+from services.ledger.core.ports import Observer, PriceBook, Store
 from services.ledger.core.prices import Price, Tokens, dearest
-from services.ledger.core.windows import MICROSECONDS, SteadyClock, Window, window_at
+from services.ledger.core.reports import Reports
+from services.ledger.core.windows import MICROSECONDS, SteadyClock
 
-# 9999-01-01 UTC: the calendar ends before a window that begins in that year.
-_LAST_YEAR_S = 253_370_764_800
+# A reservation id begins with the milliseconds of its moment, in hex.
+_MOMENT_DIGITS = 12
 A = TypeVar("A", bound=Answer)
 
 
@@ -55,14 +65,6 @@ class UsedTokens(NamedTuple):
     attempt: int
 
 
-class Usage(NamedTuple):
-    """Use of one limit in one window."""
-
-    limit: Limit
-    counter: Counter
-    window: Window
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Bounds of the verbs; see settings."""
@@ -70,10 +72,14 @@ class Rules:
     default_ttl_us: int = 60 * MICROSECONDS
     max_ttl_us: int = 900 * MICROSECONDS
     max_amount_nano_usd: int = 10**15
+    retention_us: int = 7 * 86_400 * MICROSECONDS
+    default_output_tokens: int = 2048
+    on_expiry: OnExpiry = OnExpiry.CHARGE_KNOWN
+    on_expiry_of: Mapping[str, OnExpiry] = field(default_factory=dict)
 
 
 class Ledger:
-    """Each method is one RPC; the caller's organisation is always the payer's."""
+    """Each method is one RPC; the caller's organisation is always the payer's. Reads are in reports.py."""
 
     def __init__(
         self,
@@ -92,6 +98,8 @@ class Ledger:
         self._random_hex = random_hex
         self._observer = observer
         self._rules = rules
+        self.reports = Reports(store, clock)
+        self._outputs = OutputEstimates(rules.default_output_tokens)
 
     async def reserve(
         self,
@@ -101,27 +109,39 @@ class Ledger:
         input_tokens: int,
         max_output_tokens: int,
         ttl_us: int,
+        *,
+        estimate_output: bool = False,
     ) -> ReserveAnswer:
-        """Holds the most that a call on the dearest of `models` may cost. Raises ModelUnpriced."""
+        """Holds the most that a call on the dearest of `models` may cost. Raises ModelUnpriced.
+
+        With `estimate_output`, `max_output_tokens` is only a ceiling of what is held.
+        """
         _stored("labels", "".join(payer))
         _stored("models", "".join(map("".join, models)))
-        now_us = self._clock.now_us()
-        prices = tuple(self._prices.price(provider, model, now_us, input_tokens) for provider, model in models)
-        estimate = self._estimate(Tokens(input_tokens, max_output_tokens), prices)
-        operation = Reserve(
-            _key(payer, Kind.RESERVE, request_id),
-            _fingerprint(tuple(payer), list(map(tuple, models)), input_tokens, max_output_tokens, ttl_us),
-            payer,
-            estimate,
-            prices,
-            self._ttl_us(ttl_us),
-            id_bound(now_us) + self._random_hex(),
-        )
+        covered = max_output_tokens
+        # What is expected may change between two tries of one request: only what was asked makes it the same.
+        asked: tuple[object, ...] = (tuple(payer), list(map(tuple, models)), input_tokens, max_output_tokens, ttl_us)
+        if estimate_output:
+            covered = self._outputs.expect([Writer(*model, payer.feature) for model in models], covered)
+            asked = (*asked, "estimated")
+        key = _key(payer, Kind.RESERVE, request_id)
+        operation = self._hold(key, _fingerprint(*asked), payer, models, Tokens(input_tokens, covered), ttl_us)
         outcome, answer = await self._execute(operation, ReserveAnswer)
         if not outcome.replayed:
             self._observer.decided("reserve", granted=answer.granted)
-            self._raise_alerts(answer)
+            self._raise_alerts(answer.alerts)
+            for violation in answer.shadow_violations:
+                self._observer.shadow_denied(violation.limit)
         return answer
+
+    async def mark_dispatched(self, payer: Payer, request_id: str, reservation_id: str) -> DispatchAnswer:
+        """Notes that a call left for a provider. Raises NotFound."""
+        operation = Dispatch(
+            _key(payer, Kind.DISPATCH, request_id),
+            _fingerprint(reservation_id),
+            _stored("reservation_id", reservation_id),
+        )
+        return (await self._execute(operation, DispatchAnswer))[1]
 
     async def extend(
         self,
@@ -146,26 +166,40 @@ class Ledger:
         outcome, answer = await self._execute(operation, ExtendAnswer)
         if not outcome.replayed:
             self._observer.decided("extend", granted=answer.granted)
-            self._raise_alerts(answer)
+            self._raise_alerts(answer.alerts)
         return answer
 
     async def commit(
-        self, payer: Payer, request_id: str, reservation_id: str, used: Sequence[UsedTokens]
+        self,
+        payer: Payer,
+        request_id: str,
+        reservation_id: str,
+        used: Sequence[UsedTokens],
+        *,
+        accept_orphan: bool = False,
     ) -> CommitAnswer:
-        """Books usage; never refuses for lack of funds. Raises NotFound, ReservationEnded."""
+        """Books usage; never refuses for lack of funds. Raises NotFound, ReservationEnded.
+
+        With `accept_orphan` an unknown reservation is booked for `payer`, if its id is one of ours and young enough
+        that it cannot have been booked and forgotten.
+        """
         now_us = self._clock.now_us()
         operation = Commit(
             _key(payer, Kind.COMMIT, request_id),
             _fingerprint(reservation_id, [(*u.model, *u.tokens, u.attempt) for u in used]),
             _stored("reservation_id", reservation_id),
             tuple(self._line(line, now_us) for line in used),
+            payer if accept_orphan and self._can_be_orphan(reservation_id, now_us) else None,
         )
         outcome, answer = await self._execute(operation, CommitAnswer)
         if not outcome.replayed:
             self._observer.booked(answer.amount_nano_usd, answer.overrun_nano_usd, late=answer.late)
-            self._raise_alerts(answer)
+            self._raise_alerts(answer.alerts)
+            self._learn(outcome, used)
             if answer.after_void:
                 self._observer.committed_after_void(reservation_id)
+            if answer.orphan:
+                self._observer.orphan(reservation_id)
         return answer
 
     async def void(self, payer: Payer, request_id: str, reservation_id: str, reason: str) -> VoidAnswer:
@@ -178,13 +212,52 @@ class Ledger:
         )
         return (await self._execute(operation, VoidAnswer))[1]
 
+    async def adjust(
+        self, payer: Payer, request_id: str, reservation_id: str, delta_nano_usd: int, provider: str, reason: str
+    ) -> AdjustAnswer:
+        """Corrects what was booked. Raises NotFound, NothingToCorrect."""
+        self._check_amount("delta_nano_usd", abs(delta_nano_usd))
+        operation = Adjust(
+            _key(payer, Kind.ADJUST, request_id),
+            _fingerprint(reservation_id, delta_nano_usd, provider, reason),
+            _stored("reservation_id", reservation_id),
+            delta_nano_usd,
+            _stored("provider", provider),
+            _stored("reason", reason),
+        )
+        outcome, answer = await self._execute(operation, AdjustAnswer)
+        if not outcome.replayed:
+            self._raise_alerts(answer.alerts)
+        return answer
+
+    async def allot(
+        self, payer: Payer, request_id: str, wanted_nano_usd: int, lease_us: int, replica: str
+    ) -> AllotAnswer:
+        """Lends a part of what a payer's money limits have left. It is given back by a commit."""
+        self._check_amount("wanted_nano_usd", wanted_nano_usd)
+        operation = Allot(
+            _key(payer, Kind.ALLOT, request_id),
+            _fingerprint(tuple(payer), wanted_nano_usd, lease_us, replica),
+            payer,
+            wanted_nano_usd,
+            lease_us,
+            id_bound(self._clock.now_us()) + self._random_hex(),
+            _stored("replica", replica),
+        )
+        outcome, answer = await self._execute(operation, AllotAnswer)
+        if not outcome.replayed:
+            self._raise_alerts(answer.alerts)
+        return answer
+
     async def sweep(self, max_reservations: int) -> int:
         """Ends holds that are past their time; returns how many."""
         return (await self._execute(Sweep(max_reservations), SweepAnswer))[1].expired
 
     async def forget(self, older_than_us: int, max_rows: int) -> int:
-        """Deletes ended reservations that are too old for a late commit; the journal keeps their story."""
-        return await self._store.forget_reservations(id_bound(self._clock.now_us() - older_than_us), max_rows)
+        """Deletes ended reservations and events that are too old; the journal keeps their story."""
+        before_us = self._clock.now_us() - older_than_us
+        await self._store.forget_events(before_us, max_rows)
+        return await self._store.forget_reservations(id_bound(before_us), max_rows)
 
     async def set_limit(self, payer: Payer, request_id: str, limit: Limit) -> Limit:
         """Creates or changes a limit of the payer's organisation. Raises InvalidRequest, NotFound."""
@@ -193,35 +266,39 @@ class Ledger:
         outcome = await self._store.set_limit(operation)
         return _answer(outcome, LimitAnswer).limit
 
-    async def list_limits(self, organisation: str, asked_size: int, token: str) -> tuple[list[Limit], str]:
-        """The limits an organisation lives under, by id, and the token of the next page."""
-        size, after = page_size(asked_size), after_token(token, LIMIT_ID)
-        limits = [x for x in (await self._store.limits()).of_organisation(organisation) if x.limit_id > after]
-        return limits[:size], page_token(limits[size - 1].limit_id) if len(limits) > size else ""
-
-    async def usage(
-        self, organisation: str, scope: Scope | None, subject: str, at_us: int | None, asked_size: int, token: str
-    ) -> tuple[list[Usage], str]:
-        """Counters of the windows that contain a moment, and the token of the next page."""
-        size, after = page_size(asked_size), after_token(token, COUNTER_ID)
-        limits = await self._store.limits()
-        at_s = (self._clock.now_us() if at_us is None else at_us) // MICROSECONDS
-        if not 0 <= at_s < _LAST_YEAR_S:
-            raise InvalidRequest("at_time", "must be in the years 1970 to 9998")
-        windows = _windows(limits, organisation, scope, at_s)
-        query = UsageQuery(organisation, windows, _stored("subject", subject), after, size + 1)
-        found = await self._store.usage(query)
-        usages = [usage for _, counter in found[:size] if (usage := _usage(limits, counter, at_s)) is not None]
-        return usages, page_token(found[size - 1][0]) if len(found) > size else ""
-
-    async def _execute(self, operation: Reserve | Extend | Commit | Void | Sweep, kind: type[A]) -> tuple[Outcome, A]:
+    async def _execute(self, operation: Operation, kind: type[A]) -> tuple[Outcome, A]:
         outcome = await self._store.execute(operation)
         expiries = [e.answer for e in outcome.entries if isinstance(e.answer, ExpireAnswer)]
         if expiries:
             self._observer.expired(len(expiries), sum(expiry.charged_nano_usd for expiry in expiries))
             for expiry in expiries:
-                self._raise_alerts(expiry)
+                self._raise_alerts(expiry.alerts)
         return outcome, _answer(outcome, kind)
+
+    def _hold(
+        self,
+        key: OperationKey,
+        fingerprint: int,
+        payer: Payer,
+        models: Sequence[Model],
+        tokens: Tokens,
+        ttl_us: int,
+    ) -> Reserve:
+        now_us = self._clock.now_us()
+        prices = tuple(self._prices.price(provider, model, now_us, tokens.input_tokens) for provider, model in models)
+        return Reserve(
+            key,
+            fingerprint,
+            payer,
+            self._estimate(tokens, prices),
+            prices,
+            self._ttl_us(ttl_us),
+            id_bound(now_us) + self._random_hex(),
+            tokens.input_tokens + tokens.output_tokens,
+            self._estimate(Tokens(tokens.input_tokens, 0), prices) if tokens.input_tokens else 0,
+            self._rules.on_expiry_of.get(payer.organisation, self._rules.on_expiry),
+            tokens.output_tokens,
+        )
 
     def _estimate(self, tokens: Tokens, prices: tuple[Price, ...]) -> int:
         try:
@@ -231,9 +308,24 @@ class Ledger:
         self._check_amount("max_output_tokens", estimate)
         return estimate
 
-    def _raise_alerts(self, answer: ReserveAnswer | ExtendAnswer | CommitAnswer | ExpireAnswer) -> None:
-        for alert in answer.alerts:
+    def _raise_alerts(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
             self._observer.alert(alert)
+
+    def _can_be_orphan(self, reservation_id: str, now_us: int) -> bool:
+        made = reservation_id[:_MOMENT_DIGITS]
+        return len(reservation_id) > _MOMENT_DIGITS and (
+            id_bound(now_us - self._rules.retention_us) <= made <= id_bound(now_us + self._rules.max_ttl_us)
+        )
+
+    def _learn(self, outcome: Outcome, used: Sequence[UsedTokens]) -> None:
+        """An answer as long as the provider says; estimates and failed attempts teach nothing."""
+        reservation = outcome.entries[-1].reservation
+        if reservation is None:
+            return
+        for (provider, model), tokens, _ in used:
+            if tokens.output_tokens and not tokens.estimated:
+                self._outputs.observe(Writer(provider, model, reservation.terms.payer.feature), tokens.output_tokens)
 
     def _line(self, used: UsedTokens, now_us: int) -> Line:
         (provider, model), tokens, attempt = used
@@ -281,14 +373,3 @@ def _fingerprint(*payload: object) -> int:
     """64 bits of the payload's digest: tells an honest repetition from another request under the same id."""
     digest = hashlib.blake2b(repr(payload).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def _windows(limits: LimitSet, organisation: str, scope: Scope | None, at_s: int) -> tuple[tuple[int, int, int], ...]:
-    kinds = {(x.scope, x.period) for x in limits.of_organisation(organisation) if scope is None or x.scope is scope}
-    return tuple(sorted((int(s), int(p), window_at(p, at_s).start_s) for s, p in kinds))
-
-
-def _usage(limits: LimitSet, counter: Counter, at_s: int) -> Usage | None:
-    organisation, scope, subject, period, _ = counter.key
-    limit = limits.in_force(organisation, scope, subject, period)
-    return None if limit is None else Usage(limit, counter, window_at(period, at_s))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 MICROSECONDS = 1_000_000
 HOUR_S = 3600
-DAY_S = 86_400
 _DECEMBER = 12
 # More than a clock that a time server keeps is ever set back by.
 MAX_STANDSTILL_S = 60
@@ -23,6 +24,8 @@ class Period(IntEnum):
     DAY = 3
     MONTH = 4
     LIFETIME = 5
+    MINUTE = 6
+    MOMENT = 7
 
 
 class Window(NamedTuple):
@@ -32,19 +35,42 @@ class Window(NamedTuple):
     end_s: int | None
 
 
-def window_at(period: Period, now_s: int) -> Window:
-    """The calendar window, UTC, that contains a moment. QUERY and LIFETIME have one window without an end."""
+@lru_cache(maxsize=256)
+def zone_of(name: str) -> tzinfo:
+    """The zone of an IANA name, UTC for the empty one. Raises ValueError where it is not known."""
+    if not name:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # not found, not a name, or the name of a folder
+        raise ValueError(f"time zone {name!r} is not known here; write it like Europe/Berlin") from None
+
+
+def window_at(period: Period, now_s: int, zone: str = "") -> Window:
+    """The window that contains a moment: hours of UTC, days and months of the calendar of `zone`.
+
+    A day on which clocks change has 23 or 25 hours. Other periods have one window without an end.
+    """
     if period is Period.HOUR:
         start = now_s - now_s % HOUR_S
         return Window(start, start + HOUR_S)
     if period is Period.DAY:
-        start = now_s - now_s % DAY_S
-        return Window(start, start + DAY_S)
+        today = _midnight(now_s, zone)
+        return Window(_seconds(today), _seconds(today + timedelta(days=1)))
     if period is Period.MONTH:
-        first = datetime.fromtimestamp(now_s, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        first = _midnight(now_s, zone).replace(day=1)
         year, month = (first.year + 1, 1) if first.month == _DECEMBER else (first.year, first.month + 1)
-        return Window(int(first.timestamp()), int(first.replace(year=year, month=month).timestamp()))
+        return Window(_seconds(first), _seconds(first.replace(year=year, month=month)))
     return Window(0, None)
+
+
+def _midnight(now_s: int, zone: str) -> datetime:
+    # fold=0: the first of two midnights; of one that clocks skip, the moment of the change.
+    return datetime.fromtimestamp(now_s, zone_of(zone)).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
 
 
 class SteadyClock:

@@ -11,21 +11,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshkit.money import cost_nano_usd
+from services.ledger.adapters.audit import verify
 from services.ledger.adapters.memory import MemoryStore, RecordedEvents
 from services.ledger.adapters.sql import PostgresStore, StoreOptions
-from services.ledger.core.books import Movement, recount
 from services.ledger.core.errors import LedgerError, StorageUnavailable
-from services.ledger.core.limits import Limit, Scope
-from services.ledger.core.operations import ReserveAnswer, Sweep
+from services.ledger.core.events import NumberedEvent
+from services.ledger.core.limits import Limit, Mode, Scope, Unit
+from services.ledger.core.operations import AllotAnswer, ReserveAnswer, Sweep
 from services.ledger.core.prices import Price, Tokens
-from services.ledger.core.service import Ledger
+from services.ledger.core.reports import Usage
+from services.ledger.core.service import Ledger, id_bound
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
 from tests.contract.ledger.conftest import OpenStore
 from tests.contract.ledger.test_store import UNIT
-from tests.unit.ledger.builders import ADA, TurnableClock, desk_ledger, limit, used_tokens
+from tests.unit.ledger.builders import ADA, START, TurnableClock, count_limit, desk_ledger, limit, used_tokens
 
 DAY = limit(Scope.ORGANISATION, Period.DAY, 500)
 HOUR = limit(Scope.USER, Period.HOUR, 300)
+METERS = [
+    count_limit(Unit.REQUESTS, 20, burst=5, scope=Scope.USER),
+    count_limit(Unit.TOKENS, 400),
+    count_limit(Unit.CONCURRENCY, 3),
+    count_limit(Unit.TOKENS, 100, scope=Scope.KEY, mode=Mode.SHADOW),
+]
+START_US = int(START.timestamp()) * MICROSECONDS
 
 
 def ledger_on(store: PostgresStore | MemoryStore, clock: TurnableClock, name: str) -> Ledger:
@@ -72,10 +81,10 @@ async def test_two_replicas_on_one_budget_neither_overshoot_nor_deadlock(
 
 async def recounted(store: PostgresStore) -> bool:
     """L2: the journal alone gives every counter."""
-    journal = await rows(store, "SELECT counter_ids, spent_delta_nano_usd, held_delta_nano_usd FROM journal")
-    totals = recount(Movement(tuple(map(str, r[0])), r[1], r[2]) for r in journal)
-    counters = await rows(store, "SELECT counter_id::text, spent_nano_usd, held_nano_usd FROM counters")
-    return all((c[1], c[2]) == totals.get(c[0], (0, 0)) for c in counters)
+    async with store._database.pool.acquire() as connection:
+        difference = await verify(connection)
+    assert difference is None, difference
+    return True
 
 
 async def test_the_same_request_on_two_replicas_is_decided_once(open_postgres: OpenStore, clock: TurnableClock) -> None:
@@ -217,6 +226,10 @@ steps = st.one_of(
     st.tuples(st.just("extend"), st.integers(0, 5), st.integers(0, 60), st.integers(0, 60)),
     st.tuples(st.just("commit"), st.integers(0, 5), st.integers(0, 150), st.just(0)),
     st.tuples(st.just("void"), st.integers(0, 5), st.just(0), st.just(0)),
+    st.tuples(st.just("dispatch"), st.integers(0, 5), st.just(0), st.just(0)),
+    st.tuples(st.just("adjust"), st.integers(0, 5), st.integers(-40, 40).filter(bool), st.just(0)),
+    st.tuples(st.just("orphan"), st.integers(0, 2), st.integers(0, 90), st.just(0)),
+    st.tuples(st.just("allot"), st.integers(0, 5), st.integers(1, 200), st.integers(1, 40)),
     st.tuples(st.just("limit"), st.integers(0, 2), st.integers(0, 400), st.just(0)),
     st.tuples(st.just("wait"), st.just(0), st.sampled_from([1, 40, 3600]), st.just(0)),
 )
@@ -255,6 +268,22 @@ class Player:
     async def void(self, request_id: str, which: int, *_: int) -> object:
         return await self.ledger.void(self.payer, request_id, self.hold(which), "not-sent")
 
+    async def dispatch(self, request_id: str, which: int, *_: int) -> object:
+        return await self.ledger.mark_dispatched(self.payer, request_id, self.hold(which))
+
+    async def adjust(self, request_id: str, which: int, delta: int, _: int) -> object:
+        return await self.ledger.adjust(self.payer, request_id, self.hold(which), delta, "", "invoice")
+
+    async def orphan(self, request_id: str, which: int, amount: int, _: int) -> object:
+        payer, used = self.payer._replace(user=f"user-{which}"), [used_tokens(amount)]
+        lost = f"{id_bound(START_US)}{self.payer.organisation}-{which}"
+        return await self.ledger.commit(payer, request_id, lost, used, accept_orphan=True)
+
+    async def allot(self, request_id: str, which: int, amount: int, lease_s: int) -> object:
+        answer = await self.ledger.allot(self.payer, request_id, amount, lease_s * MICROSECONDS, "edge")
+        self.holds[which] = answer.allotment_id
+        return answer
+
     async def limit(self, request_id: str, which: int, amount: int, _: int) -> object:
         period = [Period.HOUR, Period.DAY, Period.QUERY][which]
         wanted = Limit("", self.payer.organisation, Scope.USER, "", period, amount, 8000, 10_000)
@@ -269,13 +298,26 @@ class Player:
 
 def masked(answer: object) -> object:
     """Without the id of the reservation, which tells the replica that made it."""
+    if isinstance(answer, AllotAnswer):
+        return answer._replace(allotment_id="")
     return answer._replace(reservation_id="") if isinstance(answer, ReserveAnswer) else answer
+
+
+def counted(usage: Usage) -> object:
+    """A TAT that has passed is as good as any other that has."""
+    return usage.limit.limit_id, usage.counter._replace(tat_ns=0), usage.used_count
+
+
+def heard(told: list[NumberedEvent]) -> object:
+    """When a hold's end is noticed is the store's own affair, and ids tell the replica that made them."""
+    return sorted((e.event.kind, e.event.amount_nano_usd, len(e.event.alerts)) for e in told)
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
 async def test_l18_memory_and_postgres_decide_alike(open_postgres: OpenStore, replicas: int) -> None:
     stores = [await open_postgres() for _ in range(replicas)]
-    await stores[0].declare_limits([DAY, HOUR])
+    declared = [DAY, HOUR, *METERS]
+    await stores[0].declare_limits(declared)
     histories = iter(range(10**6))
 
     async def compare(history: list[tuple[str, int, int, int]]) -> None:
@@ -287,7 +329,7 @@ async def test_l18_memory_and_postgres_decide_alike(open_postgres: OpenStore, re
             twins: list[MemoryStore | PostgresStore] = list(stores)
             if target == "memory":
                 twin = MemoryStore(steady, cost_nano_usd)
-                await twin.declare_limits([DAY, HOUR])
+                await twin.declare_limits(declared)
                 twins = [twin]
             for store in stores:
                 store._clock = steady
@@ -297,8 +339,9 @@ async def test_l18_memory_and_postgres_decide_alike(open_postgres: OpenStore, re
             transcript = [masked(await player.play(number, step)) for number, step in enumerate(history)]
             clock.turn(1000)
             await player.ledger.sweep(1000)
-            usages, _ = await player.ledger.usage(organisation, None, "", None, 1000, "")
-            transcripts.append((transcript, [(u.limit.limit_id, u.counter) for u in usages]))
+            usages, _ = await player.ledger.reports.usage(organisation, None, "", None, 1000, "")
+            events = heard(await twins[0].events(organisation, 0, 1000))
+            transcripts.append((transcript, [counted(u) for u in usages], events))
         assert transcripts[0] == transcripts[1]
 
     loop = asyncio.get_running_loop()

@@ -68,7 +68,7 @@ async def test_a_decision_on_rows_that_another_replica_changed_is_made_again(rep
     assert (await other.ledger.reserve(ADA, "theirs", UNIT, 0, 60, 0)).granted
     denied = await one.ledger.reserve(ADA, "ours", UNIT, 0, 40, 0)
     assert not denied.granted
-    assert denied.violations[0].remaining_nano_usd == 39
+    assert denied.violations[0].remaining == 39
     assert one.transactions() == 1
 
 

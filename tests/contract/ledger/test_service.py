@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from llmops.common.v1 import usage_pb2
 from llmops.ledger.v1 import ledger_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2_grpc
@@ -143,3 +146,64 @@ async def test_without_a_table_only_declared_prices_hold(start: Start) -> None:
         with pytest.raises(CallError) as refused:
             await stub.Reserve(request, metadata=CALLER)
     assert refused.value.reason == "MODEL_UNPRICED"
+
+
+@pytest.mark.parametrize("transport", ["local", "grpc"])
+async def test_watchers_of_another_replica_hear_of_a_denial_and_why_is_told(start: Start, transport: str) -> None:
+    settings = replace(SETTINGS, watch_poll_interval_s=0.01)
+    async with start(transport, settings=settings) as (here, _), start(transport, settings=settings) as (there, _):
+        feed = there.Watch(pb.WatchRequest(), metadata=OPERATOR)
+        events = aiter(feed)
+        first = await anext(events)
+        assert (first.kind, first.revision) == (pb.LEDGER_EVENT_KIND_UNSPECIFIED, 0)
+        await here.Reserve(a_reserve("dear", max_output_tokens=600_000), metadata=CALLER)
+        denied = await anext(events)
+        assert (denied.kind, denied.revision, denied.request_id) == (pb.LEDGER_EVENT_KIND_DENIED, 1, "dear")
+        feed.cancel()
+        why = await there.WhyBlocked(pb.WhyBlockedRequest(), metadata=OPERATOR)
+        assert (why.request_id, why.would_pass_now) == ("dear", False)
+        assert [v.limit.period for v in why.violations] == [pb.LIMIT_PERIOD_QUERY]
+
+
+async def test_every_later_verb_through_the_stub(start: Start) -> None:
+    async with start("grpc") as (stub, _):
+        for limit in (
+            pb.Limit(
+                scope=pb.LIMIT_SCOPE_KEY, period=pb.LIMIT_PERIOD_MINUTE, unit=pb.LIMIT_UNIT_TOKENS, max_count=9000
+            ),
+            pb.Limit(
+                scope=pb.LIMIT_SCOPE_USER,
+                period=pb.LIMIT_PERIOD_DAY,
+                cap_nano_usd=1,
+                mode=pb.LIMIT_MODE_SHADOW,
+                time_zone="Europe/Berlin",
+            ),
+        ):
+            wanted = pb.SetLimitRequest(request_id=limit.time_zone or "s", limit=limit)
+            saved = await stub.SetLimit(wanted, metadata=OPERATOR)
+            assert (saved.limit.unit or 1, saved.limit.time_zone) == (limit.unit or 1, limit.time_zone)
+        hold = await stub.Reserve(a_reserve(estimate_output=True), metadata=CALLER)
+        assert (hold.covered_output_tokens, hold.rates[0].remaining_count) == (500, 7500)
+        assert [v.limit.mode for v in hold.shadow_violations] == [pb.LIMIT_MODE_SHADOW]
+        sent = pb.MarkDispatchedRequest(request_id="d", reservation_id=hold.reservation_id)
+        assert (await stub.MarkDispatched(sent, metadata=CALLER)).noted
+        booked = await stub.Commit(a_commit(hold.reservation_id), metadata=CALLER)
+        assert not booked.orphan
+        refund = pb.AdjustRequest(request_id="a", reservation_id=hold.reservation_id, delta_nano_usd=-100, reason="x")
+        assert (await stub.Adjust(refund, metadata=OPERATOR)).booked_nano_usd == booked.amount_nano_usd - 100
+        lost = a_commit(hold.reservation_id[:12] + "-lost", "o")
+        lost.accept_orphan = True
+        assert (await stub.Commit(lost, metadata=CALLER)).orphan
+        today = Timestamp(seconds=int(time.time()) // 86_400 * 86_400)
+        invoice = pb.ReconcileRequest(provider="acme-ai", days=[pb.InvoiceDay(start_time=today, amount_nano_usd=5)])
+        day = (await stub.Reconcile(invoice, metadata=OPERATOR)).days[0]
+        assert day.booked_nano_usd == 2 * booked.amount_nano_usd - 100
+
+
+async def test_allotments_are_for_services_alone(start: Start) -> None:
+    subject = pb.AllotmentSubject(organisation="acme", key_id="key-1")
+    ask = pb.AllotRequest(request_id="a", subject=subject, wanted_nano_usd=10**6, lease={"seconds": 10}, replica="e")
+    async with start() as (stub, _):
+        with pytest.raises(CallError) as refused:
+            await stub.Allot(ask, metadata=CALLER)
+        assert refused.value.status == "PERMISSION_DENIED"

@@ -8,12 +8,13 @@ import pytest
 
 from services.ledger.adapters.memory import RecordedEvents
 from services.ledger.core.errors import InvalidRequest, NotFound, RequestIdReused, ReservationEnded
-from services.ledger.core.limits import Limit, Payer, Scope
+from services.ledger.core.limits import Limit, Payer, Scope, Unit
+from services.ledger.core.operations import CommitAnswer
 from services.ledger.core.pages import page_token
 from services.ledger.core.ports import Store
-from services.ledger.core.service import Ledger, Model
+from services.ledger.core.service import Ledger, Model, id_bound
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
-from tests.unit.ledger.builders import ADA, TurnableClock, desk_ledger, limit, used_tokens
+from tests.unit.ledger.builders import ADA, TurnableClock, count_limit, desk_ledger, limit, used_tokens
 
 UNIT = [Model("acme-ai", "unit")]
 LIMITS = [
@@ -35,7 +36,7 @@ async def ledger(store: Store, clock: TurnableClock, events: RecordedEvents) -> 
 
 
 async def usage(ledger: Ledger, organisation: str = "acme") -> dict[tuple[str, str], tuple[int, int]]:
-    found, _ = await ledger.usage(organisation, None, "", None, 1000, "")
+    found, _ = await ledger.reports.usage(organisation, None, "", None, 1000, "")
     return {
         (u.limit.scope.name, u.counter.key.subject): (u.counter.spent_nano_usd, u.counter.held_nano_usd) for u in found
     }
@@ -49,6 +50,83 @@ async def test_reserve_extend_commit(ledger: Ledger) -> None:
     booked = await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(30), used_tokens(40, 2)])
     assert (booked.amount_nano_usd, booked.overrun_nano_usd) == (70, 10)
     assert await usage(ledger) == {("USER", "ada"): (70, 0), ("ORGANISATION", ""): (70, 0)}
+
+
+async def test_a_sent_hold_is_charged_and_corrected(store: Store, ledger: Ledger, clock: TurnableClock) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 40, 30 * MICROSECONDS)
+    assert (await ledger.mark_dispatched(ADA, "d", hold.reservation_id)).noted
+    assert (await ledger.mark_dispatched(ADA, "d", hold.reservation_id)).noted
+    await ledger.extend(ADA, "e", hold.reservation_id, 0, 15, 30 * MICROSECONDS)
+    clock.turn(31)
+    await ledger.sweep(10)
+    assert (await usage(ledger))["USER", "ada"] == (15, 0)
+    assert (await ledger.adjust(ADA, "a", hold.reservation_id, -5, "", "credit-note")).booked_nano_usd == 10
+    assert (await ledger.adjust(ADA, "a", hold.reservation_id, -5, "", "credit-note")).booked_nano_usd == 10
+    assert not (await ledger.mark_dispatched(ADA, "d2", hold.reservation_id)).noted
+    told = await store.events("acme", 0, 10)
+    assert [(e.revision, e.event.kind.name, e.event.amount_nano_usd) for e in told] == [(1, "EXPIRED_CHARGED", 15)]
+
+
+async def test_events_are_numbered_and_forgotten(store: Store, ledger: Ledger, clock: TurnableClock) -> None:
+    stranger = ADA._replace(organisation="globex")
+    await ledger.reserve(stranger, "s", UNIT, 0, 95, 0)
+    await asyncio.gather(*(ledger.reserve(ADA, f"r{n}", UNIT, 0, 95, 0) for n in range(5)))
+    told = await store.events("acme", 0, 10)
+    assert [e.revision for e in told] == [1, 2, 3, 4, 5]
+    assert [e.event.request_id for e in told] == [f"r{n}" for n in range(5)]
+    assert await store.events("acme", 3, 1) == told[3:4]
+    assert (await store.events_head("acme"), await store.events_head("nobody")) == (5, 0)
+    decision = await store.decision("acme", "")
+    assert decision is not None
+    assert decision.request_id == "r4"
+    assert not (await ledger.reports.why_blocked("acme", "r0")).would_pass_now
+    clock.turn(60)
+    await ledger.forget(59 * MICROSECONDS, 100)
+    await ledger.reserve(ADA, "r5", UNIT, 0, 95, 0)
+    assert (await store.events("acme", 0, 10))[-1].revision == 6
+
+
+async def test_alerts_survive_the_feed(store: Store, ledger: Ledger) -> None:
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 85, 0)
+    (told,) = await store.events("acme", 0, 10)
+    assert told.event.alerts == hold.alerts
+
+
+async def test_orphans_are_booked_once_whoever_books_them(ledger: Ledger, clock: TurnableClock) -> None:
+    lost = id_bound(clock.ns // 1000) + "-lost"
+    commits = [ledger.commit(ADA, f"o{n}", lost, [used_tokens(30)], accept_orphan=True) for n in range(3)]
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    assert [type(r) for r in results] == [CommitAnswer, ReservationEnded, ReservationEnded]
+    assert (await usage(ledger))["USER", "ada"] == (30, 0)
+
+
+async def test_rates_and_slots(store: Store, ledger: Ledger, clock: TurnableClock) -> None:
+    meters = [count_limit(Unit.TOKENS, 100), count_limit(Unit.CONCURRENCY, 2), count_limit(Unit.REQUESTS, 50)]
+    await store.declare_limits([*LIMITS, *meters])
+    first = await ledger.reserve(ADA, "r1", UNIT, 0, 40, 30 * MICROSECONDS)
+    assert [(r.limit.unit.name, r.remaining) for r in first.rates] == [("REQUESTS", 49), ("TOKENS", 60)]
+    assert (await ledger.reserve(ADA, "r2", UNIT, 0, 10, 30 * MICROSECONDS)).granted
+    denied = await ledger.reserve(ADA, "r3", UNIT, 0, 60, 0)
+    assert {v.limit.unit for v in denied.violations} == {Unit.MONEY, Unit.TOKENS, Unit.CONCURRENCY}
+    booked = await ledger.commit(ADA, "c", first.reservation_id, [used_tokens(5)])
+    assert booked.amount_nano_usd == 5
+    usages, _ = await ledger.reports.usage("acme", None, "", None, 100, "")
+    used = {u.limit.unit: u.used_count for u in usages if u.limit.unit is not Unit.MONEY}
+    assert used == {Unit.TOKENS: 15, Unit.CONCURRENCY: 1, Unit.REQUESTS: 2}
+    clock.turn(31)
+    assert await ledger.sweep(10) == 1
+    usages, _ = await ledger.reports.usage("acme", None, "", None, 100, "")
+    assert [u.used_count for u in usages if u.limit.unit is Unit.CONCURRENCY] == [0]
+
+
+async def test_an_allotment_and_an_invoice(ledger: Ledger, clock: TurnableClock) -> None:
+    lent = await ledger.allot(ADA, "a", 1000, 10 * MICROSECONDS, "edge-1")
+    assert lent.granted_nano_usd == 50
+    await ledger.commit(ADA, "ra", lent.allotment_id, [used_tokens(20), used_tokens(3, 2, estimated=True)])
+    assert (await usage(ledger))["USER", "ada"] == (23, 0)
+    day_us = clock.ns // 1000 // (86_400 * MICROSECONDS) * 86_400 * MICROSECONDS
+    days = await ledger.reports.reconcile("acme", "acme-ai", [day_us, day_us - 86_400 * MICROSECONDS])
+    assert [tuple(day) for day in days] == [(23, 3, 0), (0, 0, 0)]
 
 
 async def test_void(ledger: Ledger) -> None:
@@ -169,17 +247,17 @@ async def test_set_limit_applies_to_the_next_request_and_keeps_usage(ledger: Led
     assert not (await ledger.reserve(ADA, "r3", UNIT, 0, 60, 0)).granted
     with pytest.raises(RequestIdReused):
         await ledger.set_limit(ADA, "s", Limit("", "acme", Scope.USER, "", Period.HOUR, 300))
-    listed, _ = await ledger.list_limits("acme", 0, "")
+    listed, _ = await ledger.reports.list_limits("acme", 0, "")
     assert saved in listed
     assert LIMITS[0].limit_id not in {x.limit_id for x in listed}
 
 
 async def test_a_restart_with_another_configuration(store: Store, ledger: Ledger) -> None:
     by_hand = await ledger.set_limit(ADA, "s", Limit("", "acme", Scope.TEAM, "", Period.DAY, 5, 8000, 10_000))
-    before = {x.limit_id: x for x in (await ledger.list_limits("acme", 0, ""))[0]}
+    before = {x.limit_id: x for x in (await ledger.reports.list_limits("acme", 0, ""))[0]}
     dearer = limit(Scope.USER, Period.HOUR, 500)
     await store.declare_limits([dearer, LIMITS[1]])
-    after = {x.limit_id: x for x in (await ledger.list_limits("acme", 0, ""))[0]}
+    after = {x.limit_id: x for x in (await ledger.reports.list_limits("acme", 0, ""))[0]}
     assert after.keys() == {dearer.limit_id, LIMITS[1].limit_id, by_hand.limit_id}
     assert (after[dearer.limit_id].cap_nano_usd, after[dearer.limit_id].version) == (500, 2)
     assert after[LIMITS[1].limit_id] == before[LIMITS[1].limit_id]
@@ -196,22 +274,22 @@ async def test_names_of_any_script_and_with_quotes_are_kept_apart(ledger: Ledger
 
 
 async def test_a_token_of_another_list_is_the_callers_mistake(ledger: Ledger) -> None:
-    _, token = await ledger.list_limits("acme", 1, "")
+    _, token = await ledger.reports.list_limits("acme", 1, "")
     for wrong in (token, page_token("lim-"), page_token(""), "x"):
         with pytest.raises(InvalidRequest, match="page_token"):
-            await ledger.usage("acme", None, "", None, 1, wrong)
+            await ledger.reports.usage("acme", None, "", None, 1, wrong)
     await ledger.reserve(ADA, "r", UNIT, 0, 1, 0)
-    first, token = await ledger.usage("acme", None, "", None, 1, "")
+    first, token = await ledger.reports.usage("acme", None, "", None, 1, "")
     assert len(first) == 1
     with pytest.raises(InvalidRequest, match="page_token"):
-        await ledger.list_limits("acme", 1, token)
+        await ledger.reports.list_limits("acme", 1, token)
 
 
 @pytest.mark.parametrize("at_us", [-(10**17), -1, 253_402_300_799 * 10**6, 2**63 - 1])
 async def test_a_moment_without_a_calendar_is_the_callers_mistake(ledger: Ledger, store: Store, at_us: int) -> None:
     await store.declare_limits([limit(Scope.ORGANISATION, Period.MONTH, 1)])
     with pytest.raises(InvalidRequest, match="at_time"):
-        await ledger.usage("acme", None, "", at_us, 1, "")
+        await ledger.reports.usage("acme", None, "", at_us, 1, "")
 
 
 async def test_l17_a_cost_beyond_64_bits_is_refused_also_where_nothing_is_limited(store: Store) -> None:

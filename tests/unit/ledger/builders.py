@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from meshkit.money import cost_nano_usd
 from services.ledger.adapters.memory import DeclaredPrices, MemoryStore, RecordedEvents
-from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Payer, Scope, limit_id_of
+from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Mode, Payer, Scope, Unit, limit_id_of
 from services.ledger.core.operations import CommitAnswer, ReserveAnswer
 from services.ledger.core.ports import Store
 from services.ledger.core.prices import Price, Tokens
@@ -22,9 +22,11 @@ START = datetime(2026, 11, 24, 13, 20, tzinfo=UTC)
 NANO = 10**9
 # One output token costs one nano-USD, one input token nothing: amounts in tests are token counts.
 UNIT = Price("acme-ai", "unit", "test/1", 0, 10**6, 0, 0)
+# An input token costs one nano-USD as well.
+READ = Price("acme-ai", "read", "test/1", 10**6, 10**6, 10**6, 10**6)
 OTHER = Price("other-ai", "double", "test/1", 0, 2 * 10**6, 0, 0)
 FREE = Price("local", "free", "test/free", 0, 0, 0, 0)
-PRICES = DeclaredPrices({(p.provider, p.model): p for p in (UNIT, OTHER, FREE)})
+PRICES = DeclaredPrices({(p.provider, p.model): p for p in (UNIT, READ, OTHER, FREE)})
 ADA = Payer("acme", "search", "ada", "key-1", "")
 
 
@@ -61,16 +63,28 @@ def limit(
     return Limit(limit_id, organisation, scope, subject, period, cap, alert, stop, declared=True)
 
 
+def count_limit(
+    unit: Unit, most: int, *, scope: Scope = Scope.ORGANISATION, burst: int = 0, mode: Mode = Mode.ENFORCE
+) -> Limit:
+    """A limit on requests or tokens per minute, or on calls under way."""
+    period = Period.MOMENT if unit is Unit.CONCURRENCY else Period.MINUTE
+    limit_id = limit_id_of(EVERY_ORGANISATION, scope, "", period, unit)
+    meter = {"unit": unit, "max_count": most, "burst_count": burst, "mode": mode}
+    return Limit(limit_id, EVERY_ORGANISATION, scope, "", period, 0, declared=True, **meter)  # type: ignore[arg-type]
+
+
 class Desk:
     """A ledger with short verbs. Amounts are nano-USD and tokens at once, see UNIT."""
 
-    def __init__(self, limits: Sequence[Limit] = (), *, clock: TurnableClock | None = None) -> None:
+    def __init__(
+        self, limits: Sequence[Limit] = (), *, clock: TurnableClock | None = None, rules: Rules | None = None
+    ) -> None:
         self.clock = clock or TurnableClock()
         steady = SteadyClock(self.clock.time_ns)
         self.memory = MemoryStore(steady, cost_nano_usd)
         done(self.memory.declare_limits(limits))
         self.events = RecordedEvents()
-        self.ledger = desk_ledger(self.memory, steady, self.events)
+        self.ledger = desk_ledger(self.memory, steady, self.events, rules)
         self._ids = count(1)
 
     def reserve(self, amount: int, payer: Payer = ADA, request_id: str = "", ttl_s: float = 60) -> ReserveAnswer:
@@ -87,6 +101,23 @@ class Desk:
         request_id = request_id or f"void-{next(self._ids)}"
         return done(self.ledger.void(ADA, request_id, reservation_id, "cache-hit")).released_nano_usd
 
+    def dispatch(self, reservation_id: str, request_id: str = "") -> bool:
+        request_id = request_id or f"dispatch-{next(self._ids)}"
+        return done(self.ledger.mark_dispatched(ADA, request_id, reservation_id)).noted
+
+    def adjust(self, reservation_id: str, delta: int, provider: str = "", request_id: str = "") -> int:
+        request_id = request_id or f"adjust-{next(self._ids)}"
+        adjusted = self.ledger.adjust(ADA, request_id, reservation_id, delta, provider, "credit-note")
+        return done(adjusted).booked_nano_usd
+
+    def sweep(self) -> int:
+        return done(self.ledger.sweep(1000))
+
+    def told(self) -> list[tuple[str, int]]:
+        """Kinds and amounts of all events of the organisation."""
+        found = done(self.memory.events("acme", 0, 1000))
+        return [(event.kind.name, event.amount_nano_usd) for _, event in found]
+
     def used(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(spent, held) by scope and subject."""
         return {
@@ -95,13 +126,15 @@ class Desk:
         }
 
 
-def desk_ledger(store: Store, clock: SteadyClock, events: RecordedEvents) -> Ledger:
+def desk_ledger(store: Store, clock: SteadyClock, events: RecordedEvents, rules: Rules | None = None) -> Ledger:
     numbers = count(1)
-    return Ledger(store, PRICES, clock, cost_nano_usd, lambda: f"-{next(numbers):06d}", events, Rules())
+    return Ledger(store, PRICES, clock, cost_nano_usd, lambda: f"-{next(numbers):06d}", events, rules or Rules())
 
 
-def used_tokens(amount: int, attempt: int = 1, model: str = "unit", provider: str = "acme-ai") -> UsedTokens:
-    return UsedTokens(Model(provider, model), Tokens(0, amount), attempt)
+def used_tokens(
+    amount: int, attempt: int = 1, model: str = "unit", provider: str = "acme-ai", *, estimated: bool = False
+) -> UsedTokens:
+    return UsedTokens(Model(provider, model), Tokens(0, amount, estimated=estimated), attempt)
 
 
 def done(coroutine: Coroutine[Any, Any, T]) -> T:

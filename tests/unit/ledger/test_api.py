@@ -14,12 +14,17 @@ from meshkit.testing import call_context
 from services.ledger.api import LedgerApi
 from services.ledger.core.errors import ModelUnpriced, RequestIdReused
 from services.ledger.core.limits import Scope
+from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import Period
 from tests.unit.ledger.builders import START, Desk, done, limit
 
 ACME = Principal("acme", "search", "ada", "key-1", frozenset({"caller", "operator"}))
 UNIT = pb.PricedModel(provider="acme-ai", model="unit")
 START_S = int(START.timestamp())
+
+
+def desk_api(desk: Desk) -> LedgerApi:
+    return LedgerApi(desk.ledger, Watches(desk.memory, WatchRules()))
 
 
 def reserve(api: LedgerApi, amount: int, request_id: str = "r", **labels: str) -> pb.ReserveResponse:
@@ -36,7 +41,7 @@ def reserve(api: LedgerApi, amount: int, request_id: str = "r", **labels: str) -
 
 def test_reserve_grants() -> None:
     desk = Desk([limit(Scope.USER, Period.HOUR, 100)])
-    granted = reserve(LedgerApi(desk.ledger), 85)
+    granted = reserve(desk_api(desk), 85)
     assert granted.decision == pb.RESERVE_DECISION_GRANTED
     assert granted.reserved_nano_usd == 85
     assert granted.expire_time == Timestamp(seconds=START_S + 30, nanos=500_000_000)
@@ -48,7 +53,7 @@ def test_reserve_grants() -> None:
 
 def test_reserve_denies() -> None:
     desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.ORGANISATION, Period.QUERY, 150)])
-    api = LedgerApi(desk.ledger)
+    api = desk_api(desk)
     reserve(api, 90)
     denied = reserve(api, 20, "r2")
     assert denied.decision == pb.RESERVE_DECISION_DENIED
@@ -67,13 +72,13 @@ def test_reserve_denies() -> None:
 
 def test_labels_choose_the_user_and_the_feature() -> None:
     desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.FEATURE, Period.HOUR, 100)])
-    reserve(LedgerApi(desk.ledger), 10, end_user="grace", feature="chat")
+    reserve(desk_api(desk), 10, end_user="grace", feature="chat")
     assert desk.used() == {("USER", "grace"): (0, 10), ("FEATURE", "chat"): (0, 10)}
 
 
 def test_extend_commit_and_void() -> None:
     desk = Desk([limit(Scope.USER, Period.HOUR, 100)])
-    api = LedgerApi(desk.ledger)
+    api = desk_api(desk)
     hold, other = reserve(api, 50), reserve(api, 20, "r2")
     with call_context(ACME):
         extended = done(
@@ -94,7 +99,7 @@ def test_extend_commit_and_void() -> None:
 
 def test_limits_and_usage() -> None:
     desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.TEAM, Period.LIFETIME, 100)])
-    api = LedgerApi(desk.ledger)
+    api = desk_api(desk)
     wanted = pb.Limit(scope=pb.LIMIT_SCOPE_KEY, period=pb.LIMIT_PERIOD_MONTH, cap_nano_usd=500)
     with call_context(ACME):
         saved = done(api.SetLimit(pb.SetLimitRequest(request_id="s", limit=wanted), None)).limit
@@ -117,7 +122,7 @@ def test_limits_and_usage() -> None:
 
 def test_errors_carry_what_the_runtime_maps() -> None:
     desk = Desk()
-    api = LedgerApi(desk.ledger)
+    api = desk_api(desk)
     reserve(api, 1)
     with pytest.raises(RequestIdReused) as reused:
         reserve(api, 2)

@@ -42,7 +42,7 @@ def test_l6_a_denial_names_every_violated_limit_and_holds_nothing() -> None:
     denied = desk.reserve(61)
     assert not denied.granted
     assert denied.reservation_id == ""
-    found = {(v.limit.scope, v.limit.period): (v.remaining_nano_usd, v.requested_nano_usd) for v in denied.violations}
+    found = {(v.limit.scope, v.limit.period): (v.remaining, v.requested) for v in denied.violations}
     assert found == {(Scope.ORGANISATION, Period.QUERY): (60, 61), (Scope.USER, Period.HOUR): (50, 61)}
     assert desk.used() == before
 
@@ -93,7 +93,7 @@ def test_stops_at_the_stop_line_and_not_at_the_cap() -> None:
     desk = Desk([limit(Scope.ORGANISATION, Period.DAY, 100, stop=9500)])
     assert not desk.reserve(96).granted
     assert desk.reserve(95).granted
-    assert desk.reserve(1).violations[0].remaining_nano_usd == 0
+    assert desk.reserve(1).violations[0].remaining == 0
 
 
 def test_one_query_is_compared_with_the_cap_itself() -> None:
@@ -142,7 +142,7 @@ def test_l7_commit_never_fails_for_funds_and_the_overrun_blocks_the_next() -> No
     booked = desk.commit(desk.reserve(10).reservation_id, 150)
     assert (booked.amount_nano_usd, booked.overrun_nano_usd) == (150, 140)
     denied = desk.reserve(1)
-    assert denied.violations[0].remaining_nano_usd == -50
+    assert denied.violations[0].remaining == -50
 
 
 def test_l3_denied_stays_denied_under_its_id() -> None:
@@ -268,7 +268,7 @@ def test_a_refused_extension_leaves_the_hold_and_names_every_limit() -> None:
     hold = desk.reserve(50)
     refused = done(desk.ledger.extend(ADA, "e", hold.reservation_id, 60, 45, 0))
     assert (refused.granted, refused.reserved_nano_usd) == (False, 50)
-    found = {v.limit.period: (v.remaining_nano_usd, v.requested_nano_usd) for v in refused.violations}
+    found = {v.limit.period: (v.remaining, v.requested) for v in refused.violations}
     assert found == {Period.HOUR: (50, 60), Period.QUERY: (10, 60)}
     assert desk.used()["USER", "ada"] == (0, 50)
 
@@ -309,8 +309,8 @@ def test_prices_are_those_of_the_reservation() -> None:
     desk = Desk([USER_HOUR])
     hold = desk.reserve(50)
     reservation = desk.memory.books.reservations[hold.reservation_id]
-    dearer = reservation.prices[0]._replace(output_nano_usd_per_million_tokens=3 * 10**6)
-    desk.memory.books.put(reservation._replace(prices=(dearer,)))
+    dearer = reservation.terms.prices[0]._replace(output_nano_usd_per_million_tokens=3 * 10**6)
+    desk.memory.books.put(reservation._replace(terms=reservation.terms._replace(prices=(dearer,))))
     assert desk.commit(hold.reservation_id, 10).amount_nano_usd == 30
 
 
@@ -346,9 +346,8 @@ def test_l17_amounts_beyond_64_bits_are_refused_before_they_reach_a_counter() ->
 def test_l17_an_absurd_report_cannot_overflow_a_counter_at_expiry() -> None:
     desk = Desk([USER_HOUR])
     first = desk.reserve(50, ttl_s=30)
-    desk.memory.books.put(
-        desk.memory.books.reservations[first.reservation_id]._replace(spent_so_far_nano_usd=2**63 - 1)
-    )
+    reported = desk.memory.books.reservations[first.reservation_id]
+    desk.memory.books.put(reported._replace(spent_so_far_nano_usd=2**63 - 1, dispatched=True))
     other = desk.reserve(20, ttl_s=900)
     desk.clock.turn(31)
     done(desk.ledger.sweep(10))

@@ -70,7 +70,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer.violations, "a denial without a reason"
             assert after == before, "L6"
         for violation in answer.violations:
-            free = violation.limit.cap_nano_usd > 0 and violation.requested_nano_usd <= violation.remaining_nano_usd
+            free = violation.limit.cap_nano_usd > 0 and violation.requested <= violation.remaining
             assert not free, "refused although it fits"
         return request_id, amount, payer, ttl_s, answer
 
@@ -121,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 for counter_id in entry.counter_ids:
                     overruns[counter_id] += max(0, entry.spent_delta_nano_usd + entry.held_delta_nano_usd)
         for counter_id, counter in books.counters.items():
-            organisation, scope, subject, period, _ = counter.key
+            organisation, scope, subject, period, *_ = counter.key
             ruling = books.limits.in_force(organisation, scope, subject, period)
             assert ruling is not None
             assert counter.used_nano_usd <= ruling.stop_line_nano_usd + overruns[counter_id], "L1"
@@ -170,7 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 raised[counter_id] += 1
         assert all(times == 1 for times in raised.values()), "L10"
         for counter in books.counters.values():
-            organisation, scope, subject, period, _ = counter.key
+            organisation, scope, subject, period, *_ = counter.key
             ruling = books.limits.in_force(organisation, scope, subject, period)
             assert ruling is not None
             if ruling.cap_nano_usd > 0 and counter.used_nano_usd >= max(1, ruling.alert_line_nano_usd):

@@ -129,7 +129,7 @@ def test_lists_what_an_organisation_lives_under() -> None:
     shared = [EACH_USER, limit(Scope.TEAM, Period.DAY, 1)]
     own = limit(Scope.USER, Period.HOUR, 500, organisation="acme")
     desk = Desk([*shared, own, limit(Scope.KEY, Period.DAY, 1, organisation="globex")])
-    limits, token = done(desk.ledger.list_limits("acme", 0, ""))
+    limits, token = done(desk.ledger.reports.list_limits("acme", 0, ""))
     assert token == ""
     assert {x.limit_id for x in limits} == {own.limit_id, shared[1].limit_id}
     assert [x.limit_id for x in limits] == sorted(x.limit_id for x in limits)
@@ -139,13 +139,13 @@ def test_lists_page_by_page() -> None:
     desk = Desk([limit(scope, Period.DAY, 1) for scope in Scope])
     seen, token, pages = [], "", 0
     while pages == 0 or token:
-        page, token = done(desk.ledger.list_limits("acme", 2, token))
+        page, token = done(desk.ledger.reports.list_limits("acme", 2, token))
         assert len(page) <= 2
         seen += [x.scope for x in page]
         pages += 1
     assert (pages, sorted(seen)) == (3, sorted(Scope))
     with pytest.raises(InvalidRequest):
-        done(desk.ledger.list_limits("acme", 2, "not-a-token"))
+        done(desk.ledger.reports.list_limits("acme", 2, "not-a-token"))
 
 
 def test_usage_by_scope_subject_and_moment_page_by_page() -> None:
@@ -154,17 +154,18 @@ def test_usage_by_scope_subject_and_moment_page_by_page() -> None:
         desk.commit(desk.reserve(10, payer=ADA._replace(user=user)).reservation_id, 7)
     desk.reserve(5)
     desk.reserve(3, payer=Payer("globex", "", "zoe", "key-9", ""))
-    usages, _ = done(desk.ledger.usage("acme", Scope.USER, "ada", None, 0, ""))
+    usages, _ = done(desk.ledger.reports.usage("acme", Scope.USER, "ada", None, 0, ""))
     assert [(u.counter.spent_nano_usd, u.counter.held_nano_usd) for u in usages] == [(7, 5)]
     assert usages[0].limit.period is Period.HOUR
     seen, token, pages = [], "", 0
     while pages == 0 or token:
-        page, token = done(desk.ledger.usage("acme", None, "", None, 3, token))
+        page, token = done(desk.ledger.reports.usage("acme", None, "", None, 3, token))
         seen += [(u.limit.scope.name, u.counter.key.subject) for u in page]
         pages += 1
     assert pages == 2
     assert sorted(seen) == [("ORGANISATION", ""), ("USER", "ada"), ("USER", "bob"), ("USER", "eve")]
     desk.clock.turn(3600)
-    assert [u.limit.scope for u in done(desk.ledger.usage("acme", None, "", None, 0, ""))[0]] == [Scope.ORGANISATION]
+    usages, _ = done(desk.ledger.reports.usage("acme", None, "", None, 0, ""))
+    assert [u.limit.scope for u in usages] == [Scope.ORGANISATION]
     an_hour_ago = desk.clock.ns // 1000 - 3_600_000_000
-    assert len(done(desk.ledger.usage("acme", Scope.USER, "", an_hour_ago, 0, ""))[0]) == 3
+    assert len(done(desk.ledger.reports.usage("acme", Scope.USER, "", an_hour_ago, 0, ""))[0]) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.ledger.adapters.recollection import Recollection
-from services.ledger.core.books import Books, Counter, Reservation, State
+from services.ledger.core.books import Books, Counter, Reservation, State, Terms
 from services.ledger.core.limits import LimitSet, Scope
 from services.ledger.core.operations import Kind, Operation, OperationKey, Reserve, Sweep, Void
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -19,7 +19,8 @@ VOID = Void(OperationKey("acme", Kind.VOID, "v"), 1, "hold-1", "not-sent")
 
 
 def held(expire_us: int = NOW_US + 1) -> Reservation:
-    return Reservation("hold-1", "acme", State.HELD, 10, 10, 0, 0, expire_us, (BINDING.counter_id,), ADA, (UNIT,))
+    counter_ids, terms = (BINDING.counter_id,), Terms(ADA, (UNIT,))
+    return Reservation("hold-1", "acme", State.HELD, 10, 10, 0, 0, expire_us, counter_ids, terms)
 
 
 def books(reservation: Reservation | None = None) -> Books:

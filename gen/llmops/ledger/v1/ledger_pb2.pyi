@@ -324,20 +324,22 @@ class GetUsageRequest(_message.Message):
     def __init__(self, scope: _Optional[_Union[LimitScope, str]] = ..., subject: _Optional[str] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class LimitUsage(_message.Message):
-    __slots__ = ("limit", "subject", "window_start_time", "window_end_time", "spent_nano_usd", "held_nano_usd")
+    __slots__ = ("limit", "subject", "window_start_time", "window_end_time", "spent_nano_usd", "held_nano_usd", "used_count")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     WINDOW_START_TIME_FIELD_NUMBER: _ClassVar[int]
     WINDOW_END_TIME_FIELD_NUMBER: _ClassVar[int]
     SPENT_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     HELD_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    USED_COUNT_FIELD_NUMBER: _ClassVar[int]
     limit: Limit
     subject: str
     window_start_time: _timestamp_pb2.Timestamp
     window_end_time: _timestamp_pb2.Timestamp
     spent_nano_usd: int
     held_nano_usd: int
-    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., subject: _Optional[str] = ..., window_start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., window_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spent_nano_usd: _Optional[int] = ..., held_nano_usd: _Optional[int] = ...) -> None: ...
+    used_count: int
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., subject: _Optional[str] = ..., window_start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., window_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spent_nano_usd: _Optional[int] = ..., held_nano_usd: _Optional[int] = ..., used_count: _Optional[int] = ...) -> None: ...
 
 class GetUsageResponse(_message.Message):
     __slots__ = ("usages", "next_page_token")
@@ -436,20 +438,26 @@ class AllotResponse(_message.Message):
     def __init__(self, allotment_id: _Optional[str] = ..., granted_nano_usd: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReturnAllotmentRequest(_message.Message):
-    __slots__ = ("request_id", "allotment_id", "lines")
+    __slots__ = ("request_id", "allotment_id", "lines", "organisation")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOTMENT_ID_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     allotment_id: str
     lines: _containers.RepeatedCompositeFieldContainer[UsageLine]
-    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ...) -> None: ...
+    organisation: str
+    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ..., organisation: _Optional[str] = ...) -> None: ...
 
 class ReturnAllotmentResponse(_message.Message):
-    __slots__ = ("released_nano_usd",)
-    RELEASED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
-    released_nano_usd: int
-    def __init__(self, released_nano_usd: _Optional[int] = ...) -> None: ...
+    __slots__ = ("booked_nano_usd", "overrun_nano_usd", "late")
+    BOOKED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    OVERRUN_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    booked_nano_usd: int
+    overrun_nano_usd: int
+    late: bool
+    def __init__(self, booked_nano_usd: _Optional[int] = ..., overrun_nano_usd: _Optional[int] = ..., late: bool = ...) -> None: ...
 
 class InvoiceDay(_message.Message):
     __slots__ = ("start_time", "amount_nano_usd")
@@ -516,17 +524,19 @@ class WatchRequest(_message.Message):
     def __init__(self, after_revision: _Optional[int] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("revision", "kind", "event_time", "alerts", "reservation_id", "amount_nano_usd")
+    __slots__ = ("revision", "kind", "event_time", "alerts", "reservation_id", "amount_nano_usd", "request_id")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     ALERTS_FIELD_NUMBER: _ClassVar[int]
     RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     revision: int
     kind: LedgerEventKind
     event_time: _timestamp_pb2.Timestamp
     alerts: _containers.RepeatedCompositeFieldContainer[LimitAlert]
     reservation_id: str
     amount_nano_usd: int
-    def __init__(self, revision: _Optional[int] = ..., kind: _Optional[_Union[LedgerEventKind, str]] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., alerts: _Optional[_Iterable[_Union[LimitAlert, _Mapping]]] = ..., reservation_id: _Optional[str] = ..., amount_nano_usd: _Optional[int] = ...) -> None: ...
+    request_id: str
+    def __init__(self, revision: _Optional[int] = ..., kind: _Optional[_Union[LedgerEventKind, str]] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., alerts: _Optional[_Iterable[_Union[LimitAlert, _Mapping]]] = ..., reservation_id: _Optional[str] = ..., amount_nano_usd: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...

@@ -168,30 +168,31 @@ class LedgerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Allot(self, request, context):
-        """Lends part of a money limit's window to a replica, which then decides without asking. What is lent counts as held.
-        NOT_FOUND. Idempotent with request_id.
+        """Lends part of what a payer's money limits have left to a replica, which then decides without asking: half of it at
+        most, nothing below a tenth. What is lent counts as held. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReturnAllotment(self, request, context):
-        """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND. Idempotent with request_id.
+        """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND; FAILED_PRECONDITION
+        RESERVATION_STATE when it was given back before, MODEL_UNPRICED. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reconcile(self, request, context):
-        """Compares what was booked for a provider, day by day, with its invoice, and proposes adjustments. Books nothing. Safe
-        to retry.
+        """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
+        Adjust. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WhyBlocked(self, request, context):
-        """Why a request was denied, from the journal. NOT_FOUND when no such decision is remembered. Safe to retry.
+        """Why a reservation was denied, from the journal. NOT_FOUND when no such denial is remembered. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

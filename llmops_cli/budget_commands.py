@@ -1,0 +1,105 @@
+"""`llmops budget` and `llmops ledger`: what their options mean; the work is imported when it is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from llmops_cli.budgets import Door
+    from llmops_cli.configuration import Configuration
+
+budget_app = typer.Typer(help="Limits and usage of a running mesh.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The books in the database.", no_args_is_help=True)
+AddressOption = Annotated[str, typer.Option("--address", envvar="LLMOPS_GRPC", help="host:port of a gRPC server.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="mesh.yaml; default: $LLMOPS_CONFIG, then ./mesh.yaml, then none.")
+]
+_HERE = "127.0.0.1:50051"
+
+
+def _door(address: str) -> Door:
+    from llmops_cli.budgets import Door
+    from llmops_cli.development import known_key
+
+    return Door(address, known_key(dict(os.environ)))
+
+
+def _books(config: Path | None) -> tuple[Configuration, Path]:
+    from llmops_cli.configuration import load_configuration
+    from llmops_cli.development import state_folder
+
+    return load_configuration(config, os.environ), state_folder(dict(os.environ))
+
+
+@budget_app.command("list")
+def budget_list(address: AddressOption = _HERE) -> None:
+    """List the limits of the key's organisation."""
+    from llmops_cli.budgets import list_budgets
+
+    raise typer.Exit(list_budgets(_door(address)))
+
+
+@budget_app.command("set")
+def budget_set(
+    scope: Annotated[str, typer.Argument(help="organisation, team, user, key, feature.")],
+    period: Annotated[str, typer.Argument(help="query, hour, day, month, lifetime; minute (rates); moment (calls).")],
+    usd: Annotated[str, typer.Option(help="The most, in USD; 0 suspends.")] = "",
+    count: Annotated[int | None, typer.Option(help="The most of anything but money; 0 suspends.", min=0)] = None,
+    unit: Annotated[str, typer.Option(help="money, requests, tokens, concurrency.")] = "money",
+    subject: Annotated[str, typer.Option(help="Which team, user, key or feature; default: each by itself.")] = "",
+    mode: Annotated[str, typer.Option(help="enforce, or shadow: count and deny nothing.")] = "enforce",
+    zone: Annotated[str, typer.Option(help="Time zone of days and months, like Europe/Berlin.")] = "",
+    burst: Annotated[int, typer.Option(help="How much of a minute may come at once; default: all.", min=0)] = 0,
+    address: AddressOption = _HERE,
+) -> None:
+    """Create or change a limit; usage is kept."""
+    from llmops_cli.budgets import WantedLimit, set_budget
+
+    wanted = WantedLimit(scope, period, usd, count, unit, subject, mode, zone, burst)
+    raise typer.Exit(set_budget(_door(address), wanted))
+
+
+@budget_app.command("usage")
+def budget_usage(
+    subject: Annotated[str, typer.Option(help="Only this team, user, key or feature.")] = "",
+    address: AddressOption = _HERE,
+) -> None:
+    """Show what was used in the windows of now."""
+    from llmops_cli.budgets import show_usage
+
+    raise typer.Exit(show_usage(_door(address), subject))
+
+
+@budget_app.command("why-blocked")
+def budget_why_blocked(
+    request_id: Annotated[str, typer.Argument(help="Id of the reservation; default: the latest denial.")] = "",
+    address: AddressOption = _HERE,
+) -> None:
+    """Say why a request was denied, and whether it would pass now."""
+    from llmops_cli.budgets import why_blocked
+
+    raise typer.Exit(why_blocked(_door(address), request_id))
+
+
+@ledger_app.command("verify")
+def ledger_verify(config: ConfigOption = None) -> None:
+    """Recount the books from the journal; exit code 1 and the first difference where they are wrong."""
+    from llmops_cli.ledger_books import verify_books
+
+    raise typer.Exit(verify_books(*_books(config)))
+
+
+@ledger_app.command("export")
+def ledger_export(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File; default: standard output.")] = None,
+    organisation: Annotated[str, typer.Option("--organisation", "--org", help="Only this one.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Write the journal as CSV."""
+    from llmops_cli.ledger_books import export_journal
+
+    raise typer.Exit(export_journal(*_books(config), out, organisation))

@@ -1,0 +1,294 @@
+"""How holds end: what is booked, what is released, and what their end means for rates and concurrency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from services.ledger.core import rates
+from services.ledger.core.books import (
+    UNATTRIBUTED,
+    BookedLine,
+    Books,
+    Entry,
+    Posting,
+    Reservation,
+    State,
+    Terms,
+    key_account,
+    provider_account,
+)
+from services.ledger.core.errors import InvalidRequest, ModelUnpriced, NotFound, NothingToCorrect, ReservationEnded
+from services.ledger.core.fitting import crossed
+from services.ledger.core.limits import Binding, Payer, Unit
+from services.ledger.core.operations import (
+    Adjust,
+    AdjustAnswer,
+    Commit,
+    CommitAnswer,
+    ExpireAnswer,
+    Kind,
+    Meter,
+    OnExpiry,
+    OperationKey,
+    ReservationOperation,
+    Void,
+    VoidAnswer,
+)
+from services.ledger.core.prices import Price, Tokens, dearest
+from services.ledger.core.windows import MICROSECONDS
+
+INT64_MAX = 2**63 - 1
+CostFunction = Callable[[Tokens, Price], int]
+
+
+def expire(books: Books, held: Reservation, now_us: int) -> Entry:
+    """Ends a hold that is past its time: what is known of a dispatched call is charged, the rest is free again."""
+    money_ids = held.money_ids
+    # An absurd report must not overflow a counter: it would keep every later batch from being written.
+    used = max((books.counters[i].used_nano_usd for i in money_ids), default=0)
+    charge = min(_charge(held), INT64_MAX - (used - held.held_nano_usd))
+    alerted, alerts = crossed(books, money_ids, charge - held.held_nano_usd)
+    return Entry(
+        OperationKey(held.organisation, Kind.EXPIRE, held.reservation_id),
+        0,
+        now_us,
+        ExpireAnswer(charge, alerts),
+        held.reservation_id,
+        -held.held_nano_usd,
+        charge,
+        money_ids,
+        alerted,
+        (Posting(key_account(held.terms.payer), charge), Posting(UNATTRIBUTED, -charge)) if charge else (),
+        reservation=held._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=charge),
+        meters=_given_back(held, rates_too=not held.dispatched) if held.terms.meters else (),
+    )
+
+
+def _charge(held: Reservation) -> int:
+    if not held.dispatched or held.terms.on_expiry is OnExpiry.RELEASE:
+        return 0
+    known = max(held.spent_so_far_nano_usd, held.terms.input_nano_usd)
+    return max(known, held.held_nano_usd) if held.terms.on_expiry is OnExpiry.CHARGE_ALL else known
+
+
+def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> Entry:
+    """Books usage, whatever became of the hold meanwhile."""
+    if operation.orphan is not None and operation.reservation_id not in books.reservations:
+        return _orphan(books, operation, operation.orphan, now_us, cost)
+    held = reservation_of(books, operation)
+    if held.state is State.COMMITTED:
+        raise ReservationEnded("committed", "commit")
+    lines = tuple(_booked_lines(operation, held.terms.prices, cost))
+    amount = sum(line.amount_nano_usd for line in lines)
+    spent, money_ids = amount - held.booked_nano_usd, held.money_ids
+    check_room(books, money_ids, max(spent - held.held_nano_usd, 0), amount, "lines")
+    alerted, alerts = crossed(books, money_ids, spent - held.held_nano_usd)
+    after_void, late = held.state is State.VOIDED, held.state is State.EXPIRED
+    return Entry(
+        operation.key,
+        operation.fingerprint,
+        now_us,
+        CommitAnswer(amount, max(amount - held.reserved_nano_usd, 0), late, after_void, alerts),
+        held.reservation_id,
+        -held.held_nano_usd,
+        spent,
+        money_ids,
+        alerted,
+        _postings(held.terms.payer, held.booked_nano_usd, lines),
+        lines,
+        "after-void" if after_void else "late" if late else "",
+        held._replace(state=State.COMMITTED, held_nano_usd=0, booked_nano_usd=amount, paid_to=_paid_to(lines)),
+        tuple(_settled(held, lines)) if held.terms.meters else (),
+    )
+
+
+def _orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: CostFunction) -> Entry:
+    """Books usage of a reservation that was lost: on the counters of the moment, all of it beyond any hold."""
+    bindings = books.limits.bindings(payer, now_us // MICROSECONDS)
+    money_ids = tuple(b.counter_id for b in bindings if b.key is not None and b.limit.unit is Unit.MONEY)
+    lines = tuple(_booked_lines(operation, (), cost))
+    amount = sum(line.amount_nano_usd for line in lines)
+    check_room(books, money_ids, amount, amount, "lines")
+    alerted, alerts = crossed(books, money_ids, amount)
+    meters = tuple(_metered_late(bindings, lines))
+    counter_ids = (*money_ids, *(meter.counter_id for meter in meters))
+    reservation = Reservation(
+        operation.reservation_id,
+        payer.organisation,
+        State.COMMITTED,
+        0,
+        0,
+        0,
+        amount,
+        now_us,
+        counter_ids,
+        Terms(payer, (), meters=meters),
+        dispatched=True,
+        paid_to=_paid_to(lines),
+    )
+    return Entry(
+        operation.key,
+        operation.fingerprint,
+        now_us,
+        CommitAnswer(amount, amount, late=False, after_void=False, alerts=alerts, orphan=True),
+        operation.reservation_id,
+        0,
+        amount,
+        money_ids,
+        alerted,
+        _postings(payer, 0, lines),
+        lines,
+        "orphan",
+        reservation,
+        meters,
+    )
+
+
+def _metered_late(bindings: Iterable[Binding], lines: Iterable[BookedLine]) -> Iterable[Meter]:
+    """What a call that nobody reserved takes of rates, though it is over."""
+    counts = {Unit.REQUESTS: 1, Unit.TOKENS: _tokens(lines)}
+    for limit, counter_id, _, _ in bindings:
+        if limit.unit in counts and limit.max_count:
+            yield Meter(counter_id, limit.unit, _bounded_ns(counts[limit.unit], limit.max_count), limit.max_count)
+
+
+def void(books: Books, operation: Void, now_us: int) -> Entry:
+    """Releases everything; of a hold that ended by itself there is nothing left to release."""
+    held = reservation_of(books, operation)
+    if held.state is State.COMMITTED:
+        raise ReservationEnded("committed", "void")
+    if held.state is not State.HELD:
+        return Entry(operation.key, operation.fingerprint, now_us, VoidAnswer(0), held.reservation_id)
+    return Entry(
+        operation.key,
+        operation.fingerprint,
+        now_us,
+        VoidAnswer(held.held_nano_usd),
+        held.reservation_id,
+        -held.held_nano_usd,
+        0,
+        held.money_ids,
+        note=operation.reason,
+        reservation=held._replace(state=State.VOIDED, held_nano_usd=0),
+        meters=_given_back(held, rates_too=True) if held.terms.meters else (),
+    )
+
+
+def adjust(books: Books, operation: Adjust, now_us: int) -> Entry:
+    """Corrects what was booked, on the counters that carry it."""
+    held = reservation_of(books, operation)
+    state, delta, booked = held.state, operation.delta_nano_usd, held.booked_nano_usd + operation.delta_nano_usd
+    if state not in (State.COMMITTED, State.EXPIRED):
+        raise NothingToCorrect(state.name.lower(), f"the reservation is {state.name.lower()}; nothing was booked")
+    if booked < 0:
+        message = f"{held.booked_nano_usd} nano-USD are booked; no more can be given back"
+        raise NothingToCorrect(state.name.lower(), message)
+    check_room(books, held.money_ids, max(delta, 0), booked, "delta_nano_usd")
+    alerted, alerts = crossed(books, held.money_ids, delta)
+    # What expiry charged is nobody's until a late commit says whose it is, and takes it back from there.
+    provider = operation.provider or held.paid_to
+    account = provider_account(provider) if state is State.COMMITTED and provider else UNATTRIBUTED
+    return Entry(
+        operation.key,
+        operation.fingerprint,
+        now_us,
+        AdjustAnswer(booked, alerts),
+        held.reservation_id,
+        0,
+        delta,
+        held.money_ids,
+        alerted,
+        (Posting(key_account(held.terms.payer), delta), Posting(account, -delta)),
+        note=operation.reason,
+        reservation=held._replace(booked_nano_usd=booked),
+    )
+
+
+def reservation_of(books: Books, operation: ReservationOperation) -> Reservation:
+    """The caller's reservation. Raises NotFound, also for another organisation's."""
+    held = books.reservations.get(operation.reservation_id)
+    if held is None or held.organisation != operation.key.organisation:
+        raise NotFound("reservation", operation.reservation_id)
+    return held
+
+
+def check_room(books: Books, counter_ids: Iterable[str], added: int, total: int, field: str) -> None:
+    """Amounts are int64: a sum that cannot be booked is refused before it reaches a database.
+
+    `added` goes onto the counters; `total` is what the entry itself carries, limited or not.
+    """
+    if max(total, added + max((books.counters[i].used_nano_usd for i in counter_ids), default=0)) > INT64_MAX:
+        raise InvalidRequest(field, "the amount does not fit into 64 bits of nano-USD")
+
+
+def _given_back(held: Reservation, *, rates_too: bool) -> tuple[Meter, ...]:
+    return tuple(
+        meter._replace(amount=-meter.amount)
+        for meter in held.terms.meters
+        if rates_too or meter.unit is Unit.CONCURRENCY
+    )
+
+
+def _settled(held: Reservation, lines: tuple[BookedLine, ...]) -> Iterable[Meter]:
+    """Puts rates right: tokens as they were used, and the call itself where its hold had been taken for unsent."""
+    live = held.state is State.HELD
+    charged = live or (held.state is State.EXPIRED and held.dispatched)
+    exact = not any(line.tokens.estimated for line in lines)
+    for meter in held.terms.meters:
+        if meter.unit is Unit.CONCURRENCY:
+            if live:
+                yield meter._replace(amount=-meter.amount)
+        elif meter.unit is Unit.REQUESTS:
+            if not charged:
+                yield meter
+        else:
+            by_ns = _bounded_ns(_tokens(lines), meter.per_minute) - (meter.amount if charged else 0)
+            # An estimate may be too low: on its word nothing is given back.
+            if by_ns > 0 or (by_ns < 0 and exact):
+                yield meter._replace(amount=by_ns)
+
+
+def _tokens(lines: Iterable[BookedLine]) -> int:
+    return sum(line.tokens.input_tokens + line.tokens.output_tokens for line in lines)
+
+
+def _bounded_ns(count: int, per_minute: int) -> int:
+    return min(rates.cost_ns(count, per_minute), rates.MAX_DEBT_NS)
+
+
+def _booked_lines(operation: Commit, prices: tuple[Price, ...], cost: CostFunction) -> Iterable[BookedLine]:
+    for index, line in enumerate(operation.lines):
+        price = _price_of(prices, line.provider, line.model) or line.current_price
+        if price is None:
+            if not prices:
+                raise ModelUnpriced(line.provider, line.model, "and no reservation fixed one")
+            price = dearest(prices)
+        try:
+            amount = cost(line.tokens, price)
+        except (ValueError, OverflowError) as error:
+            raise InvalidRequest(f"lines[{index}].usage", str(error)) from None
+        yield BookedLine(line.provider, line.model, line.attempt, line.tokens, amount, price.version)
+
+
+def _price_of(prices: tuple[Price, ...], provider: str, model: str) -> Price | None:
+    for price in prices:
+        if price.model == model and price.provider == provider:
+            return price
+    return None
+
+
+def _paid_to(lines: tuple[BookedLine, ...]) -> str:
+    return lines[0].provider if lines else ""
+
+
+def _postings(payer: Payer, charged: int, lines: Iterable[BookedLine]) -> tuple[Posting, ...]:
+    """Debits the key, credits the providers; what expiry charged without knowing whom is taken back."""
+    owed: dict[str, int] = {UNATTRIBUTED: -charged} if charged else {}
+    for line in lines:
+        if line.amount_nano_usd:
+            account = provider_account(line.provider)
+            owed[account] = owed.get(account, 0) + line.amount_nano_usd
+    if not owed:
+        return ()
+    debit = Posting(key_account(payer), sum(owed.values()))
+    return (debit, *(Posting(account, -amount) for account, amount in owed.items()))

@@ -1,0 +1,89 @@
+"""What the end of a forgotten hold means: it depends on whether its call was sent, and on the tenant."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.ledger.core.errors import NotFound
+from services.ledger.core.limits import Scope
+from services.ledger.core.operations import OnExpiry
+from services.ledger.core.service import Model, Rules
+from services.ledger.core.windows import MICROSECONDS, Period
+from tests.unit.ledger.builders import ADA, Desk, done, limit
+
+HOUR = limit(Scope.USER, Period.HOUR, 1000)
+
+
+def hold_of(desk: Desk, read: int = 40, written: int = 60, request_id: str = "r") -> str:
+    """A hold on a model whose input costs as well."""
+    models = [Model("acme-ai", "read")]
+    return done(desk.ledger.reserve(ADA, request_id, models, read, written, 30 * MICROSECONDS)).reservation_id
+
+
+def after_expiry(desk: Desk) -> tuple[int, int]:
+    desk.clock.turn(31)
+    desk.sweep()
+    return desk.used()["USER", "ada"]
+
+
+def test_a_hold_that_was_never_sent_is_released() -> None:
+    desk = Desk([HOUR])
+    hold_of(desk)
+    assert after_expiry(desk) == (0, 0)
+    assert desk.told() == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "charged"), [(OnExpiry.CHARGE_KNOWN, 40), (OnExpiry.CHARGE_ALL, 100), (OnExpiry.RELEASE, 0)]
+)
+def test_a_sent_hold_is_charged_as_its_tenant_wants(policy: OnExpiry, charged: int) -> None:
+    desk = Desk([HOUR], rules=Rules(on_expiry=OnExpiry.RELEASE, on_expiry_of={"acme": policy}))
+    assert desk.dispatch(hold_of(desk))
+    assert after_expiry(desk) == (charged, 0)
+    assert desk.told() == ([("EXPIRED_CHARGED", charged)] if charged else [])
+
+
+@pytest.mark.parametrize(("reported", "charged"), [(10, 40), (70, 70), (130, 130)])
+def test_what_was_reported_is_charged_but_at_least_the_input(reported: int, charged: int) -> None:
+    desk = Desk([HOUR])
+    done(desk.ledger.extend(ADA, "e", hold_of(desk), 0, reported, 30 * MICROSECONDS))
+    assert after_expiry(desk) == (charged, 0)
+
+
+def test_the_policy_is_that_of_the_reservation() -> None:
+    """L11: who changes the configuration meanwhile does not change what was agreed."""
+    desk = Desk([HOUR], rules=Rules(on_expiry=OnExpiry.CHARGE_ALL))
+    desk.dispatch(hold_of(desk))
+    desk.ledger._rules = Rules(on_expiry=OnExpiry.RELEASE)
+    assert after_expiry(desk) == (100, 0)
+
+
+def test_l4_a_late_commit_nets_to_the_actual_amount() -> None:
+    desk = Desk([HOUR])
+    hold = hold_of(desk)
+    desk.dispatch(hold)
+    assert after_expiry(desk) == (40, 0)
+    booked = desk.commit(hold, 25)
+    assert (booked.late, booked.amount_nano_usd) == (True, 25)
+    assert desk.used()["USER", "ada"] == (25, 0)
+
+
+def test_dispatch_changes_no_counter_and_is_remembered() -> None:
+    desk = Desk([HOUR])
+    hold = hold_of(desk)
+    before = dict(desk.memory.books.counters)
+    assert [desk.dispatch(hold, "d"), desk.dispatch(hold, "d"), desk.dispatch(hold, "d2")] == [True, True, True]
+    assert desk.memory.books.counters == before
+    desk.commit(hold, 5)
+    assert desk.dispatch(hold, "d3") is False
+    with pytest.raises(NotFound):
+        desk.dispatch("nowhere")
+
+
+def test_a_commit_after_void_is_said() -> None:
+    desk = Desk([HOUR])
+    hold = hold_of(desk)
+    desk.void(hold)
+    assert desk.commit(hold, 7).after_void
+    assert desk.told() == [("COMMIT_AFTER_VOID", 7)]
+    assert desk.used()["USER", "ada"] == (7, 0)

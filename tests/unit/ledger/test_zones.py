@@ -1,0 +1,76 @@
+"""L9: calendar windows of a time zone, over changes of clocks and leap days. litellm#38938, #24675, #8364."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ledger.core.limits import LimitSet, Scope
+from services.ledger.core.windows import Period, window_at, zone_of
+from tests.unit.ledger.builders import ADA, Desk, TurnableClock, limit
+
+ZONES = ["", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "America/Sao_Paulo", "Pacific/Apia"]
+
+
+def at(text: str, zone: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("day", "zone", "hours"),
+    [
+        ("2026-03-29T12:00", "Europe/Berlin", 23),
+        ("2026-10-25T12:00", "Europe/Berlin", 25),
+        ("2026-11-24T12:00", "Europe/Berlin", 24),
+        ("2026-11-01T00:30", "America/New_York", 25),
+        ("2018-11-04T12:00", "America/Sao_Paulo", 23),  # midnight itself was skipped
+        ("2028-02-29T23:59", "Asia/Kathmandu", 24),
+    ],
+)
+def test_days_have_the_hours_that_their_clocks_show(day: str, zone: str, hours: int) -> None:
+    start, end = window_at(Period.DAY, at(day, zone), zone)
+    assert end is not None
+    assert end - start == hours * 3600
+
+
+@given(st.sampled_from([Period.HOUR, Period.DAY, Period.MONTH]), st.integers(0, 2**32), st.sampled_from(ZONES))
+def test_windows_of_every_zone_follow_each_other(period: Period, now: int, zone: str) -> None:
+    start, end = window_at(period, now, zone)
+    assert end is not None
+    assert start <= now < end
+    assert window_at(period, end, zone).start_s == end
+    assert window_at(period, end - 1, zone).start_s == start
+    assert window_at(period, start, zone).end_s == end
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 7200), max_size=6))
+def test_what_is_remembered_of_a_payer_is_what_is_true(now: int, steps: list[int]) -> None:
+    """A day that begins at half past an hour of UTC must not be missed by a memory that lasts an hour."""
+    rows = [replace(limit(Scope.USER, Period.DAY, 1), time_zone="Asia/Kolkata"), limit(Scope.KEY, Period.MONTH, 1)]
+    remembering = LimitSet(1, rows)
+    for step in [0, *steps]:
+        now += step
+        assert remembering.bindings(ADA, now) == LimitSet(1, rows).bindings(ADA, now)
+
+
+def test_a_budget_of_the_day_begins_at_local_midnight() -> None:
+    clock = TurnableClock(datetime(2026, 3, 28, 22, 59, 59, tzinfo=UTC))
+    desk = Desk([replace(limit(Scope.ORGANISATION, Period.DAY, 100), time_zone="Europe/Berlin")], clock=clock)
+    assert desk.reserve(100).granted
+    denied = desk.reserve(1)
+    assert denied.retry_after_us == 10**6
+    clock.turn(1)
+    assert desk.reserve(100).granted
+    # The next day begins 23 hours later.
+    assert desk.reserve(1).retry_after_us == 23 * 3600 * 10**6
+
+
+def test_an_unknown_zone_is_named() -> None:
+    for name in ("Europe/Atlantis", "Europe", "../etc/passwd", "x\0y"):
+        with pytest.raises(ValueError, match="not known here"):
+            zone_of(name)
