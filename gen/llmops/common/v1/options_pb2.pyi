@@ -24,6 +24,11 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_CALLER: _ClassVar[Role]
     ROLE_OPERATOR: _ClassVar[Role]
     ROLE_SERVICE: _ClassVar[Role]
+    ROLE_VIEWER: _ClassVar[Role]
+    ROLE_AUTHOR: _ClassVar[Role]
+    ROLE_APPROVER: _ClassVar[Role]
+    ROLE_PUBLISHER: _ClassVar[Role]
+    ROLE_AUDITOR: _ClassVar[Role]
 RETRY_CLASS_UNSPECIFIED: RetryClass
 RETRY_CLASS_SAFE: RetryClass
 RETRY_CLASS_IDEMPOTENT_WITH_REQUEST_ID: RetryClass
@@ -32,6 +37,11 @@ ROLE_UNSPECIFIED: Role
 ROLE_CALLER: Role
 ROLE_OPERATOR: Role
 ROLE_SERVICE: Role
+ROLE_VIEWER: Role
+ROLE_AUTHOR: Role
+ROLE_APPROVER: Role
+ROLE_PUBLISHER: Role
+ROLE_AUDITOR: Role
 RPC_FIELD_NUMBER: _ClassVar[int]
 rpc: _descriptor.FieldDescriptor
 
