@@ -50,6 +50,11 @@ def prepare(configuration: Configuration, folder: Path) -> tuple[Configuration, 
     if key is not None and not configuration.targets["registry"].prompts_dir:
         registry = replace(configuration.targets["registry"], prompts_dir=str(shipped_prompts()))
         configuration = replace(configuration, targets={**configuration.targets, "registry": registry})
+    identity = configuration.targets["identity"]
+    if not identity.peppers:
+        # An older file knows one pepper: identity keeps its keys under it too, as "auth".
+        identity = replace(identity, peppers={"auth": configuration.process.auth.pepper}, current_pepper="auth")
+        configuration = replace(configuration, targets={**configuration.targets, "identity": identity})
     models = configuration.process.models
     if not models.directory:
         process = replace(configuration.process, models=replace(models, directory=str(folder / "models")))

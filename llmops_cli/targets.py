@@ -23,6 +23,8 @@ _LEAVES = ("registry", "guard", "ledger", "cache", "router")
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
+        # First to start and last to end: authorisation asks it in every process, so no service depends on it by itself.
+        _target("identity", "IdentitySettings", database=True),
         _target("registry", "RegistrySettings", database=True),
         _target("guard", "GuardSettings"),
         _target("ledger", "LedgerSettings", database=True),

@@ -1,6 +1,6 @@
 """Who calls: principals, and the port that turns a credential into one.
 
-Keys of the configuration file are the first source; an identity service takes its place behind the same port.
+Keys of the configuration file are the first source; `meshkit.authentication` asks the identity service for the others.
 """
 
 from __future__ import annotations
@@ -8,14 +8,27 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from meshkit.errors import Unauthenticated
 
 KEY_PREFIX = "llmops-"
-ROLES = frozenset({"caller", "operator", "service"})
+# What a key may be given; role service belongs to the mesh's own key.
+ROLES = frozenset({"caller", "viewer", "author", "approver", "publisher", "operator", "auditor"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """With what a credential may be used. An empty set allows everything of its kind."""
+
+    models: frozenset[str] = frozenset()
+    routes: frozenset[str] = frozenset()
+    environments: frozenset[str] = frozenset()
+
+
+EVERYTHING = Scopes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,7 @@ class Principal:
     key_id: str
     roles: frozenset[str]
     guard_policy: str = ""
+    scopes: Scopes = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +53,10 @@ class StoredKey:
 
 
 class Authenticator(Protocol):
-    """Turns a credential into a principal."""
+    """Turns a credential into a principal: at once when it is known here, else with something to wait for."""
 
-    def authenticate(self, credential: str) -> Principal:
-        """Returns the principal. Raises Unauthenticated with a sentence that says what to send."""
+    def authenticate(self, credential: str) -> Principal | Awaitable[Principal]:
+        """The principal. Raises Unauthenticated with a sentence that says what to send, at once or when awaited."""
         ...
 
 
@@ -69,14 +83,33 @@ class ConfiguredKeys:
     def authenticate(self, credential: str) -> Principal:
         """See Authenticator."""
         if not credential:
-            raise Unauthenticated("no API key was sent; send `authorization: Bearer <key>`")
-        mark = hashlib.blake2s(credential.encode(), key=self._cache_key).digest()
+            raise no_credential()
+        principal = self.find(credential, self.mark(credential))
+        if principal is None:
+            raise unknown_credential()
+        return principal
+
+    def mark(self, credential: str) -> bytes:
+        """What stands for a credential in the memory of this process."""
+        return hashlib.blake2s(credential.encode(), key=self._cache_key).digest()
+
+    def find(self, credential: str, mark: bytes) -> Principal | None:
+        """The principal of a key of the configuration; `mark` is the credential's."""
         seen = self._seen.get(mark)
         if seen is not None:
             return seen
         principal = self._principals.get(hmac.digest(self._pepper, credential.encode(), "sha256"))
-        if principal is None:
-            raise Unauthenticated("this API key is not known here; check it, or create one with `llmops keys create`")
-        # Only known keys are kept, so there are never more than the configuration has.
-        self._seen[mark] = principal
+        if principal is not None:
+            # Only known keys are kept, so there are never more than the configuration has.
+            self._seen[mark] = principal
         return principal
+
+
+def no_credential() -> Unauthenticated:
+    """The refusal of a call without a key."""
+    return Unauthenticated("no API key was sent; send `authorization: Bearer <key>`")
+
+
+def unknown_credential() -> Unauthenticated:
+    """The refusal of every credential that opens nothing, whatever the reason."""
+    return Unauthenticated("this API key is not known here; check it, or create one with `llmops keys create`")

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
 from meshkit.calls import HandlerTable
 from meshkit.clock import Clock, SystemClock
 from meshkit.errors import Unavailable
-from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest
+from meshkit.identity import ROLES, Authenticator, ConfiguredKeys, Principal, StoredKey, key_digest
 from meshkit.interceptors import build_chain
 from meshkit.interceptors.admission import AdmissionSettings
 from meshkit.logs import LogSettings
@@ -56,9 +57,10 @@ class KeySettings:
             raise ValueError("id and organisation must not be empty")
         if len(self.digest) != _DIGEST_CHARS or not set(self.digest) <= set("0123456789abcdef"):
             raise ValueError("digest must be 64 lower-case hex digits, as `llmops keys create` prints it")
-        unknown = set(self.roles) - {"caller", "operator"}
+        unknown = set(self.roles) - ROLES
         if unknown or not self.roles:
-            raise ValueError(f"roles must be caller, operator or both; found {', '.join(sorted(unknown)) or 'none'}")
+            known, found = ", ".join(sorted(ROLES)), ", ".join(sorted(unknown)) or "none"
+            raise ValueError(f"roles must be among {known}; found {found}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class AuthSettings:
     pepper: Secret = Secret()  # noqa: RUF009 - immutable
     mesh_key: Secret = Secret()  # noqa: RUF009 - immutable
     keys: tuple[KeySettings, ...] = ()
+    # What is remembered of the identity service's answers, where one runs.
+    identity: IdentityCacheSettings = field(default_factory=IdentityCacheSettings)
 
     def validate(self) -> None:
         """Raises ValueError for twin ids and for keys without a pepper."""
@@ -145,7 +149,9 @@ class Runtime:
         self.tracing = Tracing(settings.tracing, process)
         self._pushed = self._push_metrics()
         clock_s = asyncio.get_running_loop().time
-        chain = build_chain(self.tracing, self.metrics, settings.admission, configured_keys(settings.auth), clock_s)
+        self._identity = self._ask_identity()
+        authenticator: Authenticator = self._identity or configured_keys(settings.auth)
+        chain = build_chain(self.tracing, self.metrics, settings.admission, authenticator, clock_s)
         self.table = HandlerTable(chain)
         self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -196,8 +202,24 @@ class Runtime:
         causes = await asyncio.gather(*(run(self.ready_checks[n]) for n in names))
         return {n: c for n, c in zip(names, causes, strict=True) if c}
 
+    def _ask_identity(self) -> MeshAuthenticator | None:
+        """Where identity runs here or a peer is named, it knows the keys that the configuration does not."""
+        if "identity" not in self.targets and "identity" not in self.settings.peers:
+            return None
+        auth = self.settings.auth
+        return MeshAuthenticator(
+            configured_keys(auth),
+            lambda: self.channel("identity"),
+            auth.mesh_key.reveal(),
+            self.clock,
+            self.tracing.root,
+            auth.identity,
+        )
+
     async def close(self) -> None:
         """Closes channels, the encoder and the exporter."""
+        if self._identity is not None:
+            await self._identity.close()
         for channel in self._remote.values():
             await channel.close()
         if self._encoder is not None:

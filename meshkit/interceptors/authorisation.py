@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from meshkit.calls import ServerCall, Step
 from meshkit.errors import PermissionDenied
-from meshkit.identity import Authenticator
+from meshkit.identity import Authenticator, Principal
 
 _BEARER = "bearer "
 
@@ -19,8 +19,8 @@ class Authorisation(Step):
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
 
-    def on_start(self, call: ServerCall) -> None:
-        """Raises Unauthenticated or PermissionDenied; else the call has a principal.
+    def on_start(self, call: ServerCall) -> Awaitable[None] | None:
+        """Raises Unauthenticated or PermissionDenied; else the call has a principal. Waits for a key not yet known.
 
         A call made on behalf of a call in this process keeps its principal: it was identified at the door. Its role
         is checked for each RPC all the same.
@@ -31,11 +31,26 @@ class Authorisation(Step):
             context.principal, context.credential = caller.principal, caller.credential
         else:
             credential = caller.credential if caller is not None else credential_of(call.metadata)
-            context.principal, context.credential = self._authenticator.authenticate(credential), credential
-        if context.principal.roles.isdisjoint(call.method.roles):
-            serves = ", ".join(sorted(call.method.roles)) or "nobody"
-            holds = ", ".join(sorted(context.principal.roles))
-            raise PermissionDenied(f"{call.method.path} serves {serves}; this key is {holds}")
+            answer = self._authenticator.authenticate(credential)
+            if not isinstance(answer, Principal):
+                return _wait(call, credential, answer)
+            context.principal, context.credential = answer, credential
+        _require_role(call, context.principal)
+        return None
+
+
+async def _wait(call: ServerCall, credential: str, answer: Awaitable[Principal]) -> None:
+    principal = await answer
+    assert call.context is not None
+    call.context.principal, call.context.credential = principal, credential
+    _require_role(call, principal)
+
+
+def _require_role(call: ServerCall, principal: Principal) -> None:
+    if principal.roles.isdisjoint(call.method.roles):
+        serves = ", ".join(sorted(call.method.roles)) or "nobody"
+        holds = ", ".join(sorted(principal.roles))
+        raise PermissionDenied(f"{call.method.path} serves {serves}; this key is {holds}")
 
 
 def credential_of(metadata: Mapping[str, str]) -> str:

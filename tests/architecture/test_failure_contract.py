@@ -16,8 +16,8 @@ CONTRACT: dict[str, Any] = yaml.safe_load((ROOT / "docs/failure-contract.yaml").
 ENTRIES: list[dict[str, Any]] = CONTRACT["dependencies"]
 STATES = ("down", "slow", "wrong")
 POLICIES = frozenset({"open", "closed", "degraded"})
-# Beyond the table of targets: who calls the mesh, and whom it calls.
-OUTSIDE = frozenset({("client", "edge"), ("router", "provider")})
+# Beyond the table of targets: who calls the mesh, whom it calls, and what the chain asks in every process.
+OUTSIDE = frozenset({("client", "edge"), ("router", "provider"), ("authorisation", "identity")})
 
 
 def edges() -> frozenset[tuple[str, str]]:

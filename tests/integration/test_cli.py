@@ -155,7 +155,7 @@ async def test_config_print_hides_secrets(world: World) -> None:
 async def test_targets(world: World) -> None:
     listed = await run(world.environ, world.folder, "targets")
     names = [line.split()[0] for line in listed.out.splitlines()]
-    assert names == ["registry", "guard", "ledger", "cache", "router", "orchestrator", "edge"]
+    assert names == ["identity", "registry", "guard", "ledger", "cache", "router", "orchestrator", "edge"]
 
 
 async def test_a_created_key_works_where_its_entry_is_configured(world: World, postgres_url: str) -> None:

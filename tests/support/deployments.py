@@ -25,6 +25,7 @@ from tests.support.mesh_settings import MESH_KEY, PEPPER, mesh_yaml, script
 
 # Split further than deploy/local/processes.yaml: the edge has a process of its own, so that it can die alone.
 PLACEMENT: Mapping[str, tuple[str, ...]] = {
+    "identity": ("identity",),
     "registry": ("registry",),
     "guard": ("guard",),
     "ledger": ("ledger",),

@@ -24,15 +24,23 @@ KEYS = tuple(
     for role in ("operator", "caller")
 )
 
+AUTH = AuthSettings(pepper=Secret(PEPPER), keys=KEYS)
+
 
 @asynccontextmanager
 async def running_service(
-    name: str, build: Build, settings: object, transport: str, url: str, clock: Clock | None = None
+    name: str,
+    build: Build,
+    settings: object,
+    transport: str,
+    url: str,
+    clock: Clock | None = None,
+    auth: AuthSettings = AUTH,
 ) -> AsyncIterator[tuple[Any, Runtime]]:
     """A channel to the service, in-process ("local") or over gRPC ("grpc"), and its runtime."""
     process = ProcessSettings(
         server=ServerSettings(grpc_port=0, grace_s=0.2),
-        auth=AuthSettings(pepper=Secret(PEPPER), keys=KEYS),
+        auth=auth,
         database=DatabaseSettings(url=Secret(url), pool_size=2),
     )
     runtime = Runtime(name, process, frozenset({name}), clock)

@@ -21,6 +21,7 @@ NEEDED = (
     "services/registry/migrations/versions/0001_create_registry.py",
     "services/ledger/migrations/versions/0001_books.py",
     "services/cache/migrations/versions/0001_entries.py",
+    "services/identity/migrations/versions/0001_create_identity.py",
 )
 
 

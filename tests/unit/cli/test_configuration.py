@@ -95,7 +95,7 @@ def test_a_created_key_works_when_its_entry_is_pasted(tmp_path: Path) -> None:
     assert (principal.organisation, principal.team, principal.key_id) == ("acme", "search", "billing")
     with pytest.raises(SettingsError, match="already"):
         create_key(pasted, tmp_path, "acme", "billing", ("caller",), "", "")
-    with pytest.raises(SettingsError, match="roles must be caller, operator"):
+    with pytest.raises(SettingsError, match="roles must be among approver, auditor"):
         create_key(pasted, tmp_path, "acme", "x", ("admin",), "", "")
 
 

@@ -217,7 +217,7 @@ class IdentityServiceServicer(object):
 
     def RotateKey(self, request, context):
         """Gives a key a new secret, shown as by CreateKey. Older secrets go on working for the overlap. The key keeps its id,
-        roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. FAILED_PRECONDITION when it is
+        roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. INVALID_ARGUMENT when it is
         revoked or expired; NOT_FOUND. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -77,7 +77,7 @@ class IdentityServiceStub:
     """Keys by id, without secrets. Safe to retry."""
     RotateKey: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RotateKeyRequest, _identity_pb2.RotateKeyResponse]
     """Gives a key a new secret, shown as by CreateKey. Older secrets go on working for the overlap. The key keeps its id,
-    roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. FAILED_PRECONDITION when it is
+    roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. INVALID_ARGUMENT when it is
     revoked or expired; NOT_FOUND. Idempotent with request_id.
     """
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeKeyRequest, _identity_pb2.RevokeKeyResponse]
@@ -136,7 +136,7 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Keys by id, without secrets. Safe to retry."""
     RotateKey: _aio.UnaryUnaryMultiCallable[_identity_pb2.RotateKeyRequest, _identity_pb2.RotateKeyResponse]  # type: ignore[assignment]
     """Gives a key a new secret, shown as by CreateKey. Older secrets go on working for the overlap. The key keeps its id,
-    roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. FAILED_PRECONDITION when it is
+    roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. INVALID_ARGUMENT when it is
     revoked or expired; NOT_FOUND. Idempotent with request_id.
     """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeKeyRequest, _identity_pb2.RevokeKeyResponse]  # type: ignore[assignment]
@@ -264,7 +264,7 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RotateKeyResponse, _abc.Awaitable[_identity_pb2.RotateKeyResponse]]:
         """Gives a key a new secret, shown as by CreateKey. Older secrets go on working for the overlap. The key keeps its id,
-        roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. FAILED_PRECONDITION when it is
+        roles, scopes and budgets. PERMISSION_DENIED when the key has more than the caller. INVALID_ARGUMENT when it is
         revoked or expired; NOT_FOUND. Idempotent with request_id.
         """
 

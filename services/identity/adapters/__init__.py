@@ -1,0 +1,1 @@
+"""The outside: PostgreSQL, token issuers, signatures, telemetry, and twins of each."""

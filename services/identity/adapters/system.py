@@ -1,0 +1,29 @@
+"""The machine: unpredictable values, and standard error for the one secret that is shown there."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+
+_SECRET_BYTES = 32
+
+
+class SystemRandomness:
+    """See `core.ports.Randomness`."""
+
+    def hex(self, count_bytes: int) -> str:
+        """See Randomness."""
+        return secrets.token_hex(count_bytes)
+
+    def secret(self) -> str:
+        """See Randomness."""
+        return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def announce(organisation: str, secret: str) -> None:
+    """See `core.ports.Announce`. Standard error and not the log: logs are kept and sent elsewhere."""
+    sys.stderr.write(
+        f"identity: first start. Key of the first administrator of organisation {organisation!r}, shown this once and "
+        f"kept nowhere:\n  {secret}\n"
+    )
+    sys.stderr.flush()

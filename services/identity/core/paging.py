@@ -1,0 +1,43 @@
+"""Pages: a token names the last entry of the page before, and is bound to what was asked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import TypeVar
+
+from services.identity.core.errors import InvalidRequest
+
+T = TypeVar("T")
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1_000
+
+
+def page_size(asked: int) -> int:
+    """0 means 100; more than 1,000 means 1,000."""
+    return min(asked or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+
+def token_after(asked: str, last: str) -> str:
+    """The token of the page after an entry."""
+    return base64.urlsafe_b64encode(json.dumps([asked, last]).encode()).decode()
+
+
+def position(token: str, asked: str) -> str:
+    """The entry that a token names; empty for the first page. Raises InvalidRequest for a token of another list."""
+    if not token:
+        return ""
+    try:
+        bound_to, last = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        bound_to, last = None, ""
+    if bound_to != asked or not isinstance(last, str) or "\x00" in last:
+        raise InvalidRequest("page_token", "is not from the last answer to the same request; begin with an empty one")
+    return last
+
+
+def cut(found: Sequence[T], size: int) -> tuple[Sequence[T], bool]:
+    """A page of a list that was asked for one entry more, and whether there is another page."""
+    return found[:size], len(found) > size

@@ -1,0 +1,212 @@
+"""What is asked of identity: whose a credential is, what there is, and what was done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from services.identity.core import paging, rights
+from services.identity.core.administration import Rules, checkpoint_of
+from services.identity.core.audit import Event
+from services.identity.core.checkpoints import Checkpoint, Signer
+from services.identity.core.errors import StorageUnavailable
+from services.identity.core.feed import Feed
+from services.identity.core.model import Actor, Identified, Key, Organisation, Team, User, earliest
+from services.identity.core.ports import Changes, Clock, FoundSecret, Observer, Store, Tokens
+from services.identity.core.secret_keys import Peppers, prefix_of
+
+
+class Answer(NamedTuple):
+    """Who a credential stands for, or nobody, and the revision at which that was so."""
+
+    who: Identified | None
+    revision: int
+
+
+class Identity:
+    """Reads, and the two loops that keep watchers and the log's checkpoints up to date."""
+
+    def __init__(
+        self,
+        store: Store,
+        peppers: Peppers,
+        tokens: Tokens,
+        clock: Clock,
+        signer: Signer,
+        observer: Observer,
+        rules: Rules,
+        max_watchers: int,
+    ) -> None:
+        self._store = store
+        self._peppers = peppers
+        self._tokens = tokens
+        self._clock = clock
+        self._signer = signer
+        self._observer = observer
+        self._rules = rules
+        self.feed = Feed(store, max_watchers)
+        self._seen_revision = -1
+
+    async def authenticate(self, credential: str) -> Answer:
+        """Whose credential this is. Refusals are alike, and take the same steps."""
+        now = self._clock.now()
+        if self._tokens.is_token(credential):
+            return await self._authenticate_token(credential, now)
+        prefix = prefix_of(credential)
+        # Something that is no key at all is public knowledge: the database need not be asked.
+        found, revision = await self._store.find_secret(prefix) if prefix else (None, await self._store.revision())
+        secret = found.secret if found is not None else None
+        genuine = self._peppers.verify(
+            credential, secret.pepper_id if secret else None, secret.digest if secret else None
+        )
+        if found is None or not genuine:
+            self._observer.authenticated("unknown")
+            return Answer(None, revision)
+        if not _works(found, now):
+            self._observer.authenticated("ended")
+            return Answer(None, revision)
+        await self._renew(found, credential)
+        self._observer.authenticated("key")
+        return Answer(_identified(found), revision)
+
+    def watch(self, after_revision: int) -> AsyncGenerator[Changes, None]:
+        """See Feed.watch."""
+        return self.feed.watch(after_revision)
+
+    async def organisations(self, actor: Actor, size: int, token: str) -> tuple[Sequence[Organisation], str]:
+        """All for the platform, else the caller's own."""
+        only = "" if actor.organisation == self._rules.platform else actor.organisation or "\x7f"
+        size, asked = paging.page_size(size), f"organisations {only}"
+        found, more = paging.cut(await self._store.organisations(only, paging.position(token, asked), size + 1), size)
+        return found, paging.token_after(asked, found[-1].name) if more else ""
+
+    async def teams(self, actor: Actor, organisation: str, size: int, token: str) -> tuple[Sequence[Team], str]:
+        """Teams of an organisation."""
+        owner = rights.organisation_of(actor, organisation, self._rules.platform)
+        size, asked = paging.page_size(size), f"teams {owner}"
+        found, more = paging.cut(await self._store.teams(owner, paging.position(token, asked), size + 1), size)
+        return found, paging.token_after(asked, found[-1].name) if more else ""
+
+    async def users(self, actor: Actor, organisation: str, size: int, token: str) -> tuple[Sequence[User], str]:
+        """Users of an organisation."""
+        owner = rights.organisation_of(actor, organisation, self._rules.platform)
+        size, asked = paging.page_size(size), f"users {owner}"
+        found, more = paging.cut(await self._store.users(owner, paging.position(token, asked), size + 1), size)
+        return found, paging.token_after(asked, found[-1].name) if more else ""
+
+    async def keys(
+        self, actor: Actor, organisation: str, user: str, size: int, token: str
+    ) -> tuple[Sequence[Key], str]:
+        """Keys of an organisation, or of one user of it."""
+        owner = rights.organisation_of(actor, organisation, self._rules.platform)
+        size, asked = paging.page_size(size), f"keys {owner} {user}"
+        after = paging.position(token, asked)
+        found, more = paging.cut(await self._store.keys(owner, user, after, size + 1), size)
+        return found, paging.token_after(asked, found[-1].key_id) if more else ""
+
+    async def events(self, actor: Actor, organisation: str, size: int, token: str) -> tuple[Sequence[Event], str]:
+        """Events in order: every one for the platform, else those about the caller's organisation."""
+        everything = actor.organisation == self._rules.platform and not organisation
+        owner = "" if everything else rights.organisation_of(actor, organisation, self._rules.platform)
+        size, asked = paging.page_size(size), f"events {owner}"
+        after = int(paging.position(token, asked) or 0)
+        found, more = paging.cut(await self._store.events(owner, after, size + 1), size)
+        return found, paging.token_after(asked, str(found[-1].sequence)) if more else ""
+
+    async def checkpoints(self, actor: Actor, size: int, token: str) -> tuple[Sequence[Checkpoint], str]:
+        """Checkpoints in order."""
+        rights.require_platform(actor, self._rules.platform, "read checkpoints: they are about the whole log")
+        size, asked = paging.page_size(size), "checkpoints"
+        after = int(paging.position(token, asked) or 0)
+        found, more = paging.cut(await self._store.checkpoints(after, size + 1), size)
+        return found, paging.token_after(asked, str(found[-1].leaf_count)) if more else ""
+
+    async def checkpoint(self, actor: Actor) -> Checkpoint | None:
+        """A checkpoint over every event until now."""
+        rights.require_platform(actor, self._rules.platform, "read checkpoints: they are about the whole log")
+        return await self._checkpoint_now()
+
+    async def follow(self, poll_s: float, beat_s: float) -> None:
+        """Looks for changes of other replicas for ever, and lets watchers know that it could look."""
+        loop = asyncio.get_running_loop()
+        beat_due_s = 0.0
+        while True:
+            try:
+                revision = await self._store.revision()
+            except StorageUnavailable as error:
+                self._observer.store_failed(error)
+            else:
+                if revision != self._seen_revision or loop.time() >= beat_due_s:
+                    self._seen_revision = revision
+                    beat_due_s = loop.time() + beat_s
+                    self.feed.beat()
+            await asyncio.sleep(poll_s)
+
+    async def keep(self, interval_s: float) -> None:
+        """Writes checkpoints and forgets old requests, now and then, for ever."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._checkpoint_now()
+                await self._store.forget_requests(self._clock.now() - self._rules.request_retention)
+            except StorageUnavailable as error:
+                self._observer.store_failed(error)
+
+    async def drain(self) -> None:
+        """Ends every watch, so that watchers turn to another replica at once."""
+        self.feed.close()
+
+    async def _checkpoint_now(self) -> Checkpoint | None:
+        head = await self._store.head()
+        if not head.count:
+            return None
+        newest = await self._store.checkpoints(head.count - 1, 1)
+        if newest:
+            return newest[0]
+        made = checkpoint_of(head, self._rules, self._clock.now(), self._signer)
+        await self._store.add_checkpoint(made)
+        return (await self._store.checkpoints(head.count - 1, 1) or [made])[0]
+
+    async def _authenticate_token(self, credential: str, now: datetime) -> Answer:
+        who = self._tokens.verify(credential, now)
+        user, revision = await self._store.find_user(who.organisation if who else "", who.user if who else "")
+        if who is None or (user is not None and user.disabled):
+            self._observer.authenticated("unknown" if who is None else "ended")
+            return Answer(None, revision)
+        self._observer.authenticated("token")
+        # What is stored about a user goes before what a token says of the team.
+        return Answer(replace(who, team=user.team) if user is not None and user.team else who, revision)
+
+    async def _renew(self, found: FoundSecret, credential: str) -> None:
+        """Keeps a secret under the current pepper, once it is used. Not worth failing for."""
+        secret, current = found.secret, self._peppers.current
+        if secret.pepper_id == current:
+            return
+        try:
+            digest = self._peppers.digest(current, credential)
+            await self._store.keep_digest(secret.prefix, secret.digest, current, digest)
+            self._observer.digest_renewed(current)
+        except StorageUnavailable as error:
+            self._observer.store_failed(error)
+
+
+def _works(found: FoundSecret, now: datetime) -> bool:
+    ends = earliest(found.key.expire_time, found.secret.expire_time)
+    return found.key.revoke_time is None and not found.user_disabled and (ends is None or now < ends)
+
+
+def _identified(found: FoundSecret) -> Identified:
+    key = found.key
+    return Identified(
+        key.organisation,
+        key.team,
+        key.user,
+        key.key_id,
+        key.roles,
+        key.scopes,
+        key.guard_policy,
+        earliest(key.expire_time, found.secret.expire_time),
+    )

@@ -1,0 +1,82 @@
+"""Wires identity."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from llmops.identity.v1 import identity_pb2_grpc
+
+from meshkit.kit import Kit
+from meshkit.settings import SettingsError
+from services.identity.adapters.memory import NoSignature, NoTokens
+from services.identity.adapters.signing import NoteSigner
+from services.identity.adapters.sql import SqlStore
+from services.identity.adapters.system import SystemRandomness, announce
+from services.identity.adapters.telemetry import TelemetryObserver
+from services.identity.api import IdentityApi
+from services.identity.core.administration import Administration, Rules
+from services.identity.core.checkpoints import Signer
+from services.identity.core.secret_keys import Peppers
+from services.identity.core.service import Identity
+from services.identity.settings import IdentitySettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@asynccontextmanager
+async def build(settings: IdentitySettings, kit: Kit) -> AsyncIterator[None]:
+    """Serves identity while the context is open. The first start on an empty database makes the first key."""
+    peppers, signer, rules = _peppers(settings), _signer(settings), rules_of(settings)
+    database = await kit.database("identity", MIGRATIONS)
+    store = SqlStore(database.pool, settings.storage_timeout_s)
+    observer = TelemetryObserver(kit, kit.logger)
+    identity = Identity(store, peppers, NoTokens(), kit.clock, signer, observer, rules, settings.max_watchers)
+    administration = Administration(
+        store, peppers, SystemRandomness(), kit.clock, signer, observer, rules, identity.feed.beat
+    )
+    secret = await administration.bootstrap()
+    if secret:
+        announce(settings.platform_organisation, secret)
+    observer.count_watchers(lambda: identity.feed.watchers)
+    kit.ready_check("database", store.check)
+    kit.serve(identity_pb2_grpc.add_IdentityServiceServicer_to_server, IdentityApi(identity, administration))
+    kit.background("follow", partial(identity.follow, settings.poll_interval_s, settings.beat_interval_s))
+    kit.background("keep", partial(identity.keep, settings.checkpoint_interval_s))
+    kit.on_drain(identity.drain)
+    yield
+
+
+def _peppers(settings: IdentitySettings) -> Peppers:
+    if not settings.peppers:
+        raise SettingsError("identity.peppers is empty; set LLMOPS_KEY_PEPPER, or name secrets there by id")
+    return Peppers({name: pepper.reveal() for name, pepper in settings.peppers.items()}, settings.current_pepper)
+
+
+def _signer(settings: IdentitySettings) -> Signer:
+    if not settings.audit_signing_key:
+        return NoSignature()
+    try:
+        return NoteSigner(settings.audit_origin, settings.audit_signing_key.reveal())
+    except ValueError as error:
+        raise SettingsError(f"identity.audit_signing_key {error}") from None
+    except ModuleNotFoundError:
+        raise SettingsError(
+            "identity.audit_signing_key needs the package cryptography; install `pip install 'llmops-mesh[identity]'`"
+        ) from None
+
+
+def rules_of(settings: IdentitySettings) -> Rules:
+    """The part of the settings that the core decides by."""
+    return Rules(
+        platform=settings.platform_organisation,
+        default_overlap=timedelta(seconds=settings.default_overlap_s),
+        max_overlap=timedelta(seconds=settings.max_overlap_s),
+        max_keys=settings.max_keys,
+        request_retention=timedelta(hours=settings.request_retention_h),
+        audit_origin=settings.audit_origin,
+        checkpoint_events=settings.checkpoint_events,
+    )

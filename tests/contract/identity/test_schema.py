@@ -1,0 +1,58 @@
+"""The migrations make the tables that the metadata describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import pool, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from meshkit.postgres import Database
+from services.identity.adapters.sql import SqlStore
+from services.identity.adapters.tables import metadata
+from tests.support.identity_world import World
+
+
+async def test_migrated_tables_are_those_of_the_metadata(identity_database: Database, fresh_url: str) -> None:
+    def differences(connection: Any) -> list[object]:
+        connection.execute(text(f'SET search_path TO "{identity_database.schema}"'))
+        ignore = {"include_name": lambda name, kind, _: not (kind == "table" and name == "alembic_version")}
+        found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=ignore), metadata)
+        return found
+
+    engine = create_async_engine(make_url(fresh_url).set(drivername="postgresql+asyncpg"), poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE audit_events SET event = ''", "DELETE FROM audit_events", "TRUNCATE audit_events"]
+)
+async def test_the_database_refuses_to_change_the_audit_log(identity_database: Database, statement: str) -> None:
+    await World(SqlStore(identity_database.pool, 5.0)).administration.bootstrap()
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        await identity_database.pool.execute(statement)
+
+
+async def test_a_copy_of_the_database_holds_no_key(identity_database: Database) -> None:
+    # S2 of the threat model, and S3: a key check that an attacker could steer with SQL.
+    world = World(SqlStore(identity_database.pool, 5.0))
+    secret = await world.administration.bootstrap()
+    tables = [
+        row["tablename"]
+        for row in await identity_database.pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'identity'")
+    ]
+    assert "key_secrets" in tables
+    for table in tables:
+        rows = await identity_database.pool.fetch(f"SELECT t::text AS whole FROM {table} t")
+        assert not any(secret in row["whole"] or secret[-43:] in row["whole"] for row in rows)
+    prefix = secret.split("-")[1]
+    for hostile in ("' OR '1'='1", f"{prefix}' --", f"llmops-{prefix}-' OR ''='", f"llmops-{prefix}-{'%' * 43}"):
+        assert await world.who(hostile) == "nobody"
+    assert await world.who(secret) != "nobody"

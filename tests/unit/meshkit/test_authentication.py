@@ -1,0 +1,367 @@
+"""What a process remembers of the identity service, and what it does when it is not heard. No sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from llmops.common.v1 import options_pb2
+from llmops.identity.v1 import identity_pb2 as pb
+
+from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
+from meshkit.context import current, new_trace
+from meshkit.errors import CallError, Failure, MeshError, Overloaded, Unauthenticated, Unavailable
+from meshkit.identity import ConfiguredKeys, Principal, Scopes, StoredKey, key_digest
+
+CONFIGURED = Principal("acme", "", "root", "acme-key", frozenset({"caller"}))
+AWAY = CallError(Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "away"))
+
+
+@dataclass
+class Times:
+    """Both clocks, moved by hand."""
+
+    now_s: float = 1_000.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.now_s, UTC)
+
+    def time_ns(self) -> int:
+        return int(self.now_s * 1e9)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Identity:
+    """The service as a channel: what it answers is scripted, what it is asked is remembered."""
+
+    answers: dict[str, pb.AuthenticateResponse] = field(default_factory=dict)
+    revision: int = 1
+    away: bool = False
+    hold: asyncio.Event | None = None
+    asked: list[str] = field(default_factory=list)
+    credentials: set[str] = field(default_factory=set)
+    watches: list[tuple[int, asyncio.Queue[Any]]] = field(default_factory=list)
+
+    def knows(self, credential: str, key_id: str = "key-1", **response: Any) -> None:
+        principal = pb.Principal(organisation="acme", user="ada", key_id=key_id, roles=[options_pb2.ROLE_CALLER])
+        self.answers[credential] = pb.AuthenticateResponse(principal=principal, **response)
+
+    def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Any]:
+        async def authenticate(request: pb.AuthenticateRequest, **_: Any) -> pb.AuthenticateResponse:
+            self.asked.append(request.credential)
+            self.credentials.add(current().credential)
+            response = pb.AuthenticateResponse(revision=self.revision)
+            response.MergeFrom(self.answers.get(request.credential, pb.AuthenticateResponse()))
+            if self.hold is not None:
+                await self.hold.wait()
+            if self.away:
+                raise AWAY
+            return response
+
+        return authenticate if path.endswith("Authenticate") else self._none
+
+    def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., Any]:
+        async def watch(request: pb.WatchChangesRequest, **_: Any) -> AsyncIterator[pb.WatchChangesResponse]:
+            told: asyncio.Queue[Any] = asyncio.Queue()
+            self.watches.append((request.after_revision, told))
+            while True:
+                change = await told.get()
+                if isinstance(change, Exception):
+                    raise change
+                yield change
+                told.task_done()
+
+        return watch
+
+    stream_stream = stream_unary = unary_unary
+
+    async def _none(self, *_: Any, **__: Any) -> None: ...
+
+    async def tells(self, **change: Any) -> None:
+        """Sends a change and waits until it was taken."""
+        while not self.watches:
+            await asyncio.sleep(0)
+        self.revision = change.get("revision", self.revision)
+        told = self.watches[-1][1]
+        told.put_nowait(pb.WatchChangesResponse(**{"revision": self.revision, **change}))
+        await told.join()
+
+
+@dataclass
+class World:
+    """An authenticator between the two."""
+
+    authenticator: MeshAuthenticator
+    identity: Identity
+    times: Times
+
+    async def who(self, credential: str) -> str:
+        answer = self.authenticator.authenticate(credential)
+        principal = answer if isinstance(answer, Principal) else await answer
+        return principal.key_id
+
+    def at_once(self, credential: str) -> bool:
+        """Whether a credential is answered without waiting."""
+        answer = self.authenticator.authenticate(credential)
+        if isinstance(answer, Principal):
+            return True
+        answer.close()  # type: ignore[attr-defined]
+        return False
+
+
+@asynccontextmanager
+async def a_world(**settings: Any) -> AsyncIterator[World]:
+    identity, times = Identity(), Times()
+    identity.knows("good")
+    configured = ConfiguredKeys(b"pepper", [StoredKey(key_digest(b"pepper", "configured"), CONFIGURED)])
+    authenticator = MeshAuthenticator(
+        configured,
+        lambda: identity,
+        "mesh-key",
+        times,
+        lambda: new_trace(sampled=False),
+        IdentityCacheSettings(**settings),
+    )
+    yield World(authenticator, identity, times)
+    await authenticator.close()
+
+
+async def test_a_credential_is_asked_about_once_and_then_answered_at_once() -> None:
+    async with a_world() as world:
+        assert not world.at_once("good")
+        assert await world.who("good") == "key-1"
+        assert world.at_once("good")
+        assert world.identity.asked == ["good"]
+        # With the mesh's own credential, whoever's call this is about.
+        assert world.identity.credentials == {"mesh-key"}
+
+
+async def test_keys_of_the_configuration_ask_nobody() -> None:
+    async with a_world() as world:
+        world.identity.away = True
+        assert world.at_once("configured")
+        assert await world.who("configured") == "acme-key"
+        with pytest.raises(Unauthenticated, match="send `authorization"):
+            world.authenticator.authenticate("")
+        for nonsense in ("x" * 16_385, "ключ"):
+            with pytest.raises(Unauthenticated, match="not known here"):
+                world.authenticator.authenticate(nonsense)
+        assert world.identity.asked == []
+
+
+async def test_a_principal_has_all_that_the_service_said() -> None:
+    async with a_world() as world:
+        world.identity.answers["full"] = pb.AuthenticateResponse(
+            principal=pb.Principal(
+                organisation="o",
+                team="t",
+                user="u",
+                key_id="k",
+                # A role that this program does not know yet opens nothing and breaks nothing.
+                roles=[options_pb2.ROLE_VIEWER, options_pb2.ROLE_AUDITOR, 99],
+                scopes=pb.KeyScopes(models=["m"], routes=["r"], environments=["e"]),
+                guard_policy="strict",
+            )
+        )
+        assert await world.authenticator.authenticate("full") == Principal(  # type: ignore[misc]
+            "o",
+            "t",
+            "u",
+            "k",
+            frozenset({"viewer", "auditor"}),
+            "strict",
+            Scopes(frozenset("m"), frozenset("r"), frozenset("e")),
+        )
+
+
+async def test_many_who_wait_for_one_key_ask_once_and_one_who_leaves_takes_nothing_from_the_others() -> None:
+    async with a_world() as world:
+        world.identity.hold = asyncio.Event()
+        waiting = [asyncio.create_task(world.who("good")) for _ in range(50)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        world.identity.hold.set()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in done if not isinstance(each, str)] == [asyncio.CancelledError]
+        assert done[1:] == ["key-1"] * 49
+        assert world.identity.asked == ["good"]
+
+
+async def test_a_question_that_hangs_ends_and_the_next_one_works() -> None:
+    # Row 36 of the failures of peers, authzed/spicedb#3142: single flight without a deadline wedges the server.
+    async with a_world(timeout_s=0.05) as world:
+        world.identity.hold = asyncio.Event()
+        waiting = [asyncio.create_task(world.who("good")) for _ in range(3)]
+        for each in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(each, Unavailable)
+        world.identity.hold = None
+        assert await world.who("good") == "key-1"
+
+
+async def test_an_unknown_credential_is_refused_for_a_while_without_asking_again() -> None:
+    async with a_world(unknown_s=5) as world:
+        for _ in range(3):
+            with pytest.raises(Unauthenticated, match="not known here"):
+                await world.who("bad")
+        assert world.identity.asked == ["bad"]
+        world.times.now_s += 5
+        world.identity.knows("bad")
+        assert await world.who("bad") == "key-1"
+
+
+async def test_a_flood_of_unknown_credentials_has_bounds() -> None:
+    async with a_world(max_questions=3, max_unknown=2) as world:
+        world.identity.hold = asyncio.Event()
+        waiting = [asyncio.create_task(world.who(f"bad-{n}")) for n in range(8)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(world.identity.asked) == 3
+        world.identity.hold.set()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in done] == [Unauthenticated] * 3 + [Overloaded] * 5
+        # The newest two are remembered.
+        world.identity.asked.clear()
+        for n in range(3):
+            with pytest.raises(Unauthenticated):
+                await world.who(f"bad-{n}")
+        assert "bad-0" in world.identity.asked
+        assert len(world.authenticator._unknown) <= 2
+
+
+async def test_known_credentials_have_a_bound_and_the_oldest_goes() -> None:
+    async with a_world(max_keys=2) as world:
+        for name in ("a", "b", "c"):
+            world.identity.knows(name)
+            await world.who(name)
+        assert [world.at_once(name) for name in ("a", "b", "c")] == [False, True, True]
+
+
+async def test_expiry_is_checked_on_every_use() -> None:
+    async with a_world() as world:
+        world.identity.knows("short", expire_time=world.times.now().replace(tzinfo=None))
+        world.identity.answers["short"].expire_time.FromSeconds(1_010)
+        assert await world.who("short") == "key-1"
+        world.times.now_s = 1_009.9
+        assert world.at_once("short")
+        world.times.now_s = 1_010.0
+        assert not world.at_once("short")
+
+
+async def test_a_change_drops_the_key_and_only_that_key() -> None:
+    async with a_world() as world:
+        world.identity.knows("other", "key-2")
+        await world.who("good")
+        await world.who("other")
+        await world.identity.tells(revision=2, key_ids=["key-1"])
+        assert [world.at_once("good"), world.at_once("other")] == [False, True]
+        world.identity.answers.clear()
+        with pytest.raises(Unauthenticated):
+            await world.who("good")
+
+
+async def test_a_changed_user_loses_every_credential() -> None:
+    async with a_world() as world:
+        await world.who("good")
+        await world.identity.tells(revision=2, users=["globex/ada", "acme/bob"])
+        assert world.at_once("good")
+        await world.identity.tells(revision=3, users=["acme/ada"])
+        assert not world.at_once("good")
+
+
+async def test_everything_is_dropped_when_the_service_cannot_say_what_changed() -> None:
+    async with a_world() as world:
+        world.identity.revision = 9
+        await world.who("good")
+        # A store that was restored from a backup has a lower revision.
+        await world.identity.tells(revision=4, everything=True)
+        assert not world.at_once("good")
+        assert await world.who("good") == "key-1"
+
+
+async def test_a_change_lets_unknown_credentials_be_asked_about_again() -> None:
+    async with a_world() as world:
+        await world.who("good")
+        with pytest.raises(Unauthenticated):
+            await world.who("bad")
+        await world.identity.tells(revision=2, users=["acme/bob"])
+        world.identity.knows("bad")
+        assert await world.who("bad") == "key-1"
+
+
+async def test_an_answer_that_a_revocation_overtook_is_asked_for_again() -> None:
+    # The answer was read before the key was revoked and arrives after the watch said so: it must not be remembered.
+    async with a_world() as world:
+        world.identity.knows("first", "key-0")
+        await world.who("first")
+        world.identity.hold = asyncio.Event()
+        late = asyncio.create_task(world.who("good"))
+        while "good" not in world.identity.asked:
+            await asyncio.sleep(0)
+        world.identity.answers.pop("good")
+        await world.identity.tells(revision=2, key_ids=["key-1"])
+        world.identity.hold.set()
+        with pytest.raises(Unauthenticated):
+            await late
+        assert world.identity.asked.count("good") == 2
+
+
+async def test_what_is_remembered_counts_while_the_service_is_heard_and_then_closes() -> None:
+    async with a_world(max_silence_s=30) as world:
+        await world.who("good")
+        world.times.now_s += 29
+        await world.identity.tells()
+        world.times.now_s += 30
+        assert world.at_once("good")
+        world.times.now_s += 0.1
+        assert not world.at_once("good")
+        world.identity.away = True
+        with pytest.raises(Unavailable, match="identity service does not answer"):
+            await world.who("good")
+        world.identity.away = False
+        assert await world.who("good") == "key-1"
+        assert world.at_once("good")
+
+
+async def test_a_lost_watch_is_opened_again_after_what_is_known() -> None:
+    async with a_world() as world:
+        await world.who("good")
+        await world.identity.tells(revision=7)
+        world.identity.watches[-1][1].put_nowait(AWAY)
+        while len(world.identity.watches) < 2:
+            await asyncio.sleep(0.001)
+        assert [after for after, _ in world.identity.watches] == [1, 7]
+        assert world.at_once("good")
+        await world.identity.tells(revision=8, key_ids=["key-1"])
+        assert not world.at_once("good")
+
+
+@pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "RESOURCE_EXHAUSTED"])
+async def test_a_service_that_refuses_this_process_is_no_word_about_the_caller(status: str) -> None:
+    # A mesh key that identity does not know must not make every caller's key "unknown".
+    async with a_world() as world:
+
+        def refusing(*_: Any, **__: Any) -> Callable[..., Any]:
+            async def refuse(*_: Any, **__: Any) -> None:
+                raise CallError(Failure(status, "X", "no"))
+
+            return refuse
+
+        world.identity.unary_unary = refusing  # type: ignore[method-assign]
+        with pytest.raises(MeshError) as raised:
+            await world.who("good")
+        assert raised.value.status == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("wrong", [{"max_keys": 0}, {"unknown_s": 0.0}, {"timeout_s": -1.0}, {"max_questions": 0}])
+def test_settings_that_admit_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        IdentityCacheSettings(**wrong).validate()
