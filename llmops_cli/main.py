@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmops_cli.audit_commands import audit_app
 from llmops_cli.budget_commands import budget_app, ledger_app
+from llmops_cli.identity_commands import identity_app, keys_app
 from meshkit.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -25,10 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
-keys_app = typer.Typer(help="Make API keys.", no_args_is_help=True)
 models_app = typer.Typer(help="Install models.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(identity_app, name="identity")
 app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
 app.add_typer(budget_app, name="budget")
 app.add_typer(ledger_app, name="ledger")
@@ -150,25 +153,6 @@ def config_print(config: ConfigOption = None) -> None:
 
     configuration, _ = _load(config)
     sys.stdout.write(yaml.safe_dump(configuration.effective(), sort_keys=False, allow_unicode=True))
-
-
-@keys_app.command("create")
-def keys_create(
-    organisation: Annotated[str, typer.Option("--organisation", "--org", help="Who pays.")],
-    key_id: Annotated[str, typer.Option("--id", help="Name of the key; default: made up.")] = "",
-    role: Annotated[list[str] | None, typer.Option(help="caller, operator; repeatable. Default: caller.")] = None,
-    team: Annotated[str, typer.Option(help="Team, for budgets.")] = "",
-    user: Annotated[str, typer.Option(help="User, for budgets.")] = "",
-    guard_policy: Annotated[str, typer.Option(help="Guard policy of every request with this key; none other.")] = "",
-    config: ConfigOption = None,
-) -> None:
-    """Make a key: shown once; the printed entry goes into mesh.yaml under auth.keys."""
-    from llmops_cli.keys import create_key
-
-    configuration, folder = _load(config)
-    sys.stdout.write(
-        create_key(configuration, folder, organisation, key_id, tuple(role or ("caller",)), team, user, guard_policy)
-    )
 
 
 @models_app.command("export")

@@ -41,7 +41,7 @@ _DIGEST_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """An API key as the configuration file keeps it; `llmops keys create` prints such an entry."""
+    """An API key as the configuration file keeps it; `llmops keys create --offline` prints such an entry."""
 
     id: str
     digest: str
@@ -56,7 +56,7 @@ class KeySettings:
         if not self.id or not self.organisation:
             raise ValueError("id and organisation must not be empty")
         if len(self.digest) != _DIGEST_CHARS or not set(self.digest) <= set("0123456789abcdef"):
-            raise ValueError("digest must be 64 lower-case hex digits, as `llmops keys create` prints it")
+            raise ValueError("digest must be 64 lower-case hex digits, as `llmops keys create --offline` prints it")
         unknown = set(self.roles) - ROLES
         if unknown or not self.roles:
             known, found = ", ".join(sorted(ROLES)), ", ".join(sorted(unknown)) or "none"

@@ -160,7 +160,7 @@ async def test_targets(world: World) -> None:
 
 async def test_a_created_key_works_where_its_entry_is_configured(world: World, postgres_url: str) -> None:
     created = await run(
-        world.environ, world.folder, "keys", "create", "--org", "acme", "--id", "first", "--user", "ada"
+        world.environ, world.folder, "keys", "create", "--offline", "--org", "acme", "--id", "first", "--user", "ada"
     )
     assert created.code == 0
     key, _, stanza = created.out.partition("\n")

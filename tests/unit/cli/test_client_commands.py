@@ -67,6 +67,6 @@ def test_a_simulator_without_its_script_or_port_says_so(tmp_path: Path) -> None:
 
 def test_a_key_can_be_tied_to_a_guard_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_HOME", str(tmp_path))
-    result = CliRunner().invoke(app, ["keys", "create", "--org", "acme", "--guard-policy", "strict"])
+    result = CliRunner().invoke(app, ["keys", "create", "--offline", "--org", "acme", "--guard-policy", "strict"])
     entry = yaml.safe_load(result.stdout.split("\n", 1)[1])["auth"]["keys"][0]
     assert entry["guard_policy"] == "strict"

@@ -1,0 +1,163 @@
+"""`llmops audit`: the audit log of a running mesh, exported, and verified without one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmops_cli.identity_commands import HERE, Address, AsJson, Organisation, client
+from meshkit.settings import SettingsError
+
+if TYPE_CHECKING:
+    from llmops_cli.identity_client import IdentityClient
+    from services.identity.core.checkpoints import Checkpoint
+    from services.identity.core.verification import VerifyNote
+
+EXIT_NOT_WHOLE = 1
+audit_app = typer.Typer(help="The audit log: who did what.", no_args_is_help=True)
+
+
+@audit_app.command("list")
+def audit_list(organisation: Organisation = "", as_json: AsJson = False, address: Address = HERE) -> None:
+    """List events: a platform key sees all, another those of its organisation. Needs role auditor."""
+    from llmops.identity.v1 import identity_pb2 as pb
+
+    from llmops_cli.identity_client import CallRefused, printable
+
+    request = pb.ListAuditEventsRequest(organisation=organisation)
+    try:
+        with client(address) as mesh:
+            for answer in mesh.pages("ListAuditEvents", request):
+                for event in answer.events:
+                    line = event.event_json if as_json else printable(_line(json.loads(event.event_json)))
+                    sys.stdout.write(line + "\n")
+    except CallRefused as refused:
+        raise typer.Exit(refused.args[0]) from None
+
+
+def _line(event: dict[str, Any]) -> str:
+    actor = event["actor"]
+    who = f"{actor['organisation']}/{actor['user'] or '-'} ({actor['key_id']})"
+    whom = f"{event['organisation']}:{event['target']}"
+    return f"{event['sequence']:>6}  {event['time']}  {event['action']:<20} {whom}  by {who}"
+
+
+@audit_app.command("export")
+def audit_export(
+    file: Annotated[Path, typer.Argument(help="Written anew; keep it away from the database.")],
+    address: Address = HERE,
+) -> None:
+    """Write the whole log with its checkpoints to a file. Needs an auditor key of the platform."""
+    from llmops_cli.identity_client import CallRefused
+    from services.identity.core.verification import export_lines
+
+    # An export that breaks off must not take the place of an earlier one.
+    partial = file.with_name(f"{file.name}.part")
+    try:
+        with client(address) as mesh, partial.open("w", encoding="utf-8", newline="\n") as out:
+            for line in export_lines(_parts(mesh)):
+                out.write(line + "\n")
+        partial.replace(file)
+    except CallRefused as refused:
+        partial.unlink(missing_ok=True)
+        raise typer.Exit(refused.args[0]) from None
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}; name a file that can be written") from None
+    sys.stderr.write(f"{file} is written; `llmops audit verify {file}` checks it\n")
+
+
+def _parts(mesh: IdentityClient) -> Iterator[tuple[str, bytes] | Checkpoint]:
+    """Events up to the newest checkpoint, and each checkpoint behind the events that it covers."""
+    from llmops.identity.v1 import identity_pb2 as pb
+
+    from services.identity.core.checkpoints import Checkpoint
+
+    newest = mesh.call("GetCheckpoint", pb.GetCheckpointRequest()).checkpoint.leaf_count
+    checkpoints = {
+        one.leaf_count: Checkpoint(one.leaf_count, one.note)
+        for answer in mesh.pages("ListCheckpoints", pb.ListCheckpointsRequest())
+        for one in answer.checkpoints
+    }
+    for answer in mesh.pages("ListAuditEvents", pb.ListAuditEventsRequest()):
+        for event in answer.events:
+            if event.sequence > newest:
+                return
+            yield event.event_json, event.leaf_hash
+            if event.sequence in checkpoints:
+                yield checkpoints[event.sequence]
+
+
+@audit_app.command("verify")
+def audit_verify(
+    file: Annotated[Path, typer.Argument(help="An export.")],
+    public_key: Annotated[
+        str, typer.Option("--public-key", help="Verifier key that must have signed every checkpoint.")
+    ] = "",
+    against: Annotated[
+        Path | None, typer.Option("--against", help="An earlier export: what was true then must be true now.")
+    ] = None,
+) -> None:
+    """Verify an export: chain, Merkle roots, signatures. Asks no mesh. Exit code 1 when it is not whole."""
+    from services.identity.core.verification import verify
+
+    check = _verifier(public_key) if public_key else None
+    known = {}
+    if against is not None:
+        earlier = verify(_read(against), check)
+        if earlier.problem is not None:
+            raise SettingsError(f"{against}: the earlier export is not whole itself: {earlier.problem.text}")
+        known = earlier.roots
+    verdict = verify(_read(file), check, known)
+    if verdict.problem is not None:
+        event = f", event {verdict.problem.sequence}" if verdict.problem.sequence else ""
+        sys.stdout.write(f"{file}: NOT WHOLE: line {verdict.problem.line}{event}: {verdict.problem.text}\n")
+        raise typer.Exit(EXIT_NOT_WHOLE)
+    signed = f"{verdict.signatures} signatures" if check else "signatures not checked (--public-key)"
+    sys.stdout.write(f"{file}: whole: {verdict.events} events, {verdict.checkpoints} checkpoints, {signed}\n")
+
+
+@audit_app.command("keygen")
+def audit_keygen(
+    origin: Annotated[str, typer.Option(help="Name of the log, identity.audit_origin.")] = "llmops-mesh/audit",
+) -> None:
+    """Make a key that signs checkpoints: the seed for identity.audit_signing_key, and the key that verifies."""
+    import base64
+    import secrets
+
+    from services.identity.adapters.signing import NoteSigner
+
+    seed = base64.b64encode(secrets.token_bytes(32)).decode()
+    try:
+        signer = NoteSigner(origin, seed)
+    except ModuleNotFoundError:
+        raise SettingsError(_NEEDS_CRYPTOGRAPHY) from None
+    sys.stdout.write(f"{seed}\n{signer.verifier_key()}\n")
+    sys.stderr.write(
+        "first line: identity.audit_signing_key, a secret, shown this once; second line: --public-key of audit verify\n"
+    )
+
+
+_NEEDS_CRYPTOGRAPHY = "signatures need the package cryptography; install `pip install 'llmops-mesh[identity]'`"
+
+
+def _verifier(public_key: str) -> VerifyNote:
+    from services.identity.adapters.signing import NoteVerifier
+
+    try:
+        return NoteVerifier(public_key).verify
+    except ValueError as error:
+        raise SettingsError(f"--public-key {error}") from None
+    except ModuleNotFoundError:
+        raise SettingsError(_NEEDS_CRYPTOGRAPHY) from None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}; `llmops audit export` writes such a file") from None

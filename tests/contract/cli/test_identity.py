@@ -1,0 +1,153 @@
+"""Identity's commands as people run them, against a running service; and an audit log that nobody can change unseen."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.support.command_line import Ran, run
+from tests.support.identity_service import SETTINGS, process
+
+
+@dataclass
+class Commands:
+    """The command line of somebody with a key."""
+
+    folder: Path
+    port: int
+
+    async def __call__(self, *arguments: str, key: str = "platform-secret", code: int = 0) -> Ran:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("LLMOPS")}
+        environ |= {"LLMOPS_KEY": key, "LLMOPS_GRPC": f"127.0.0.1:{self.port}", "LLMOPS_HOME": str(self.folder)}
+        ran = await run(environ, self.folder, *arguments)
+        assert ran.code == code, ran.out + ran.err
+        assert "Traceback" not in ran.err
+        return ran
+
+
+@pytest.fixture
+async def llmops(postgres_url: str, tmp_path: Path) -> AsyncIterator[Commands]:
+    async with running(postgres_url, tmp_path) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+async def shared(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Commands]:
+    """For commands that change nothing."""
+    async with running(postgres_url, tmp_path_factory.mktemp("cli")) as commands:
+        yield commands
+
+
+@asynccontextmanager
+async def running(postgres_url: str, folder: Path) -> AsyncIterator[Commands]:
+    """Identity on a database of its own."""
+    name = f"identity_cli_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    base, _, query = postgres_url.partition("?")
+    url = f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+    async with process(url=url, settings=SETTINGS) as server:
+        yield Commands(folder, server.port)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+async def test_an_organisation_from_nothing_to_a_revoked_key(llmops: Commands) -> None:
+    await llmops("identity", "org", "create", "initech", "--display-name", "Initech")
+    await llmops("identity", "team", "create", "search", "--org", "initech")
+    await llmops("identity", "user", "create", "ada", "--org", "initech", "--team", "search")
+    made = await llmops(
+        *("keys", "create", "--org", "initech", "--user", "ada", "--role", "operator", "--role", "caller"),
+        *("--route", "default", "--expires-in", "30d", "--display-name", "ada's"),
+    )
+    secret = made.out.strip()
+    assert secret.startswith("llmops-")
+    assert "shown this once" in made.err
+    # With that key, inside its own organisation and without naming it.
+    listed = json.loads((await llmops("keys", "list", "--json", key=secret)).out)
+    assert (listed["user"], listed["team"], listed["scopes"]) == ("ada", "search", {"routes": ["default"]})
+    assert secret[-43:] not in str(listed)
+    row = (await llmops("keys", "list", "--user", "ada", key=secret)).out.split()
+    assert row[:4] == [listed["key_id"], "ada", "search", "caller,operator"]
+    assert f"llmops-{secret[7:23]}-…" in row
+    rotated = (await llmops("keys", "rotate", listed["key_id"], "--overlap", "0s", key=secret)).out.strip()
+    assert rotated != secret
+    await llmops("keys", "revoke", listed["key_id"], "--org", "initech")
+    assert "revoked" in (await llmops("keys", "list", "--org", "initech")).out
+    await llmops("identity", "user", "update", "ada", "--org", "initech", "--disable")
+    assert "disabled" in (await llmops("identity", "user", "list", "--org", "initech")).out
+    assert (await llmops("identity", "org", "list")).out.split() == ["initech", "Initech", "platform", "-"]
+    assert (await llmops("identity", "team", "list", "--org", "initech")).out.split() == ["search", "-"]
+
+
+async def test_the_log_is_exported_and_verified_and_a_changed_byte_is_named(llmops: Commands) -> None:
+    for name in ("one", "two", "three"):
+        await llmops("identity", "team", "create", name, key="acme-secret")
+    listed = (await llmops("audit", "list", "--org", "acme")).out.splitlines()
+    assert [line.split()[2] for line in listed] == ["team.create"] * 3
+    assert "acme:team/one" in listed[0]
+    await llmops("audit", "export", "first.txt")
+    whole = await llmops("audit", "verify", "first.txt")
+    assert whole.out == "first.txt: whole: 4 events, 1 checkpoints, signatures not checked (--public-key)\n"
+    await llmops("identity", "team", "create", "four", key="acme-secret")
+    await llmops("audit", "export", "second.txt")
+    await llmops("audit", "verify", "second.txt", "--against", "first.txt")
+    rolled_back = await llmops("audit", "verify", "first.txt", "--against", "second.txt", code=1)
+    assert "the log was rolled back" in rolled_back.out
+    file = llmops.folder / "second.txt"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"team/two", b"team/tvo"))
+    changed = await llmops("audit", "verify", "second.txt", code=1)
+    assert changed.out == "second.txt: NOT WHOLE: line 4, event 3: the event was changed\n"
+
+
+async def test_a_signing_key_is_made_in_two_lines(shared: Commands) -> None:
+    seed, verifier = (await shared("audit", "keygen")).out.splitlines()
+    assert len(seed) == 44
+    assert verifier.startswith("llmops-mesh/audit+")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "code", "sentence"),
+    [
+        (("keys", "create", "--org", "globex"), "acme-secret", 1, "only keys of organisation 'platform'"),
+        (("keys", "create", "--org", "nowhere"), "platform-secret", 1, "there is no organisation 'nowhere'"),
+        (("keys", "create", "--user", "nobody"), "acme-secret", 1, "there is no user 'nobody'; CreateUser makes it"),
+        (("keys", "create", "--role", "auditr"), "acme-secret", 2, "did you mean 'auditor'?"),
+        (("keys", "create", "--role", "auditor"), "acme-secret", 1, "cannot give auditor"),
+        (("keys", "create", "--expires-in", "soon"), "acme-secret", 2, "write a number and s, m, h or d"),
+        (("keys", "create", "--id", "x"), "acme-secret", 2, "belong to --offline"),
+        (("keys", "create", "--offline"), "acme-secret", 2, "--org is missing"),
+        (("keys", "create", "--offline", "--org", "a", "--route", "r"), "acme-secret", 2, "have no scopes"),
+        (("keys", "rotate", "key-0"), "acme-secret", 1, "there is no key 'key-0'"),
+        (("keys", "rotate", "key-0", "--overlap", "9999d"), "acme-secret", 1, "overlap: must be between 0 and"),
+        (("identity", "org", "create", "Acme Inc"), "platform-secret", 1, "name: "),
+        (("identity", "user", "update", "ada"), "acme-secret", 2, "nothing to change"),
+        (("audit", "list"), "acme-secret", 1, "serves auditor; this key is caller, operator"),
+        (("audit", "verify", "none.txt"), "acme-secret", 2, "none.txt: No such file or directory"),
+        (("audit", "verify", "none.txt", "--public-key", "x"), "acme-secret", 2, "is not a verifier key"),
+        (("audit", "export", "no/such/file"), "platform-secret", 2, "name a file that can be written"),
+        (("identity", "org", "list"), "unknown", 1, "UNAUTHENTICATED CREDENTIAL_INVALID"),
+        (("identity", "org", "list", "--address", "127.0.0.1:1"), "acme-secret", 1, "nothing answers at 127.0.0.1:1"),
+    ],
+)
+async def test_what_is_wrong_is_one_sentence(
+    shared: Commands, arguments: tuple[str, ...], key: str, code: int, sentence: str
+) -> None:
+    ran = await shared(*arguments, key=key, code=code)
+    assert sentence in ran.err
+    assert ran.out == ""
+
+
+async def test_a_process_without_identity_says_so(shared: Commands) -> None:
+    async with process(identity_port=shared.port) as leaf:
+        ran = await Commands(shared.folder, leaf.port)("identity", "org", "list", code=2)
+    assert "does not run identity; --address names the process that does" in ran.err
