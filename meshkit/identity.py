@@ -27,6 +27,25 @@ class Scopes:
     routes: frozenset[str] = frozenset()
     environments: frozenset[str] = frozenset()
 
+    def allow_route(self, name: str, candidates: Iterable[str], *, is_model: bool) -> bool:
+        """Whether a route may be used, or a model that is named directly (`is_model`), given who may answer.
+
+        Every kind must agree: with models, each candidate is one of them; with routes, the name is one of them, or is
+        a model that the key names.
+        """
+        if self.models and not self.models.issuperset(candidates):
+            return False
+        return not self.routes or name in self.routes or (is_model and name in self.models)
+
+    def allow_prompt(self, reference: str, default_environment: str) -> bool:
+        """Whether a prompt may be used: with environments, it is named by one of them, and not by version or digest."""
+        if not self.environments:
+            return True
+        if "/" in reference or reference.startswith("sha256:"):
+            return False
+        _, _, environment = reference.partition("@")
+        return (environment or default_environment) in self.environments
+
 
 EVERYTHING = Scopes()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,9 +15,11 @@ from llmops.router.v1 import router_pb2 as pb
 from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.context import current, remaining_s
-from meshkit.errors import InvalidField
+from meshkit.errors import InvalidField, PermissionDenied
 from services.router.core import chat
 from services.router.core.attempts import Attempt
+from services.router.core.catalogue import ModelSpec, RouteSpec
+from services.router.core.errors import ModelNotFound
 from services.router.core.failure import Outcome
 from services.router.core.plan import Needs
 from services.router.core.router import Answer, Finished, ListedModel, Router, Started, StreamEvent
@@ -45,6 +47,7 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
     async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:
         """One answer."""
         request_id = request.request_id or current().request_id
+        self._require_scope(request.call.model)
         answer = await self._router.complete(_model_call(request.call), request_id, self._time_s(self._budgets.unary_s))
         return _complete_response(answer)
 
@@ -53,6 +56,7 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
     ) -> AsyncIterator[pb.CompleteStreamResponse]:
         """The same as a stream."""
         request_id = request.request_id or current().request_id
+        self._require_scope(request.call.model)
         events = self._router.stream(_model_call(request.call), request_id, self._time_s(self._budgets.stream_s))
         async with aclosing(events):
             async for event in events:
@@ -60,20 +64,12 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
 
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
         """What Complete would do."""
+        self._require_scope(request.model)
         needs = Needs(tools=request.uses_tools, input_tokens=request.input_tokens)
         plan, policy = self._router.plan(request.model, needs)
         timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
         return pb.PlanResponse(
-            candidates=[
-                pb.PlannedCandidate(
-                    model_name=spec.name,
-                    provider=spec.provider,
-                    model=spec.model,
-                    timeout=timedelta(seconds=timeout_s),
-                    max_output_tokens=spec.max_output_tokens,
-                )
-                for spec, timeout_s in zip(plan.candidates, timeouts_s, strict=True)
-            ],
+            candidates=[_planned(*each) for each in zip(plan.candidates, timeouts_s, strict=True)],
             rejected=[pb.RejectedCandidate(model_name=no.spec.name, reason=no.reason) for no in plan.rejected],
             model_policy=policy,
         )
@@ -82,12 +78,37 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         """Names in order, a page at a time."""
         size = min(request.page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
         after = _decode_token(request.page_token)
-        models = [model for model in self._router.models() if model.route.name > after]
+        models = [model for model in self._router.models() if model.route.name > after and _in_scope(model.route)]
         token = _encode_token(models[size - 1].route.name) if len(models) > size else ""
         return pb.ListModelsResponse(models=[_listed(model) for model in models[:size]], next_page_token=token)
 
+    def _require_scope(self, name: str) -> None:
+        """Raises PermissionDenied for what the key may not use; what is not there is refused alike."""
+        scopes = current().principal.scopes
+        if not (scopes.models or scopes.routes):
+            return
+        with suppress(ModelNotFound):
+            if _in_scope(self._router.route(name)):
+                return
+        raise PermissionDenied(f"this key may not use {name or 'the default route'!r}; ListModels names what it may")
+
     def _time_s(self, default_s: float) -> float:
         return max(0.0, remaining_s(default_s) - self._budgets.margin_s)
+
+
+def _planned(spec: ModelSpec, timeout_s: float) -> pb.PlannedCandidate:
+    return pb.PlannedCandidate(
+        model_name=spec.name,
+        provider=spec.provider,
+        model=spec.model,
+        timeout=timedelta(seconds=timeout_s),
+        max_output_tokens=spec.max_output_tokens,
+    )
+
+
+def _in_scope(route: RouteSpec) -> bool:
+    candidates = (spec.name for spec in route.candidates)
+    return current().principal.scopes.allow_route(route.name, candidates, is_model=route.is_model)
 
 
 def _encode_token(name: str) -> str:

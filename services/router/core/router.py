@@ -152,6 +152,10 @@ class Router:
             step_timeout_s(limit_s, limits_s[position + 1 :], budget_s) for position, limit_s in enumerate(limits_s)
         ]
 
+    def route(self, name: str) -> RouteSpec:
+        """The route that a caller means. Raises ModelNotFound."""
+        return self._catalogue.resolve(name)
+
     def models(self) -> list[ListedModel]:
         """Every route and model, ordered by name. A route cools when all its candidates do."""
         now_s = self._clock.monotonic()

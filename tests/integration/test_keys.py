@@ -1,0 +1,97 @@
+"""Keys that identity made, through the whole mesh: what they open, what they do not, and that they end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import grpc.aio
+import pytest
+from llmops.identity.v1 import identity_pb2 as pb
+from llmops.identity.v1 import identity_pb2_grpc
+from llmops.orchestrator.v1 import orchestrator_pb2
+from llmops.router.v1 import router_pb2, router_pb2_grpc
+
+from tests.support.callers import TIMEOUT_S, MeshCallers, failure_of, user
+from tests.support.mesh_settings import ACME, Caller
+
+pytestmark = [pytest.mark.timeout(120)]
+DENIED = "PERMISSION_DENIED"
+
+
+async def made_key(callers: MeshCallers, **fields: Any) -> tuple[str, Caller]:
+    """A key of acme, made with acme's key of mesh.yaml: its id, and its caller."""
+    stub: Any = identity_pb2_grpc.IdentityServiceStub(callers.channel("identity"))
+    request = pb.CreateKeyRequest(request_id=uuid.uuid4().hex, **fields)
+    made = await stub.CreateKey(request, metadata=callers.metadata(ACME), timeout=TIMEOUT_S)
+    return made.key.key_id, Caller("acme", made.secret)
+
+
+def asking(model: str, reference: str = "") -> orchestrator_pb2.Conversation:
+    conversation = orchestrator_pb2.Conversation(model=model)
+    conversation.cache.bypass = True
+    if reference:
+        conversation.prompt.reference = reference
+        conversation.prompt.variables["name"] = "Ada"
+    else:
+        conversation.messages.extend(user("hello"))
+    return conversation
+
+
+@pytest.mark.usefixtures("accounts")
+async def test_a_key_with_scopes_opens_what_they_name_and_nothing_else(callers: MeshCallers) -> None:
+    scopes = pb.KeyScopes(models=["alpha/words", "alpha/echo"], environments=["production"])
+    _, caller = await made_key(callers, scopes=scopes)
+    for model in ("", "default", "alpha/echo"):
+        assert (await callers.complete(asking(model), caller)).error is None, model
+    # A route with a candidate that is none of its models, a model that is not named, and one that does not exist.
+    refusals = {}
+    for model in ("after-429", "beta/words", "there-is-none"):
+        for outcome in (
+            await callers.complete(asking(model), caller),
+            await callers.complete_stream(asking(model), caller),
+            await callers.chat(model, "hello", caller),
+        ):
+            assert outcome.reason == DENIED
+            assert outcome.error is not None
+            refusals[outcome.error.message.replace(model, "…")] = model
+    assert len(refusals) == 1, "what is there and what is not are refused alike"
+    for reference in ("greeting", "greeting@production"):
+        assert (await callers.complete(asking("alpha/echo", reference), caller)).error is None
+    for reference in ("greeting@staging", "greeting/v1.0", "greeting@nowhere"):
+        assert (await callers.complete(asking("alpha/echo", reference), caller)).reason == DENIED
+
+
+@pytest.mark.usefixtures("accounts")
+async def test_a_scope_holds_where_the_router_is_called_without_the_orchestrator(callers: MeshCallers) -> None:
+    _, caller = await made_key(callers, scopes=pb.KeyScopes(routes=["default"]))
+    stub: Any = router_pb2_grpc.RouterServiceStub(callers.channel("router"))
+    listed = await stub.ListModels(router_pb2.ListModelsRequest(), metadata=callers.metadata(caller))
+    assert [model.name for model in listed.models] == ["default"]
+    call = router_pb2.ModelCall(model="alpha/echo", messages=user("hello"))
+    for attempt in (
+        stub.Plan(router_pb2.PlanRequest(model="alpha/echo"), metadata=callers.metadata(caller)),
+        stub.Complete(router_pb2.CompleteRequest(call=call), metadata=callers.metadata(caller)),
+        stub.CompleteStream(router_pb2.CompleteStreamRequest(call=call), metadata=callers.metadata(caller)).read(),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await attempt
+        assert failure_of(refused.value).reason == DENIED
+
+
+async def test_a_revoked_key_ends_everywhere_within_a_second(callers: MeshCallers) -> None:
+    key_id, caller = await made_key(callers)
+    assert (await callers.complete(asking("default"), caller)).error is None
+    assert (await callers.chat("default", "hello", caller)).error is None
+    stub: Any = identity_pb2_grpc.IdentityServiceStub(callers.channel("identity"))
+    request = pb.RevokeKeyRequest(request_id=uuid.uuid4().hex, key_id=key_id)
+    await stub.RevokeKey(request, metadata=callers.metadata(ACME), timeout=TIMEOUT_S)
+    revoked_s = time.monotonic()
+    while True:
+        outcomes = [await callers.complete(asking("default"), caller), await callers.chat("default", "hello", caller)]
+        if [outcome.reason for outcome in outcomes] == ["CREDENTIAL_INVALID"] * 2:
+            break
+        assert time.monotonic() - revoked_s < 1
+        await asyncio.sleep(0.01)
