@@ -17,9 +17,11 @@ from services.identity.adapters.signing import NoteSigner
 from services.identity.adapters.sql import SqlStore
 from services.identity.adapters.system import SystemRandomness, announce
 from services.identity.adapters.telemetry import TelemetryObserver
+from services.identity.adapters.tokens import JwtTokens
 from services.identity.api import IdentityApi
 from services.identity.core.administration import Administration, Rules
 from services.identity.core.checkpoints import Signer
+from services.identity.core.ports import Tokens
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.service import Identity
 from services.identity.settings import IdentitySettings
@@ -30,11 +32,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 @asynccontextmanager
 async def build(settings: IdentitySettings, kit: Kit) -> AsyncIterator[None]:
     """Serves identity while the context is open. The first start on an empty database makes the first key."""
-    peppers, signer, rules = _peppers(settings), _signer(settings), rules_of(settings)
+    peppers, tokens, signer, rules = _peppers(settings), _tokens(settings), _signer(settings), rules_of(settings)
     database = await kit.database("identity", MIGRATIONS)
     store = SqlStore(database.pool, settings.storage_timeout_s)
     observer = TelemetryObserver(kit, kit.logger)
-    identity = Identity(store, peppers, NoTokens(), kit.clock, signer, observer, rules, settings.max_watchers)
+    identity = Identity(store, peppers, tokens, kit.clock, signer, observer, rules, settings.max_watchers)
     administration = Administration(
         store, peppers, SystemRandomness(), kit.clock, signer, observer, rules, identity.feed.beat
     )
@@ -66,6 +68,19 @@ def _signer(settings: IdentitySettings) -> Signer:
     except ModuleNotFoundError:
         raise SettingsError(
             "identity.audit_signing_key needs the package cryptography; install `pip install 'llmops-mesh[identity]'`"
+        ) from None
+
+
+def _tokens(settings: IdentitySettings) -> Tokens:
+    if not settings.issuers:
+        return NoTokens()
+    try:
+        return JwtTokens(settings.issuers, settings.platform_organisation)
+    except ValueError as error:
+        raise SettingsError(f"identity.issuers: {error}") from None
+    except ModuleNotFoundError:
+        raise SettingsError(
+            "identity.issuers needs the packages PyJWT and cryptography; install `pip install 'llmops-mesh[identity]'`"
         ) from None
 
 

@@ -1,0 +1,167 @@
+"""Tokens of trusted issuers (OIDC, JWT), verified with PyJWT.
+
+A token is judged by the configuration alone: its issuer chooses the entry, the entry says which algorithms and which
+keys, and `kid` chooses among those. Headers that bring keys or addresses along are a reason to refuse, never to fetch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from services.identity.core.model import Identified
+from services.identity.settings import ASYMMETRIC, IssuerSettings
+
+# Headers that would let a token choose its key, or ask for something that we do not know.
+_REFUSED_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
+_MAX_TOKEN_CHARS = 16_384
+_MAX_NAME_CHARS = 128
+_DOTS = 2
+# The kind of key that an algorithm signs with: a key is never used for another.
+_KINDS = {algorithm: {"R": "RSA", "P": "RSA", "E": "EC"}[algorithm[0]] for algorithm in ASYMMETRIC} | {"EdDSA": "OKP"}
+
+
+class _Issuer:
+    """An entry of the configuration with its keys by id."""
+
+    def __init__(self, settings: IssuerSettings) -> None:
+        self.settings = settings
+        self.keys = _read_keys(settings)
+
+    def key(self, header: Mapping[str, Any], algorithm: str) -> Any:
+        """The key of a token, or None. Without `kid` there must be one key only."""
+        kid = header.get("kid")
+        if kid is None:
+            found = next(iter(self.keys.values())) if len(self.keys) == 1 else None
+        else:
+            found = self.keys.get(kid) if isinstance(kid, str) else None
+        if found is None or found[0] != _KINDS[algorithm] or found[1] not in ("", algorithm):
+            return None
+        return found[2]
+
+
+class JwtTokens:
+    """See `core.ports.Tokens`."""
+
+    def __init__(self, issuers: Iterable[IssuerSettings], platform: str) -> None:
+        """Reads the keys. Raises ValueError with what is wrong, ModuleNotFoundError without PyJWT and cryptography."""
+        self._issuers = {issuer.issuer: _Issuer(issuer) for issuer in issuers}
+        self._platform = platform
+
+    def is_token(self, credential: str) -> bool:
+        """See Tokens: the first part of every JWT begins like this, for it is a JSON object in base64."""
+        return credential.startswith("eyJ") and credential.count(".") == _DOTS
+
+    def verify(self, credential: str, now: datetime) -> Identified | None:
+        """See Tokens."""
+        import jwt  # noqa: PLC0415 - only where an issuer is trusted
+
+        if len(credential) > _MAX_TOKEN_CHARS:
+            return None
+        try:
+            header = jwt.get_unverified_header(credential)
+            said = jwt.decode(credential, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            return None
+        issuer, algorithm = self._issuer_of(said), header.get("alg")
+        if issuer is None or algorithm not in issuer.settings.algorithms or not _REFUSED_HEADERS.isdisjoint(header):
+            return None
+        key = issuer.key(header, algorithm)
+        if key is None:
+            return None
+        try:
+            claims = jwt.decode(
+                credential,
+                key,
+                algorithms=[algorithm],
+                audience=issuer.settings.audience,
+                issuer=issuer.settings.issuer,
+                # The moments are checked below, by the clock that everything here goes by.
+                options={
+                    "require": ["exp", "iss", "aud"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return None
+        return self._identified(issuer.settings, claims, now)
+
+    def _issuer_of(self, said: Mapping[str, Any]) -> _Issuer | None:
+        name = said.get("iss")
+        return self._issuers.get(name) if isinstance(name, str) else None
+
+    def _identified(self, issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime) -> Identified | None:
+        ends = _ends(issuer, claims, now)
+        organisation = issuer.organisation or _name(claims, issuer.organisation_claim)
+        user = _name(claims, issuer.user_claim)
+        roles = _roles(issuer, claims)
+        if ends is None or not organisation or not user or not roles:
+            return None
+        if not issuer.organisation and not _may_claim(issuer, organisation, self._platform):
+            return None
+        team = _name(claims, issuer.team_claim) if issuer.team_claim else ""
+        return Identified(organisation, team, user, f"jwt:{issuer.issuer}", roles, expire_time=ends)
+
+
+def _may_claim(issuer: IssuerSettings, organisation: str, platform: str) -> bool:
+    """A claim names one of the issuer's organisations; without a list, any but the platform's own."""
+    return organisation in issuer.organisations if issuer.organisations else organisation != platform
+
+
+def _ends(issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime) -> datetime | None:
+    """When a token ends, with the leeway; None when it has ended, has not begun, or does not say so in numbers."""
+    now_s, leeway_s = now.timestamp(), issuer.leeway_s
+    moments = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
+    if any(isinstance(at, bool) or not isinstance(at, int | float) for at in moments.values()):
+        return None
+    if moments["exp"] + leeway_s <= now_s or any(moments.get(name, 0) - leeway_s > now_s for name in ("nbf", "iat")):
+        return None
+    try:
+        return datetime.fromtimestamp(moments["exp"] + leeway_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _name(claims: Mapping[str, Any], claim: str) -> str:
+    value = claims.get(claim)
+    usable = isinstance(value, str) and len(value) <= _MAX_NAME_CHARS and value.isprintable()
+    return str(value) if usable else ""
+
+
+def _roles(issuer: IssuerSettings, claims: Mapping[str, Any]) -> tuple[str, ...]:
+    said = claims.get(issuer.roles_claim, ()) if issuer.roles_claim else ()
+    names = said.split() if isinstance(said, str) else said if isinstance(said, list) else ()
+    claimed = {name for name in names if isinstance(name, str)} & set(issuer.claimable_roles)
+    return tuple(sorted(claimed | set(issuer.roles)))
+
+
+def _read_keys(issuer: IssuerSettings) -> dict[str, tuple[str, str, Any]]:
+    """Kind, algorithm (where the key names one) and key, by id. Raises ValueError."""
+    from jwt import PyJWK, PyJWTError  # noqa: PLC0415
+
+    try:
+        text = issuer.jwks or Path(issuer.jwks_file).read_text(encoding="utf-8")
+        entries = json.loads(text)["keys"]
+    except OSError as error:
+        raise ValueError(f"jwks_file {issuer.jwks_file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError('the keys are not a JSON Web Key Set: {"keys": [...]}') from None
+    keys: dict[str, tuple[str, str, Any]] = {}
+    for at, entry in enumerate(entries):
+        kind = entry.get("kty") if isinstance(entry, dict) else None
+        if kind not in ("RSA", "EC", "OKP") or "d" in entry:
+            raise ValueError(f"key {at}: only public keys of kty RSA, EC and OKP are taken")
+        if entry.get("use", "sig") != "sig":
+            continue
+        try:
+            keys[entry.get("kid", "")] = (kind, entry.get("alg", ""), PyJWK(entry).key)
+        except PyJWTError as error:
+            raise ValueError(f"key {at}: {error}") from None
+    if not keys:
+        raise ValueError("there is no key for signatures")
+    return keys

@@ -1,0 +1,64 @@
+"""A token of a trusted issuer through real processes: accepted, remembered, and ended with its user."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from llmops.identity.v1 import identity_pb2 as pb
+
+from meshkit.settings import SettingsError
+from services.identity.settings import IssuerSettings
+from tests.support.identity_service import ACME, SETTINGS, identity, process, until
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+JWKS = json.dumps({"keys": [json.loads(jwt.get_algorithm_by_name("ES256").to_jwk(KEY.public_key()))]})
+ISSUER = IssuerSettings("https://login.example.com", "llmops", ("ES256",), jwks=JWKS, organisation="acme", leeway_s=0)
+TRUSTING = replace(SETTINGS, issuers=(ISSUER,))
+
+
+def token(lasts: timedelta, audience: str = "llmops") -> str:
+    said = {"iss": ISSUER.issuer, "aud": audience, "sub": "ada", "exp": datetime.now(UTC) + lasts}
+    return jwt.encode(said, KEY, "ES256")
+
+
+async def test_a_token_opens_until_its_user_is_disabled(fresh_url: str) -> None:
+    async with process(url=fresh_url, settings=TRUSTING) as serving, process(identity_port=serving.port) as leaf:
+        await serving.identity.CreateUser(pb.CreateUserRequest(request_id="u", name="ada"), metadata=ACME)
+        lasting = token(timedelta(minutes=5))
+        assert await leaf.says(lasting) == "OK"
+        assert await leaf.says(token(timedelta(minutes=5), "somebody-else")) == "UNAUTHENTICATED"
+        request = pb.UpdateUserRequest(request_id="d", name="ada", disabled=True)
+        await serving.identity.UpdateUser(request, metadata=ACME)
+
+        async def refused() -> bool:
+            return await leaf.says(lasting) == "UNAUTHENTICATED"
+
+        assert await until(refused) < 1
+
+
+async def test_a_token_that_is_remembered_ends_when_it_says(fresh_url: str) -> None:
+    async with process(url=fresh_url, settings=TRUSTING) as serving, process(identity_port=serving.port) as leaf:
+        short = token(timedelta(seconds=1.5))
+        assert await leaf.says(short) == "OK"
+
+        async def ended() -> bool:
+            return await leaf.says(short) == "UNAUTHENTICATED"
+
+        assert await until(ended) < 2
+
+
+async def test_without_issuers_a_token_is_no_key(fresh_url: str) -> None:
+    async with process(url=fresh_url) as serving:
+        assert await serving.says(token(timedelta(minutes=5))) == "UNAUTHENTICATED"
+
+
+async def test_issuers_whose_keys_cannot_be_read_end_the_start(fresh_url: str) -> None:
+    wrong = replace(SETTINGS, issuers=(replace(ISSUER, jwks="{}"),))
+    with pytest.raises(SettingsError, match=r"identity\.issuers: the keys are not a JSON Web Key Set"):
+        async with identity(fresh_url, "local", wrong):
+            pass
