@@ -19,7 +19,7 @@ from services.identity.core.encoding import Entity, for_audit, from_plain, to_pl
 from services.identity.core.errors import AlreadyExists, InvalidRequest, KeyEnded, NotFound, RequestIdReused
 from services.identity.core.model import Actor, Key, KeySecret, Organisation, Scopes, Team, User, earliest
 from services.identity.core.ports import Books, Clock, Observer, PastRequest, Randomness, Store, Written
-from services.identity.core.secret_keys import Peppers, key_text
+from services.identity.core.secret_keys import Peppers, has_key, key_text
 
 E = TypeVar("E", Organisation, Team, User, Key)
 # Secrets that a key keeps: its newest and those that rotation has not ended yet.
@@ -295,7 +295,7 @@ class Administration:
         payload: Sequence[object],
         decide: Callable[[Books], Awaitable[Change]],
     ) -> tuple[E, str]:
-        _refuse_nul(request_id, payload)
+        _refuse_unkeepable(request_id, payload)
         digest = hashlib.sha256(audit.canonical([kind.__name__, *payload]).encode()).hexdigest()
         async with self._store.changing() as books:
             past = await books.past_request(actor.organisation, request_id)
@@ -348,10 +348,13 @@ def _require_live(key: Key, now: datetime) -> None:
         raise KeyEnded("expired")
 
 
-def _refuse_nul(request_id: str, payload: Sequence[object]) -> None:
-    """PostgreSQL keeps no NUL in text."""
-    if any("\x00" in text for text in (request_id, *(str(part) for part in payload))):
-        raise InvalidRequest("request", "must not contain a NUL character")
+def _refuse_unkeepable(request_id: str, payload: Sequence[object]) -> None:
+    """PostgreSQL keeps no NUL in text; and a key that somebody sent in the wrong field must not be kept anywhere."""
+    for text in (request_id, *(str(part) for part in payload)):
+        if "\x00" in text:
+            raise InvalidRequest("request", "must not contain a NUL character")
+        if has_key(text):
+            raise InvalidRequest("request", "holds an API key; keys are named by their id, as ListKeys shows it")
 
 
 def _scopes_text(scopes: Scopes) -> list[list[str]]:

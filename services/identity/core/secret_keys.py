@@ -22,6 +22,11 @@ def prefix_of(credential: str) -> str:
     return match[1] if match else ""
 
 
+def has_key(text: str) -> bool:
+    """Whether a key of ours stands somewhere in a text."""
+    return _KEY.search(text) is not None
+
+
 def key_text(prefix: str, secret: str) -> str:
     """The key as its owner sends it."""
     return f"llmops-{prefix}-{secret}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,9 +17,10 @@ from llmops.guard.v1 import guard_pb2
 from llmops.identity.v1 import identity_pb2 as pb
 
 from meshkit.authentication import IdentityCacheSettings
+from meshkit.errors import CallError
 from meshkit.identity import Principal
 from meshkit.runtime import Runtime
-from tests.support.identity_service import ACME, ADMIN, SETTINGS, bearer, process, until
+from tests.support.identity_service import ACME, ADMIN, MESH_KEY, SETTINGS, bearer, process, until
 
 REVOKED_WITHIN_S = 1.0
 
@@ -199,6 +201,34 @@ async def test_tables_that_somebody_locked_close(fresh_url: str) -> None:
                 assert await leaf.says(made.secret) == "UNAVAILABLE"
             assert await leaf.says(made.secret) == "OK"
         await blocking.close()
+
+
+async def test_no_key_is_in_a_log_a_metric_or_an_error(
+    fresh_url: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Row 22 of the failures of peers, BerriAI/litellm#36758 and #13705: keys in spans and logs.
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    async with process(url=fresh_url) as identity, process(identity_port=identity.port) as leaf:
+        first = capsys.readouterr().err.split()[-1]
+        made = await a_key(identity.identity)
+        rotated = await identity.identity.RotateKey(
+            pb.RotateKeyRequest(request_id="r", key_id=made.key.key_id), metadata=ACME
+        )
+        wrong = f"{made.secret[:-1]}!"
+        for secret in (made.secret, rotated.secret, wrong):
+            await leaf.says(secret)
+        with pytest.raises(CallError) as refused:
+            await identity.identity.RevokeKey(
+                pb.RevokeKeyRequest(request_id="x", key_id=made.secret), metadata=bearer(wrong)
+            )
+        told += [str(refused.value), str(refused.value.metadata)]
+        told += [server.runtime.metrics.exposition().decode() for server in (identity, leaf)]
+    told += [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
+    told.append(capsys.readouterr().err)
+    assert len(caplog.records) > 5
+    for secret in (first, made.secret, rotated.secret, wrong, MESH_KEY):
+        assert not any(secret in text or secret[-30:] in text for text in told)
 
 
 @dataclass

@@ -41,7 +41,7 @@ async def test_the_database_refuses_to_change_the_audit_log(identity_database: D
 
 
 async def test_a_copy_of_the_database_holds_no_key(identity_database: Database) -> None:
-    # S2 of the threat model, and S3: a key check that an attacker could steer with SQL.
+    # S2 of the threat model, and S3: a key check that an attacker could steer with SQL (CVE-2026-42208 of litellm).
     world = World(SqlStore(identity_database.pool, 5.0))
     secret = await world.administration.bootstrap()
     tables = [

@@ -15,6 +15,7 @@ from services.identity.core.errors import AlreadyExists, NotFound, RequestIdReus
 from services.identity.core.model import Scopes
 from services.identity.core.ports import Changes, Store
 from services.identity.core.secret_keys import Peppers
+from services.identity.core.verification import export_lines, verify
 from tests.support.identity_world import ACME, ADMIN, RULES, START, WISH, World
 
 
@@ -176,3 +177,25 @@ async def test_checkpoints_come_by_number_and_on_demand(store: Store) -> None:
     assert [c.leaf_count for c in (await world.identity.checkpoints(ADMIN, 0, ""))[0]] == [2, 3]
     [last] = (await world.identity.events(ADMIN, "c", 0, ""))[0]
     assert last.sequence == 3
+
+
+async def test_a_storm_of_changes_leaves_one_chain(store: Store) -> None:
+    # Row 45, formancehq/ledger#565 and its migration 53: hash blocks collided, concurrent creations deadlocked.
+    worlds = [World(store, rules=replace(RULES, max_keys=100)) for _ in range(4)]
+    for at, world in enumerate(worlds):
+        for _ in range(at * 100):
+            world.randomness.secret()
+    await asyncio.gather(
+        *(
+            worlds[n % 4].administration.create_key(replace(ACME, organisation=f"o-{n % 3}"), f"r-{n}", WISH)
+            for n in range(24)
+        )
+    )
+    events = await store.events("", 0, 100)
+    parts = [(event.text, event.leaf_hash) for event in events]
+    export = "".join(f"{line}\n" for line in export_lines(parts)).encode()
+    verdict = verify(export)
+    assert (verdict.problem, verdict.events) == (None, 24)
+    assert [event.sequence for event in events] == list(range(1, 25))
+    for checkpoint in await store.checkpoints(0, 100):
+        assert len(await store.events("", 0, checkpoint.leaf_count)) == checkpoint.leaf_count

@@ -194,3 +194,21 @@ async def test_the_log_says_what_was_done_and_holds_no_secret_and_nobodys_name()
     assert '"actor":{"key_id":"acme-operator","organisation":"acme","user":"ada"}' in texts[1]
     assert f'"target":"key/{key.key_id}"' in texts[3]
     assert '"revoke_time":null' in texts[3]
+
+
+async def test_a_key_in_the_wrong_field_is_refused_and_kept_nowhere() -> None:
+    # Row 47 of the failures of peers, langfuse/langfuse#17478: a secret in the field of the public key was logged.
+    world = World()
+    _, secret = await world.key()
+    administration = world.administration
+    for attempt in (
+        administration.revoke_key(ACME, "r", "", secret),
+        administration.rotate_key(ACME, "r", "", secret, None),
+        administration.create_team(ACME, secret, "", "t", ""),
+        administration.create_user(ACME, "r", "", "u", "", f"my key is {secret}"),
+        world.key(display_name=secret),
+    ):
+        with pytest.raises(InvalidRequest, match="holds an API key") as refused:
+            await attempt
+        assert secret not in str(refused.value)
+    assert await world.store.revision() == 1

@@ -281,7 +281,7 @@ async def test_everything_is_dropped_when_the_service_cannot_say_what_changed() 
     async with a_world() as world:
         world.identity.revision = 9
         await world.who("good")
-        # A store that was restored from a backup has a lower revision.
+        # A store that was restored from a backup has a lower revision (row 9, BerriAI/litellm#30684).
         await world.identity.tells(revision=4, everything=True)
         assert not world.at_once("good")
         assert await world.who("good") == "key-1"
