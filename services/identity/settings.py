@@ -76,7 +76,8 @@ class IdentitySettings:
     poll_interval_s: float = 0.2
     # How often watchers hear that nothing changed.
     beat_interval_s: float = 5.0
-    max_watchers: int = 1_000
+    # Each holds one of the places of admission (`admission.max_in_flight`, 1024): keep it well below.
+    max_watchers: int = 512
     storage_timeout_s: float = 1.5
     # How long a repeated request_id gets its first answer.
     request_retention_h: float = 168.0

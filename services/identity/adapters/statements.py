@@ -30,7 +30,7 @@ ON CONFLICT (key_id) DO UPDATE SET revoke_time = excluded.revoke_time, revision 
 DROP_SECRETS = "DELETE FROM key_secrets WHERE key_id = $1 AND prefix <> ALL ($2::text[])"
 PUT_DIGEST = """
 INSERT INTO key_secrets (prefix, key_id, pepper_id, digest, create_time, expire_time) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (prefix) DO UPDATE SET expire_time = excluded.expire_time
+ON CONFLICT (prefix) DO UPDATE SET expire_time = excluded.expire_time WHERE key_secrets.key_id = excluded.key_id
 """
 KEEP_DIGEST = "UPDATE key_secrets SET pepper_id = $3, digest = $4 WHERE prefix = $1 AND digest = $2"
 

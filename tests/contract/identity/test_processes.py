@@ -20,6 +20,7 @@ from meshkit.authentication import IdentityCacheSettings
 from meshkit.errors import CallError
 from meshkit.identity import Principal
 from meshkit.runtime import Runtime
+from services.identity.settings import IdentitySettings
 from tests.support.identity_service import ACME, ADMIN, MESH_KEY, SETTINGS, bearer, process, until
 
 REVOKED_WITHIN_S = 1.0
@@ -42,9 +43,10 @@ def remembered(runtime: Runtime, secret: str) -> bool:
 async def test_a_revocation_through_one_replica_is_seen_by_every_process_within_a_second(
     fresh_url: str, record_property: Any
 ) -> None:
+    default = replace(SETTINGS, poll_interval_s=IdentitySettings().poll_interval_s)
     async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(process(url=fresh_url))
-        other = await stack.enter_async_context(process(url=fresh_url))
+        one = await stack.enter_async_context(process(url=fresh_url, settings=default))
+        other = await stack.enter_async_context(process(url=fresh_url, settings=default))
         leaves = [await stack.enter_async_context(process(identity_port=one.port)) for _ in range(2)]
         servers = [one, other, *leaves]
         made = await a_key(one.identity)
