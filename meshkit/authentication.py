@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,7 +177,8 @@ class MeshAuthenticator:
         _bounded(self._entries, self._settings.max_keys)[mark] = _Entry(principal, expire_ns, read_s)
         if self._watch is None:
             self._revision = response.revision
-            self._watch = asyncio.get_running_loop().create_task(self._follow())
+            # In a context of its own: it outlives the request that happened to be the first.
+            self._watch = asyncio.get_running_loop().create_task(self._follow(), context=Context())
         return principal
 
     async def _follow(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from llmops.common.v1 import options_pb2
 from llmops.identity.v1 import identity_pb2 as pb
 
 from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
-from meshkit.context import current, new_trace
+from meshkit.context import current, current_or_none, new_trace
 from meshkit.errors import CallError, Failure, MeshError, Overloaded, Unauthenticated, Unavailable
 from meshkit.identity import ConfiguredKeys, Principal, Scopes, StoredKey, key_digest
+from meshkit.testing import call_context
 
 CONFIGURED = Principal("acme", "", "root", "acme-key", frozenset({"caller"}))
 AWAY = CallError(Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "away"))
@@ -49,6 +51,7 @@ class Identity:
     asked: list[str] = field(default_factory=list)
     credentials: set[str] = field(default_factory=set)
     watches: list[tuple[int, asyncio.Queue[Any]]] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)
 
     def knows(self, credential: str, key_id: str = "key-1", **response: Any) -> None:
         principal = pb.Principal(organisation="acme", user="ada", key_id=key_id, roles=[options_pb2.ROLE_CALLER])
@@ -70,6 +73,7 @@ class Identity:
 
     def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., Any]:
         async def watch(request: pb.WatchChangesRequest, **_: Any) -> AsyncIterator[pb.WatchChangesResponse]:
+            self.traces.append(current().trace.trace_id)
             told: asyncio.Queue[Any] = asyncio.Queue()
             self.watches.append((request.after_revision, told))
             while True:
@@ -342,6 +346,28 @@ async def test_a_lost_watch_is_opened_again_after_what_is_known() -> None:
         assert world.at_once("good")
         await world.identity.tells(revision=8, key_ids=["key-1"])
         assert not world.at_once("good")
+
+
+async def test_the_watch_does_not_go_on_in_the_name_of_the_first_request(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[object] = []
+
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(current_or_none())
+
+    logger, handler = logging.getLogger("meshkit.authentication"), Seen()
+    caplog.set_level(logging.INFO, "meshkit.authentication")
+    logger.addHandler(handler)
+    async with a_world() as world:
+        with call_context() as first:
+            await world.who("good")
+        await world.identity.tells()
+        assert world.identity.traces != [first.trace.trace_id]
+        world.identity.watches[-1][1].put_nowait(AWAY)
+        while not seen:
+            await asyncio.sleep(0.001)
+    logger.removeHandler(handler)
+    assert seen[0] is None
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "RESOURCE_EXHAUSTED"])
