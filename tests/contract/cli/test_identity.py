@@ -7,14 +7,18 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from meshkit.settings import Secret
+from services.identity.adapters.signing import NoteSigner
 from tests.support.command_line import Ran, run
 from tests.support.identity_service import SETTINGS, process
+
+SEED = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 
 @dataclass
@@ -54,7 +58,7 @@ async def running(postgres_url: str, folder: Path) -> AsyncIterator[Commands]:
     await connection.execute(f"CREATE DATABASE {name}")
     base, _, query = postgres_url.partition("?")
     url = f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
-    async with process(url=url, settings=SETTINGS) as server:
+    async with process(url=url, settings=replace(SETTINGS, audit_signing_key=Secret(SEED))) as server:
         yield Commands(folder, server.port)
     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
@@ -97,6 +101,9 @@ async def test_the_log_is_exported_and_verified_and_a_changed_byte_is_named(llmo
     await llmops("audit", "export", "first.txt")
     whole = await llmops("audit", "verify", "first.txt")
     assert whole.out == "first.txt: whole: 4 events, 1 checkpoints, signatures not checked (--public-key)\n"
+    signer = NoteSigner(SETTINGS.audit_origin, SEED)
+    signed = await llmops("audit", "verify", "first.txt", "--public-key", signer.verifier_key())
+    assert signed.out.endswith("1 checkpoints, 1 signatures\n")
     await llmops("identity", "team", "create", "four", key="acme-secret")
     await llmops("audit", "export", "second.txt")
     await llmops("audit", "verify", "second.txt", "--against", "first.txt")
