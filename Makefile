@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 
-.PHONY: help env models run mesh test check format protos bench chaos dist clean
+.PHONY: help env models run mesh test check format protos bench chaos soak dist clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,13 +48,16 @@ run: models ## everything in one process, with a sample request; keeps serving
 mesh: models ## one process per service on loopback
 	@$(BIN)/llmops up --processes deploy/local/processes.yaml
 
-test: $(VENV)/.complete-dev.lock ## all tests (chaos and bench are apart)
+test: $(VENV)/.complete-dev.lock ## all tests (chaos, soak and bench are apart)
 	@$(BIN)/llmops models export
-	@$(BIN)/pytest -q -m "not chaos"
+	@$(BIN)/pytest -q -m "not chaos and not soak"
 
 chaos: $(VENV)/.complete-dev.lock ## processes killed in mid-request
 	@$(BIN)/llmops models export
 	@$(BIN)/pytest -q -m chaos
+
+soak: $(VENV)/.complete-dev.lock ## a million random steps of the ledger against its model; minutes
+	@$(BIN)/pytest -q -m soak
 
 check: $(VENV)/.complete-dev.lock .venv-protos/.complete-protos.lock ## lint, types, contract, architecture
 	@$(BIN)/ruff format --check .

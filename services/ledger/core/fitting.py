@@ -115,14 +115,16 @@ class _Metered:
             self.violations.append(Violation(limit, 0, count, None))
             return
         rate, by_ns = limit.rate, rates.cost_ns(count, limit.max_count)
-        if not rates.fits(counter.tat_ns, now_ns, count, rate):
+        fits = rates.fits(counter.tat_ns, now_ns, count, rate)
+        if not fits:
             wait_ns = rates.retry_after_ns(counter.tat_ns, now_ns, count, rate)
             wait_us = None if wait_ns is None else -(-wait_ns // rates.NANOSECONDS_PER_MICROSECOND)
             left = rates.remaining(counter.tat_ns, now_ns, rate)
             self.violations.append(Violation(limit, left, count, None, wait_us))
             # In shadow mode the call comes all the same, but an enforced limit would not have counted it.
             by_ns = 0
-        if by_ns:
+        if fits:
+            # Also of a count of zero: the commit may know better.
             self.meters.append(Meter(binding.counter_id, limit.unit, by_ns, limit.max_count))
         self.pending.append((limit, counter.tat_ns, by_ns))
 

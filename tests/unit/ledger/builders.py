@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeVar
 
 from meshkit.money import cost_nano_usd
 from services.ledger.adapters.memory import DeclaredPrices, MemoryStore, RecordedEvents
+from services.ledger.core.ending import CostFunction
 from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Mode, Payer, Scope, Unit, limit_id_of
 from services.ledger.core.operations import CommitAnswer, ReserveAnswer
 from services.ledger.core.ports import Store
@@ -77,11 +78,16 @@ class Desk:
     """A ledger with short verbs. Amounts are nano-USD and tokens at once, see UNIT."""
 
     def __init__(
-        self, limits: Sequence[Limit] = (), *, clock: TurnableClock | None = None, rules: Rules | None = None
+        self,
+        limits: Sequence[Limit] = (),
+        *,
+        clock: TurnableClock | None = None,
+        rules: Rules | None = None,
+        make_store: Callable[[SteadyClock, CostFunction], MemoryStore] = MemoryStore,
     ) -> None:
         self.clock = clock or TurnableClock()
         steady = SteadyClock(self.clock.time_ns)
-        self.memory = MemoryStore(steady, cost_nano_usd)
+        self.memory = make_store(steady, cost_nano_usd)
         done(self.memory.declare_limits(limits))
         self.events = RecordedEvents()
         self.ledger = desk_ledger(self.memory, steady, self.events, rules)
