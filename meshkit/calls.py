@@ -35,6 +35,7 @@ class ServerCall:
         "started_s",
         "status",
         "trace",
+        "trailers",
     )
 
     def __init__(
@@ -59,6 +60,9 @@ class ServerCall:
         self.span: Any = None
         self.counts: Any = None
         self.gate: Any = None
+        # What a handler wants to tell beside its answer: trailing metadata of gRPC. Callers in this process and over a
+        # shared stream do not see it, so whatever matters to them is in the answer as well.
+        self.trailers: tuple[tuple[str, str], ...] = ()
 
 
 class Interceptor(Protocol):

@@ -44,6 +44,11 @@ class Kit:
         """The channel to a service ("guard"): in this process when it runs here, else to its configured peer."""
         return self._runtime.channel(service)
 
+    @property
+    def has_database(self) -> bool:
+        """Whether one is configured: for services that can do without."""
+        return bool(self._runtime.settings.database.url)
+
     async def database(self, schema: str, migrations: Path) -> Database:
         """The service's schema, migrated. Raises SettingsError when no database is configured or none answers."""
         database = await open_database(self._runtime.settings.database, schema, migrations)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -158,17 +158,22 @@ def rpc_handler(chain: Chain, method: Method, handler: Any) -> Any:
         return ServerCall(method, metadata, deadline_s, context.peer())
 
     async def unary(request: Any, context: Any) -> Any:
+        call = accept(context)
         try:
-            return await chain.unary(accept(context), request, handler)
+            response = await chain.unary(call, request, handler)
         except CallError as error:
-            await _abort(context, error)
+            await _abort(context, error, call)
+        _tell(context, call)
+        return response
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        call = accept(context)
         try:
-            async for response in chain.stream(accept(context), request, handler):
+            async for response in chain.stream(call, request, handler):
                 yield response
         except CallError as error:
-            await _abort(context, error)
+            await _abort(context, error, call)
+        _tell(context, call)
 
     factories = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -185,6 +190,12 @@ def rpc_handler(chain: Chain, method: Method, handler: Any) -> Any:
     )
 
 
-async def _abort(context: Any, error: CallError) -> None:
+def _tell(context: Any, call: ServerCall) -> None:
+    if call.trailers:
+        context.set_trailing_metadata(call.trailers)
+
+
+async def _abort(context: Any, error: CallError, call: ServerCall) -> NoReturn:
     code, message, trailers = encode(error.failure)
-    await context.abort(code, message, trailers)
+    await context.abort(code, message, (*trailers, *call.trailers))
+    raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import grpc
@@ -11,6 +12,9 @@ from google.rpc import error_details_pb2, status_pb2
 from meshkit.errors import DOMAIN, Failure
 
 DETAILS_KEY = "grpc-status-details-bin"
+# gRPC's own clients wait this long before they repeat, or not at all when it is negative (proposal A6).
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_NEVER = "-1"
 _CODES = {code.name: code for code in grpc.StatusCode}
 _NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
@@ -27,7 +31,24 @@ _TRANSPORT_REASONS = {
 def encode(failure: Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes | str], ...]]:
     """The code, the message and the trailing metadata of a failure."""
     code = _CODES.get(failure.status, grpc.StatusCode.UNKNOWN)
-    return code, failure.message, ((DETAILS_KEY, details_of(failure)),)
+    details = (DETAILS_KEY, details_of(failure))
+    pushback = _pushback(failure)
+    return code, failure.message, (details, (PUSHBACK_KEY, pushback)) if pushback else (details,)
+
+
+def _pushback(failure: Failure) -> str:
+    """What a refusal for lack of quota tells a client that repeats by itself; empty when it tells nothing.
+
+    A budget comes back with its window, in hours or weeks: no call lasts that long. A rate limit that waiting does not
+    help says so by naming no time.
+    """
+    if failure.reason == "BUDGET_EXHAUSTED":
+        return _NEVER
+    if failure.status != "RESOURCE_EXHAUSTED":
+        return ""
+    if failure.retry_after_s is not None:
+        return str(math.ceil(failure.retry_after_s * 1000))
+    return _NEVER if failure.reason == "RATE_LIMITED" else ""
 
 
 def code_number(failure: Failure) -> int:
@@ -79,6 +100,11 @@ def decode(code: grpc.StatusCode, message: str, trailers: Sequence[tuple[str, by
         f"{path} did not answer in time" if code.name == "DEADLINE_EXCEEDED" else f"{service}: {message or code.name}"
     )
     return Failure(code.name, reason, text, {"service": service} if code.name == "UNAVAILABLE" else {})
+
+
+def failure_of(details: bytes) -> Failure:
+    """A failure from its serialised google.rpc.Status; `details_of` made it."""
+    return _decode_details(code_of(status_pb2.Status.FromString(details).code), details)
 
 
 def _decode_details(code: grpc.StatusCode, value: bytes) -> Failure:

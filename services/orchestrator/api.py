@@ -2,65 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
-from llmops.common.v1 import chat_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 
+from meshkit.calls import ServerCall
 from meshkit.clock import Clock
 from meshkit.context import current
 from services.orchestrator.core.coordinator import Coordinator
-from services.orchestrator.core.model import Delta, Record, Started
+from services.orchestrator.core.model import Answer, Record, StreamEvent
 from services.orchestrator.core.ports import Records
+
+IDEMPOTENCY_KEY = "idempotency-key"
+_REPLAYED = (("idempotent-replayed", "true"),)
 
 
 class Reports(Protocol):
-    """Records in the contract's terms; an adapter, because the services' payloads are in them."""
+    """Answers and records in the contract's terms; an adapter, because the services' payloads are in them."""
 
     def report(self, record: Record) -> pb.CallReport:
         """The whole record."""
         ...
 
-    def started(self, record: Record) -> pb.StreamStarted:
-        """What is known when a stream begins."""
+    def whole(self, answer: Answer) -> pb.CompleteResponse:
+        """One answer."""
+        ...
+
+    def event(self, event: StreamEvent) -> pb.CompleteStreamResponse:
+        """A piece of a stream."""
+        ...
+
+
+class Keyed(Protocol):
+    """Requests that came with an idempotency key; `on_replay` is called when the answer was made for another call."""
+
+    async def complete(
+        self, key: str, request: pb.Conversation, record: Record, on_replay: Callable[[], None]
+    ) -> pb.CompleteResponse:
+        """One answer."""
+        ...
+
+    def stream(
+        self, key: str, request: pb.Conversation, record: Record, on_replay: Callable[[], None]
+    ) -> AsyncGenerator[pb.CompleteStreamResponse, None]:
+        """A stream."""
         ...
 
 
 class OrchestratorApi(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """llmops.orchestrator.v1.OrchestratorService."""
 
-    def __init__(self, coordinator: Coordinator, records: Records, reports: Reports, clock: Clock) -> None:
+    def __init__(
+        self, coordinator: Coordinator, keyed: Keyed, records: Records, reports: Reports, clock: Clock
+    ) -> None:
         self._coordinator = coordinator
+        self._keyed = keyed
         self._reports = reports
         self._records = records
         self._clock = clock
 
-    async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:
+    async def Complete(self, request: pb.CompleteRequest, context: Any) -> pb.CompleteResponse:
         """See the contract."""
-        answer = await self._coordinator.complete(request.conversation, self._record(request.request_id))
-        response = pb.CompleteResponse(report=self._reports.report(answer.record))
-        assert isinstance(answer.completion, chat_pb2.Completion)
-        response.completion.CopyFrom(answer.completion)
-        return response
+        record = self._record(request.request_id)
+        key = context.metadata.get(IDEMPOTENCY_KEY)
+        if key is not None:
+            return await self._keyed.complete(key, request.conversation, record, _marking(context))
+        return self._reports.whole(await self._coordinator.complete(request.conversation, record))
 
     async def CompleteStream(
-        self, request: pb.CompleteStreamRequest, context: object
+        self, request: pb.CompleteStreamRequest, context: Any
     ) -> AsyncIterator[pb.CompleteStreamResponse]:
         """See the contract."""
-        events = self._coordinator.stream(request.conversation, self._record(request.request_id))
-        async with aclosing(events):
+        record = self._record(request.request_id)
+        key = context.metadata.get(IDEMPOTENCY_KEY)
+        if key is not None:
+            async with aclosing(self._keyed.stream(key, request.conversation, record, _marking(context))) as messages:
+                async for message in messages:
+                    yield message
+            return
+        async with aclosing(self._coordinator.stream(request.conversation, record)) as events:
             async for event in events:
-                if isinstance(event, Delta):
-                    yield _delta(event.payload)
-                elif isinstance(event, Started):
-                    yield pb.CompleteStreamResponse(started=self._reports.started(event.record))
-                else:
-                    report = self._reports.report(event.record)
-                    reason = _finish_reason(event.completion)
-                    yield pb.CompleteStreamResponse(finished=pb.StreamFinished(finish_reason=reason, report=report))
+                yield self._reports.event(event)
 
     async def Explain(self, request: pb.ExplainRequest, context: object) -> pb.ExplainResponse:
         """See the contract."""
@@ -76,17 +101,8 @@ class OrchestratorApi(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         )
 
 
-def _delta(payload: object) -> pb.CompleteStreamResponse:
-    if isinstance(payload, chat_pb2.Completion):
-        payload = chat_pb2.CompletionDelta(
-            content=payload.content,
-            refusal=payload.refusal,
-            tool_calls=payload.tool_calls,
-            citations=payload.citations,
-        )
-    assert isinstance(payload, chat_pb2.CompletionDelta)
-    return pb.CompleteStreamResponse(delta=payload)
+def _marking(call: ServerCall) -> Callable[[], None]:
+    def mark() -> None:
+        call.trailers = _REPLAYED
 
-
-def _finish_reason(completion: object) -> chat_pb2.FinishReason:
-    return completion.finish_reason if isinstance(completion, chat_pb2.Completion) else chat_pb2.FINISH_REASON_STOP
+    return mark

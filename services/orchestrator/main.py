@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 
+from meshkit.context import new_request_id
 from meshkit.kit import Kit
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
 from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
+from services.orchestrator.adapters.keyed import KeyedRequests
 from services.orchestrator.adapters.ledger import RemoteLedger
-from services.orchestrator.adapters.memory import MemoryRecords
+from services.orchestrator.adapters.memory import MemoryAnswers, MemoryRecords
 from services.orchestrator.adapters.prompts import RegistryWatch, SnapshotPrompts
 from services.orchestrator.adapters.report import ContractReports
 from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.api import OrchestratorApi
 from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
+from services.orchestrator.core.errors import AnswersUnavailable
+from services.orchestrator.core.idempotency import KeyLimits, OncePerKey
 from services.orchestrator.core.policy import Policy
-from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.core.ports import Answers
+from services.orchestrator.settings import KEY_MARGIN_S, IdempotencySettings, OrchestratorSettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @asynccontextmanager
@@ -48,17 +57,53 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         clock=kit.clock,
     )
     policy = Policy(settings.guard_required, settings.semantic_cache, settings.assumed_output_tokens)
+    coordinator = Coordinator(services, policy)
+    once = await _once(settings.idempotency, kit, work)
+    keyed = KeyedRequests(once, coordinator, settings.idempotency.lock_s - KEY_MARGIN_S)
     kit.serve(
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
-        OrchestratorApi(Coordinator(services, policy), records, ContractReports(), kit.clock),
+        OrchestratorApi(coordinator, keyed, records, ContractReports(), kit.clock),
     )
-
-    async def pause() -> None:
-        await asyncio.sleep(settings.registry_retry_s)
-
-    watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service, pause, kit.logger)
+    watch = RegistryWatch(
+        kit.channel("registry"), prompts, kit.as_service, _pausing(settings.registry_retry_s), kit.logger
+    )
     kit.background("registry-watch", watch.run)
     try:
         yield
     finally:
+        await once.close(settings.idempotency.drain_s)
         await work.close()
+
+
+async def _once(settings: IdempotencySettings, kit: Kit, work: BackgroundWork) -> OncePerKey:
+    limits = KeyLimits(settings.max_in_flight, settings.max_answer_bytes, settings.storage_timeout_s)
+    answers = await _answers(settings, kit)
+    return OncePerKey(answers, work, _pausing(settings.look_again_s), new_request_id, limits)
+
+
+async def _answers(settings: IdempotencySettings, kit: Kit) -> Answers:
+    """Shared by all replicas where there is a database, else this process's own."""
+    if not kit.has_database:
+        kit.logger.info("idempotency keys are honoured by this process alone: it has no database")
+        return MemoryAnswers(kit.clock, settings.lock_s, settings.retention_s, settings.memory_max_answers)
+    from services.orchestrator.adapters.sql import PostgresAnswers  # noqa: PLC0415 - the driver, only where it is used
+
+    database = await kit.database("orchestrator", MIGRATIONS)
+    answers = PostgresAnswers(database.pool, settings.lock_s, settings.retention_s, settings.storage_timeout_s)
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(settings.sweep_interval_s)
+            with contextlib.suppress(AnswersUnavailable):
+                while await answers.forget(settings.sweep_batch) == settings.sweep_batch:
+                    pass
+
+    kit.background("sweep-answers", sweep)
+    return answers
+
+
+def _pausing(duration_s: float) -> Callable[[], Awaitable[None]]:
+    async def pause() -> None:
+        await asyncio.sleep(duration_s)
+
+    return pause

@@ -2,7 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+# A keyed call ends this long before its claim: time to store what came of it.
+KEY_MARGIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencySettings:
+    """Requests with idempotency keys (section `orchestrator.idempotency`)."""
+
+    # How long an answer stays, to be sent again.
+    retention_s: float = 86_400.0
+    # A claim on a key that a crashed process left ends after this time; no keyed call lasts longer than it less 30 s.
+    # It must be more than the longest deadline, or a long call could be begun a second time.
+    lock_s: float = 960.0
+    # Longer answers are not kept: later duplicates learn that, and are not charged.
+    max_answer_bytes: int = 1024 * 1024
+    # Keyed calls under way in this process: they go on when their callers leave, so admission does not count them.
+    max_in_flight: int = 1024
+    # Answers that a process without a database remembers.
+    memory_max_answers: int = 1000
+    storage_timeout_s: float = 2.0
+    # Pause before a call under way in another replica is looked at again.
+    look_again_s: float = 0.1
+    # At the end of the process, keyed calls under way may take this long to finish.
+    drain_s: float = 10.0
+    sweep_interval_s: float = 60.0
+    sweep_batch: int = 1000
+
+    def validate(self) -> None:
+        """Raises ValueError when a limit is no limit."""
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"idempotency.{name} must be greater than 0")
+        if self.lock_s <= 2 * KEY_MARGIN_S:
+            raise ValueError(
+                f"idempotency.lock_s must be more than {2 * KEY_MARGIN_S:g}, and than the longest deadline"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +58,7 @@ class OrchestratorSettings:
     accounting_timeout_s: float = 30.0
     # Pause before an absent registry is asked for its prompts again.
     registry_retry_s: float = 0.5
+    idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""

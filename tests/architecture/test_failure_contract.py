@@ -16,8 +16,11 @@ CONTRACT: dict[str, Any] = yaml.safe_load((ROOT / "docs/failure-contract.yaml").
 ENTRIES: list[dict[str, Any]] = CONTRACT["dependencies"]
 STATES = ("down", "slow", "wrong")
 POLICIES = frozenset({"open", "closed", "degraded"})
-# Beyond the table of targets: who calls the mesh, whom it calls, and what the chain asks in every process.
-OUTSIDE = frozenset({("client", "edge"), ("router", "provider"), ("authorisation", "identity")})
+# Beyond the table of targets: who calls the mesh, whom it calls, what the chain asks in every process, and who uses a
+# database where there is one.
+OUTSIDE = frozenset(
+    {("client", "edge"), ("router", "provider"), ("authorisation", "identity"), ("orchestrator", "postgresql")}
+)
 
 
 def edges() -> frozenset[tuple[str, str]]:

@@ -96,4 +96,4 @@ async def test_the_openai_client_raises_its_own_errors(callers: MeshCallers) -> 
                 extra_headers={"x-request-id": callers.new_request(SUSPENDED)},
             )
     assert caught.value.status_code == 429
-    assert (caught.value.type, caught.value.code) == ("insufficient_quota", "budget_exhausted")
+    assert (caught.value.type, caught.value.code) == ("insufficient_quota", "insufficient_quota")

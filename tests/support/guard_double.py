@@ -23,6 +23,18 @@ class PolicyUnknown(Exception):
         self.retry_after_s = 1.5
 
 
+class Limited(Exception):
+    """A rate limit; `retry_after_s` None means that waiting does not help."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "RATE_LIMITED"
+
+    def __init__(self, retry_after_s: float | None) -> None:
+        super().__init__("slower")
+        self.quota_violations = [("key:1", "60 requests per minute")]
+        self.retry_after_s = retry_after_s
+
+
 class Away(Exception):
     status = "UNAVAILABLE"
     reason = "SERVICE_UNAVAILABLE"
@@ -39,6 +51,8 @@ class GuardDouble(guard_pb2_grpc.GuardServiceServicer):
         self.seen.append(call)
         if request.policy == "unknown":
             raise PolicyUnknown
+        if request.policy.startswith("limited"):
+            raise Limited(float(request.policy[7:]) if request.policy[7:] else None)
         if request.policy == "crash":
             raise RuntimeError("secret detail")
         if request.policy == "dependency-cancelled":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,9 @@ from llmops.common.v1 import chat_pb2, usage_pb2, verdict_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.router.v1 import router_pb2
 
-from services.edge.core.ports import AnswerFacts
+from services.edge.core.ports import AnswerFacts, RateFacts
+
+_REPLAYED = {"replayed": True}
 
 
 def _names(enum: EnumDescriptor, prefix: str) -> dict[int, str]:
@@ -36,6 +39,8 @@ def facts_of(report: pb.CallReport) -> AnswerFacts:
         prompt_version=report.prompt_version,
         cache_status=CACHE.get(report.cache_status, ""),
         cost_nano_usd=report.cost_nano_usd,
+        replayed=report.replayed,
+        rates=_rates(report.rates) if report.rates else (),
     )
 
 
@@ -46,6 +51,14 @@ def started_facts(started: pb.StreamStarted) -> AnswerFacts:
         model=started.model,
         prompt_version=started.prompt_version,
         cache_status=CACHE.get(started.cache_status, ""),
+        replayed=started.replayed,
+        rates=_rates(started.rates) if started.rates else (),
+    )
+
+
+def _rates(rates: Iterable[pb.RateLimit]) -> tuple[RateFacts, ...]:
+    return tuple(
+        RateFacts(r.unit, r.limit_count, r.remaining_count, r.reset_after.ToNanoseconds() / 1e9) for r in rates
     )
 
 
@@ -76,6 +89,7 @@ def llmops_object(report: pb.CallReport, finish_reason: int, citations: list[cha
         "degraded": list(report.degraded),
         "accepted_at": _rfc3339(report.accept_time),
         "citations": [_citation(citation) for citation in citations],
+        **(_REPLAYED if report.replayed else {}),
     }
 
 

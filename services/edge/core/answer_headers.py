@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from urllib.parse import quote
 
 from services.edge.core.origin import Origin
@@ -9,6 +10,9 @@ from services.edge.core.ports import AnswerFacts
 
 # Instead of the HTTP library's own, which tells versions.
 SERVER_NAME = "llmops"
+# On answers, and on failures, that were made for an earlier request with the same idempotency key.
+REPLAYED = "idempotent-replayed"
+_MS_PER_S = 1000
 
 
 def id_headers(origin: Origin) -> dict[str, str]:
@@ -31,7 +35,26 @@ def answer_headers(origin: Origin, facts: AnswerFacts) -> dict[str, str]:
         headers["x-llmops-prompt"] = _ascii(facts.prompt_version)
     if facts.cost_nano_usd is not None:
         headers["x-llmops-cost-nano-usd"] = str(facts.cost_nano_usd)
+    if facts.replayed:
+        headers[REPLAYED] = "true"
+    for rate in facts.rates:
+        headers[f"x-ratelimit-limit-{rate.unit}"] = str(rate.limit_count)
+        headers[f"x-ratelimit-remaining-{rate.unit}"] = str(max(0, rate.remaining_count))
+        headers[f"x-ratelimit-reset-{rate.unit}"] = duration_text(rate.reset_after_s)
     return headers
+
+
+def duration_text(duration_s: float) -> str:
+    """A time as OpenAI writes it in x-ratelimit-reset-…: "120ms", "1s", "6m0s". Rounded up: nobody comes too early."""
+    ms = math.ceil(duration_s * 1000)
+    if ms < _MS_PER_S:
+        return f"{max(0, ms)}ms"
+    seconds = -(-ms // _MS_PER_S)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
 def _ascii(value: str) -> str:

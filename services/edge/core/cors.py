@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 EVERYONE = "*"
-_EXPOSED = "x-request-id, x-trace-id, x-cache, x-llmops-model, x-llmops-prompt, x-llmops-cost-nano-usd, retry-after"
+_EXPOSED = ", ".join(
+    (
+        *("x-request-id", "x-trace-id", "x-cache", "x-llmops-model", "x-llmops-prompt", "x-llmops-cost-nano-usd"),
+        *("retry-after", "x-should-retry", "idempotent-replayed"),
+        *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+    )
+)
 _MAX_AGE_S = "600"
 
 

@@ -1,7 +1,7 @@
 """The one table from reasons to HTTP: status, OpenAI error type, and whether a client should send again.
 
 Rows exist for every `ErrorReason` of the contract and for the few reasons that only HTTP has. The `code` of an error
-body is the reason in lower case.
+body is the reason in lower case, but for the two that OpenAI's clients know by names of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from services.edge.core.answer_headers import REPLAYED
 from services.edge.core.errors import EdgeError, MethodNotAllowed
 
 INVALID = "invalid_request_error"
@@ -31,6 +32,7 @@ class Row:
     http_status: int
     type: str
     retry: bool | None = None
+    code: str = ""
 
 
 BY_REASON: Mapping[str, Row] = MappingProxyType(
@@ -41,8 +43,8 @@ BY_REASON: Mapping[str, Row] = MappingProxyType(
         "NOT_FOUND": Row(404, INVALID),
         "REQUEST_ID_REUSED": Row(409, INVALID, retry=False),
         "ALREADY_EXISTS": Row(409, INVALID, retry=False),
-        "BUDGET_EXHAUSTED": Row(429, "insufficient_quota", retry=False),
-        "RATE_LIMITED": Row(429, RATE),
+        "BUDGET_EXHAUSTED": Row(429, "insufficient_quota", retry=False, code="insufficient_quota"),
+        "RATE_LIMITED": Row(429, RATE, code="rate_limit_exceeded"),
         "OVERLOADED": Row(503, SERVER),
         "DEADLINE_EXCEEDED": Row(504, SERVER, retry=False),
         # A client that left reads nothing; the row exists for logs and metrics.
@@ -70,6 +72,8 @@ BY_REASON: Mapping[str, Row] = MappingProxyType(
         "SCHEMA_MISMATCH": Row(422, INVALID),
         "SHUTTING_DOWN": Row(503, SERVER, retry=True),
         "STORAGE_UNAVAILABLE": Row(503, SERVER),
+        "IDEMPOTENCY_IN_PROGRESS": Row(409, INVALID, retry=True),
+        "ANSWER_NOT_KEPT": Row(409, INVALID, retry=False),
         # Reasons of HTTP alone.
         "METHOD_NOT_ALLOWED": Row(405, INVALID),
         "RECEIPT_TIMEOUT": Row(408, INVALID),
@@ -112,6 +116,11 @@ _PARAM_BY_REASON = {
     "PROMPT_NOT_FOUND": "llmops.prompt",
     "PROMPT_VARIABLES": "llmops.variables",
 }
+# Metadata of failures that is a header of the same name.
+_PASSED_ON = (
+    REPLAYED,
+    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ def error_body(error: EdgeError, request_id: str = "", trace_id: str = "") -> by
             "message": str(error),
             "type": row_of(error).type,
             "param": error.param or _PARAM_BY_REASON.get(error.reason),
-            "code": error.reason.lower(),
+            "code": row_of(error).code or error.reason.lower(),
         },
         "llmops": {
             "request_id": request_id or None,
@@ -153,8 +162,10 @@ def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> 
     """The whole answer to a request that failed before its first byte."""
     row = row_of(error)
     headers: dict[str, str] = {}
-    if row.retry is not None:
-        headers["x-should-retry"] = "true" if row.retry else "false"
+    retry = False if _is_final(error) else row.retry
+    if retry is not None:
+        headers["x-should-retry"] = "true" if retry else "false"
+    headers |= {name: error.metadata[name] for name in _PASSED_ON if name in error.metadata}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
         headers["retry-after-ms"] = str(max(0, math.ceil(error.retry_after_s * 1000)))
@@ -163,3 +174,8 @@ def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> 
     if row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge on 401
         headers["www-authenticate"] = "Bearer"
     return ErrorAnswer(row.http_status, headers, error_body(error, request_id, trace_id))
+
+
+def _is_final(error: EdgeError) -> bool:
+    """Whether asking again gives the same: a kept failure, or a rate limit that lets nothing through at all."""
+    return REPLAYED in error.metadata or (error.reason == "RATE_LIMITED" and error.retry_after_s is None)

@@ -104,8 +104,11 @@ def credential_of(headers: Mapping[str, str]) -> str:
 def terms_of(headers: Mapping[str, str], origin: Origin, deadlines: Deadlines, *, stream: bool) -> CallTerms:
     """Reads the rest of the headers. Raises BadCredential or InvalidRequest, which names the header."""
     idempotency_key = headers.get("idempotency-key", "")
-    if idempotency_key and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-        raise InvalidRequest("The header idempotency-key must be 1 to 255 printable ASCII characters.")
+    if (idempotency_key or "idempotency-key" in headers) and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        raise InvalidRequest(
+            "The header idempotency-key must be 1 to 255 printable ASCII characters without spaces; leave it out to "
+            "send a request that nothing protects from being done twice."
+        )
     return CallTerms(origin, credential_of(headers), idempotency_key, timeout_s_of(headers, deadlines, stream=stream))
 
 

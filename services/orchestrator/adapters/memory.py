@@ -1,11 +1,13 @@
-"""Recent records in memory: what Explain answers from until a trace store exists."""
+"""What a process keeps by itself: recent records, from which Explain answers, and answers by idempotency key."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from services.orchestrator.core.errors import RecordNotFound
 from services.orchestrator.core.model import Record
+from services.orchestrator.core.ports import Claim, Clock, Outcome, RequestName
 
 
 class MemoryRecords:
@@ -29,3 +31,54 @@ class MemoryRecords:
         if record is None:
             raise RecordNotFound(request_id)
         return record
+
+
+@dataclass(slots=True)
+class _Entry:
+    digest: bytes
+    owner: str
+    expires_s: float
+    outcome: Outcome | None = None
+
+
+class MemoryAnswers:
+    """The port `Answers` for a process without a database: its replicas do not know of each other's answers."""
+
+    def __init__(self, clock: Clock, lock_s: float, retention_s: float, max_answers: int) -> None:
+        self._clock = clock
+        self._lock_s = lock_s
+        self._retention_s = retention_s
+        self._max_answers = max_answers
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+
+    async def claim(self, name: RequestName, owner: str) -> Claim:
+        """See Answers. Above the limit the oldest answers are forgotten; claims never are."""
+        now_s = self._clock.monotonic()
+        entry = self._entries.get(name.scope)
+        if entry is not None and entry.expires_s > now_s:
+            return Claim(granted=False, digest=entry.digest, outcome=entry.outcome)
+        self._entries[name.scope] = _Entry(name.digest, owner, now_s + self._lock_s)
+        return Claim(granted=True, digest=name.digest)
+
+    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> None:
+        """See Answers."""
+        entry = self._entries.get(name.scope)
+        if entry is None or entry.owner != owner:
+            return
+        entry.outcome = outcome
+        entry.expires_s = self._clock.monotonic() + self._retention_s
+        self._entries.move_to_end(name.scope)
+        self._forget()
+
+    async def release(self, name: RequestName, owner: str) -> None:
+        """See Answers."""
+        entry = self._entries.get(name.scope)
+        if entry is not None and entry.owner == owner and entry.outcome is None:
+            del self._entries[name.scope]
+
+    def _forget(self) -> None:
+        while len(self._entries) > self._max_answers:
+            oldest = next((scope for scope, entry in self._entries.items() if entry.outcome is not None), None)
+            if oldest is None:
+                return
+            del self._entries[oldest]

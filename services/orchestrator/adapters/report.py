@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from llmops.cache.v1 import cache_pb2
-from llmops.common.v1 import verdict_pb2
+from llmops.common.v1 import chat_pb2, verdict_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.orchestrator.adapters.usage import usage_to
-from services.orchestrator.core.model import CacheStatus, Record
+from services.orchestrator.core.model import Answer, CacheStatus, Delta, Record, Started, StreamEvent
 
 CACHE_STATUS = {
     CacheStatus.MISS: cache_pb2.CACHE_STATUS_MISS,
@@ -26,15 +26,62 @@ class ContractReports:
         """The report that travels with an answer and that Explain gives."""
         return _report(record)
 
-    def started(self, record: Record) -> pb.StreamStarted:
-        """The first event of a stream."""
-        return pb.StreamStarted(
-            request_id=record.request_id,
-            trace_id=record.trace_id,
-            model=record.model,
-            prompt_version=record.prompt_version,
-            cache_status=CACHE_STATUS[record.cache_status],
-        )
+    def whole(self, answer: Answer) -> pb.CompleteResponse:
+        """One answer."""
+        response = pb.CompleteResponse(report=_report(answer.record))
+        assert isinstance(answer.completion, chat_pb2.Completion)
+        response.completion.CopyFrom(answer.completion)
+        return response
+
+    def event(self, event: StreamEvent) -> pb.CompleteStreamResponse:
+        """A piece of a stream."""
+        if isinstance(event, Delta):
+            return _delta(event.payload)
+        if isinstance(event, Started):
+            return pb.CompleteStreamResponse(started=_started(event.record))
+        finished = pb.StreamFinished(finish_reason=_finish_reason(event.completion), report=_report(event.record))
+        return pb.CompleteStreamResponse(finished=finished)
+
+
+def _delta(payload: object) -> pb.CompleteStreamResponse:
+    if isinstance(payload, chat_pb2.Completion):
+        payload = delta_of(payload)
+    assert isinstance(payload, chat_pb2.CompletionDelta)
+    return pb.CompleteStreamResponse(delta=payload)
+
+
+def delta_of(completion: chat_pb2.Completion) -> chat_pb2.CompletionDelta:
+    """A whole answer as the one piece of a stream."""
+    return chat_pb2.CompletionDelta(
+        content=completion.content,
+        refusal=completion.refusal,
+        tool_calls=completion.tool_calls,
+        citations=completion.citations,
+    )
+
+
+def _finish_reason(completion: object) -> chat_pb2.FinishReason:
+    return completion.finish_reason if isinstance(completion, chat_pb2.Completion) else chat_pb2.FINISH_REASON_STOP
+
+
+def _started(record: Record) -> pb.StreamStarted:
+    return pb.StreamStarted(
+        request_id=record.request_id,
+        trace_id=record.trace_id,
+        model=record.model,
+        prompt_version=record.prompt_version,
+        cache_status=CACHE_STATUS[record.cache_status],
+        rates=_rates(record) if record.rates else None,
+    )
+
+
+def _rates(record: Record) -> list[pb.RateLimit]:
+    messages = []
+    for rate in record.rates:
+        message = pb.RateLimit(unit=rate.unit, limit_count=rate.limit_count, remaining_count=rate.remaining_count)
+        message.reset_after.FromNanoseconds(int(rate.reset_after_s * _NANO))
+        messages.append(message)
+    return messages
 
 
 def _report(record: Record) -> pb.CallReport:
@@ -50,6 +97,7 @@ def _report(record: Record) -> pb.CallReport:
         usage=usage_to(record.usage),
         degraded=record.degraded,
         grounding_score=record.grounding_score,
+        rates=_rates(record) if record.rates else None,
     )
     if record.attempts is not None:
         report.attempts.extend(record.attempts)  # type: ignore[arg-type]

@@ -11,6 +11,13 @@ RequestFailed
 ├── RegistryUnavailable no snapshot was ever received
 ├── NothingToSend       neither a prompt nor a message
 ├── RecordNotFound      Explain knows no such request
+├── KeyMalformed        the idempotency key cannot be one
+├── KeyReused           another request has the idempotency key
+├── KeyInProgress       a stream of this key is being made
+├── AnswerNotKept       the answer of this key was too long to be kept
+├── AnswersUnavailable  the store of answers does not answer
+├── TooManyKeyed        too many keyed requests at once
+├── ProcessEnding       this process is shutting down
 └── ServiceRefused      a service's refusal that concerns the caller, such as an unpriced model
     └── ModelFailed     the router's failure, with the tries that may be billed
 """
@@ -147,6 +154,85 @@ class RecordNotFound(RequestFailed):
             "this process remembers no such request of your organisation; it keeps recent ones only",
             {"resource": f"request/{request_id}"},
         )
+
+
+class KeyMalformed(RequestFailed):
+    """The idempotency key cannot be one."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "INVALID_FIELD"
+
+    def __init__(self, max_chars: int) -> None:
+        text = f"send 1 to {max_chars} printable ASCII characters without spaces, or leave it out"
+        super().__init__(f"idempotency-key: {text}")
+        self.field_violations = [("idempotency-key", text)]
+
+
+class KeyReused(RequestFailed):
+    """Another request has the idempotency key."""
+
+    status = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request; send a new key with a new request")
+
+
+class KeyInProgress(RequestFailed):
+    """A stream of this key is being made."""
+
+    status = "ABORTED"
+    reason = "IDEMPOTENCY_IN_PROGRESS"
+
+    def __init__(self) -> None:
+        super().__init__("a request with this idempotency key is under way; its answer can be had when it has ended")
+        self.retry_after_s = 1.0
+
+
+class AnswerNotKept(RequestFailed):
+    """The answer of this key was too long to be kept."""
+
+    status = "ALREADY_EXISTS"
+    reason = "ANSWER_NOT_KEPT"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(
+            "a request with this idempotency key was answered and paid for; its answer was longer than the "
+            f"{max_bytes} bytes that are kept, so it cannot be sent again; a new key asks and pays anew"
+        )
+
+
+class AnswersUnavailable(RequestFailed):
+    """The store of answers does not answer."""
+
+    status = "UNAVAILABLE"
+    reason = "STORAGE_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("the store of idempotency keys does not answer, so nothing was begun; try again shortly")
+        self.retry_after_s = 1.0
+
+
+class TooManyKeyed(RequestFailed):
+    """Too many keyed requests at once."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests with idempotency keys are under way in this process; try again shortly")
+        self.retry_after_s = 1.0
+
+
+class ProcessEnding(RequestFailed):
+    """This process is shutting down."""
+
+    status = "UNAVAILABLE"
+    reason = "SHUTTING_DOWN"
+
+    def __init__(self) -> None:
+        super().__init__("this process is shutting down; another replica will take the request")
+        self.retry_after_s = 0.1
 
 
 class ServiceRefused(RequestFailed):

@@ -121,11 +121,23 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """What is left of a limit on rates; `unit` is "requests" or "tokens"."""
+
+    unit: str
+    limit_count: int
+    remaining_count: int
+    reset_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
-    """A hold. `prices` price exactly the candidates it was made for."""
+    """A hold. `prices` price exactly the candidates it was made for; `rates` are the tightest of the payer's."""
 
     reservation_id: str
     prices: object
+    held_nano_usd: int = 0
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +194,7 @@ class Record:
     status: str = "OK"
     reason: str = ""
     message: str = ""
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.orchestrator.core.model import (
@@ -108,6 +109,51 @@ class Ledger(Protocol):
 
     def withdraw(self, unanswered: object) -> Awaitable[None]:
         """Releases what a reservation holds whose answer never came."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestName:
+    """What identifies a request with an idempotency key: `scope` is whose key it is, `digest` what was asked."""
+
+    organisation: str
+    scope: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a keyed request ended, in the contract's terms. A stream that broke off has an answer and a failure."""
+
+    answer: bytes = b""
+    failure: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A name in the store. Granted: it is the caller's. Else it has an outcome, or somebody is at work.
+
+    `digest` is that of the request which the name belongs to.
+    """
+
+    granted: bool
+    digest: bytes
+    outcome: Outcome | None = None
+
+
+class Answers(Protocol):
+    """What keyed requests ended with, for all replicas. Raises AnswersUnavailable."""
+
+    async def claim(self, name: RequestName, owner: str) -> Claim:
+        """Takes a name that nobody has. A claim that was not ended in time is anybody's."""
+        ...
+
+    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> None:
+        """Ends the owner's claim with an outcome, which stays for a while. Nothing when the claim was lost."""
+        ...
+
+    async def release(self, name: RequestName, owner: str) -> None:
+        """Ends the owner's claim without one: the next request is the first again."""
         ...
 
 

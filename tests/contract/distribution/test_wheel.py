@@ -22,6 +22,7 @@ NEEDED = (
     "services/ledger/migrations/versions/0001_books.py",
     "services/cache/migrations/versions/0001_entries.py",
     "services/identity/migrations/versions/0001_create_identity.py",
+    "services/orchestrator/migrations/versions/0001_answers.py",
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import openai as sdk
@@ -209,7 +211,9 @@ async def test_failures_before_the_first_byte(
     edge.orchestrator.failure = CallFailed(status, reason, "what to do", metadata={"k": "v"}, retry_after_s=3)
     with pytest.raises(error) as raised:
         await openai.chat.completions.create(model="m", messages=HELLO, stream=stream)
-    assert raised.value.code == reason.lower()
+    code = {"RATE_LIMITED": "rate_limit_exceeded", "BUDGET_EXHAUSTED": "insufficient_quota"}.get(reason, reason.lower())
+    assert raised.value.code == code
+    assert raised.value.response.json()["llmops"]["reason"] == reason
     assert "what to do" in raised.value.message
     assert raised.value.response.headers["retry-after"] == "3"
     assert raised.value.response.json()["llmops"]["metadata"]["k"] == "v"
@@ -245,8 +249,68 @@ async def test_an_exhausted_budget_is_not_tried_again(edge: Edge, openai: AsyncO
     edge.orchestrator.failure = CallFailed("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED", "no money left")
     with pytest.raises(sdk.RateLimitError) as raised:
         await openai.with_options(max_retries=3).chat.completions.create(model="m", messages=HELLO)
-    assert raised.value.type == "insufficient_quota"
+    assert (raised.value.type, raised.value.code) == ("insufficient_quota", "insufficient_quota")
+    assert raised.value.response.headers["x-should-retry"] == "false"
     assert len(edge.orchestrator.calls) == 1
+
+
+async def test_a_rate_limit_is_tried_again_after_the_time_it_names(edge: Edge, openai: AsyncOpenAI) -> None:
+    """BerriAI/litellm#34399: Retry-After was ignored. The official client obeys it, so it must be true."""
+    edge.orchestrator.failure = CallFailed("RESOURCE_EXHAUSTED", "RATE_LIMITED", "slower", retry_after_s=0.4)
+
+    def recover() -> None:
+        edge.orchestrator.failure = None
+
+    began_s = time.monotonic()
+    asyncio.get_running_loop().call_later(0.2, recover)
+    answer = await openai.with_options(max_retries=1).chat.completions.create(model="m", messages=HELLO)
+    assert answer.choices[0].message.content == "one two three"
+    assert time.monotonic() - began_s >= 0.4
+    assert len(edge.orchestrator.calls) == 2
+
+
+async def test_a_rate_limit_that_waiting_does_not_help_is_not_tried_again(edge: Edge, openai: AsyncOpenAI) -> None:
+    edge.orchestrator.failure = CallFailed("RESOURCE_EXHAUSTED", "RATE_LIMITED", "suspended")
+    with pytest.raises(sdk.RateLimitError) as raised:
+        await openai.with_options(max_retries=3).chat.completions.create(model="m", messages=HELLO)
+    assert raised.value.code == "rate_limit_exceeded"
+    assert len(edge.orchestrator.calls) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_rates_are_headers_of_answers(edge: Edge, openai: AsyncOpenAI, *, stream: bool) -> None:
+    rates = [pb.RateLimit(unit="requests", limit_count=60, remaining_count=59)]
+    rates += [pb.RateLimit(unit="tokens", limit_count=9000, remaining_count=8000)]
+    for rate, reset_ms in zip(rates, (900, 61_500), strict=True):
+        rate.reset_after.FromMilliseconds(reset_ms)
+    edge.orchestrator.answer = lambda _: pb.CompleteResponse(report=pb.CallReport(rates=rates))
+    edge.orchestrator.events = lambda _: [
+        pb.CompleteStreamResponse(started=pb.StreamStarted(rates=rates)),
+        pb.CompleteStreamResponse(finished=pb.StreamFinished(report=pb.CallReport())),
+    ]
+    raw = await openai.chat.completions.with_raw_response.create(model="m", messages=HELLO, stream=stream)
+    found = {name: value for name, value in raw.headers.items() if name.startswith("x-ratelimit")}
+    assert found == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "59",
+        "x-ratelimit-reset-requests": "900ms",
+        "x-ratelimit-limit-tokens": "9000",
+        "x-ratelimit-remaining-tokens": "8000",
+        "x-ratelimit-reset-tokens": "1m2s",
+    }
+
+
+async def test_rates_are_headers_of_refusals(edge: Edge, openai: AsyncOpenAI) -> None:
+    metadata = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0", "x-evil": "no header"}
+    edge.orchestrator.failure = CallFailed(
+        "RESOURCE_EXHAUSTED", "RATE_LIMITED", "slower", metadata=metadata, retry_after_s=1.2
+    )
+    with pytest.raises(sdk.RateLimitError) as raised:
+        await openai.chat.completions.create(model="m", messages=HELLO)
+    headers = raised.value.response.headers
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("60", "0")
+    assert (headers["retry-after"], headers["retry-after-ms"]) == ("2", "1200"), "rounded up: nobody comes too early"
+    assert "x-evil" not in headers
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_terms_become_call_metadata() -> None:
     assert CallTerms(Origin("r", ""), "", "", 1.0).metadata() == (("x-request-id", "r"),)
 
 
-@pytest.mark.parametrize("sent", ["with space", "é", "k" * 256])
+@pytest.mark.parametrize("sent", ["", "with space", "é", "k" * 256])
 def test_an_idempotency_key_must_fit_a_header(sent: str) -> None:
     with pytest.raises(InvalidRequest, match="idempotency-key"):
         terms_of({"idempotency-key": sent}, ORIGIN, DEADLINES, stream=False)

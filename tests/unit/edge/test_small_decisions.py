@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge.core.admission import Admission
-from services.edge.core.answer_headers import answer_headers, id_headers
+from services.edge.core.answer_headers import answer_headers, duration_text, id_headers
 from services.edge.core.cors import cors_headers, preflight_headers
 from services.edge.core.errors import EdgeOverloaded
 from services.edge.core.origin import Origin
@@ -84,3 +84,11 @@ def test_defaults_are_valid_and_limits_must_admit_something() -> None:
     EdgeLimits().validate()
     with pytest.raises(ValueError, match=r"limits\.max_connections"):
         EdgeLimits(max_connections=0).validate()
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "text"),
+    [(0, "0ms"), (0.0001, "1ms"), (0.12, "120ms"), (1, "1s"), (1.001, "2s"), (360, "6m0s"), (86_399.5, "24h0m0s")],
+)
+def test_times_are_written_as_openai_does_and_never_too_short(duration_s: float, text: str) -> None:
+    assert duration_text(duration_s) == text

@@ -7,7 +7,7 @@ import pytest
 from llmops.common.v1 import error_reason_pb2
 
 from meshkit.errors import Failure, describe
-from meshkit.transports.status import decode, encode
+from meshkit.transports.status import decode, details_of, encode, failure_of
 
 
 def test_everything_survives() -> None:
@@ -22,6 +22,29 @@ def test_everything_survives() -> None:
     )
     code, message, trailers = encode(failure)
     assert decode(code, message, trailers, "/x/y") == failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "pushback"),
+    [
+        (Failure("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED", "x", retry_after_s=1_000_000), "-1"),
+        (Failure("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED", "x"), "-1"),
+        (Failure("RESOURCE_EXHAUSTED", "RATE_LIMITED", "x", retry_after_s=1.2345), "1235"),
+        (Failure("RESOURCE_EXHAUSTED", "RATE_LIMITED", "x"), "-1"),
+        (Failure("RESOURCE_EXHAUSTED", "OVERLOADED", "x", retry_after_s=0.1), "100"),
+        (Failure("RESOURCE_EXHAUSTED", "UPSTREAM_RATE_LIMITED", "x"), None),
+        # The mesh's own clients repeat these sooner than people should.
+        (Failure("UNAVAILABLE", "STORAGE_UNAVAILABLE", "x", retry_after_s=1), None),
+    ],
+)
+def test_clients_that_repeat_by_themselves_learn_how_long_to_wait(failure: Failure, pushback: str | None) -> None:
+    _, _, trailers = encode(failure)
+    assert dict(trailers).get("grpc-retry-pushback-ms") == pushback
+
+
+def test_a_failure_is_kept_as_bytes() -> None:
+    failure = Failure("RESOURCE_EXHAUSTED", "RATE_LIMITED", "slower", {"k": "v"}, retry_after_s=1.5)
+    assert failure_of(details_of(failure)) == failure
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class StepLatency(_message.Message):
     def __init__(self, step: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class CallReport(_message.Message):
-    __slots__ = ("request_id", "trace_id", "prompt_version", "prompt_arm", "model", "attempts", "input_verdict", "output_verdict", "grounding_score", "cache_status", "cache_entry_id", "cost_nano_usd", "usage", "steps", "duration", "degraded", "accept_time")
+    __slots__ = ("request_id", "trace_id", "prompt_version", "prompt_arm", "model", "attempts", "input_verdict", "output_verdict", "grounding_score", "cache_status", "cache_entry_id", "cost_nano_usd", "usage", "steps", "duration", "degraded", "accept_time", "replayed", "rates")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,8 @@ class CallReport(_message.Message):
     DURATION_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     ACCEPT_TIME_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     trace_id: str
     prompt_version: str
@@ -123,7 +125,21 @@ class CallReport(_message.Message):
     duration: _duration_pb2.Duration
     degraded: _containers.RepeatedScalarFieldContainer[str]
     accept_time: _timestamp_pb2.Timestamp
-    def __init__(self, request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., prompt_version: _Optional[str] = ..., prompt_arm: _Optional[str] = ..., model: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[_router_pb2.Attempt, _Mapping]]] = ..., input_verdict: _Optional[_Union[_verdict_pb2.GuardVerdict, _Mapping]] = ..., output_verdict: _Optional[_Union[_verdict_pb2.GuardVerdict, _Mapping]] = ..., grounding_score: _Optional[float] = ..., cache_status: _Optional[_Union[_cache_pb2.CacheStatus, str]] = ..., cache_entry_id: _Optional[str] = ..., cost_nano_usd: _Optional[int] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[StepLatency, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    replayed: bool
+    rates: _containers.RepeatedCompositeFieldContainer[RateLimit]
+    def __init__(self, request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., prompt_version: _Optional[str] = ..., prompt_arm: _Optional[str] = ..., model: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[_router_pb2.Attempt, _Mapping]]] = ..., input_verdict: _Optional[_Union[_verdict_pb2.GuardVerdict, _Mapping]] = ..., output_verdict: _Optional[_Union[_verdict_pb2.GuardVerdict, _Mapping]] = ..., grounding_score: _Optional[float] = ..., cache_status: _Optional[_Union[_cache_pb2.CacheStatus, str]] = ..., cache_entry_id: _Optional[str] = ..., cost_nano_usd: _Optional[int] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[StepLatency, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., degraded: _Optional[_Iterable[str]] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., replayed: bool = ..., rates: _Optional[_Iterable[_Union[RateLimit, _Mapping]]] = ...) -> None: ...
+
+class RateLimit(_message.Message):
+    __slots__ = ("unit", "limit_count", "remaining_count", "reset_after")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RESET_AFTER_FIELD_NUMBER: _ClassVar[int]
+    unit: str
+    limit_count: int
+    remaining_count: int
+    reset_after: _duration_pb2.Duration
+    def __init__(self, unit: _Optional[str] = ..., limit_count: _Optional[int] = ..., remaining_count: _Optional[int] = ..., reset_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class CompleteResponse(_message.Message):
     __slots__ = ("completion", "report")
@@ -152,18 +168,22 @@ class CompleteStreamResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ...) -> None: ...
 
 class StreamStarted(_message.Message):
-    __slots__ = ("request_id", "trace_id", "model", "prompt_version", "cache_status")
+    __slots__ = ("request_id", "trace_id", "model", "prompt_version", "cache_status", "replayed", "rates")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_VERSION_FIELD_NUMBER: _ClassVar[int]
     CACHE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     trace_id: str
     model: str
     prompt_version: str
     cache_status: _cache_pb2.CacheStatus
-    def __init__(self, request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_version: _Optional[str] = ..., cache_status: _Optional[_Union[_cache_pb2.CacheStatus, str]] = ...) -> None: ...
+    replayed: bool
+    rates: _containers.RepeatedCompositeFieldContainer[RateLimit]
+    def __init__(self, request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_version: _Optional[str] = ..., cache_status: _Optional[_Union[_cache_pb2.CacheStatus, str]] = ..., replayed: bool = ..., rates: _Optional[_Iterable[_Union[RateLimit, _Mapping]]] = ...) -> None: ...
 
 class StreamFinished(_message.Message):
     __slots__ = ("finish_reason", "report")

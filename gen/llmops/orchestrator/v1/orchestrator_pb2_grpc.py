@@ -28,11 +28,16 @@ if _version_not_supported:
 class OrchestratorServiceStub(object):
     """Coordinates one request. Holds order and policy, nothing else.
 
+    With the metadata `idempotency-key` (1 to 255 printable ASCII characters without spaces) a request is answered and paid
+    for once per organisation, key id, RPC and idempotency key, for 24 hours, whatever replica it reaches: later ones get
+    the same answer, with `replayed` in its report and the trailing metadata `idempotent-replayed: true`. Another request
+    under the same key is ALREADY_EXISTS REQUEST_ID_REUSED. docs/adr/0009 says what else happens.
+
     Errors: INVALID_ARGUMENT INVALID_FIELD, PROMPT_VARIABLES, UPSTREAM_REJECTED, CONTEXT_TOO_LONG; NOT_FOUND
     PROMPT_NOT_FOUND, MODEL_NOT_FOUND; FAILED_PRECONDITION GUARD_BLOCKED, OUTPUT_BLOCKED, MODEL_UNPRICED,
-    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
+    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; ALREADY_EXISTS REQUEST_ID_REUSED, ANSWER_NOT_KEPT; ABORTED IDEMPOTENCY_IN_PROGRESS; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
     OVERLOADED; UNAVAILABLE GUARD_UNAVAILABLE, BUDGET_UNAVAILABLE, REGISTRY_UNAVAILABLE, UPSTREAM_UNAVAILABLE,
-    UPSTREAM_STREAM_CUT; DEADLINE_EXCEEDED.
+    UPSTREAM_STREAM_CUT, STORAGE_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -61,11 +66,16 @@ class OrchestratorServiceStub(object):
 class OrchestratorServiceServicer(object):
     """Coordinates one request. Holds order and policy, nothing else.
 
+    With the metadata `idempotency-key` (1 to 255 printable ASCII characters without spaces) a request is answered and paid
+    for once per organisation, key id, RPC and idempotency key, for 24 hours, whatever replica it reaches: later ones get
+    the same answer, with `replayed` in its report and the trailing metadata `idempotent-replayed: true`. Another request
+    under the same key is ALREADY_EXISTS REQUEST_ID_REUSED. docs/adr/0009 says what else happens.
+
     Errors: INVALID_ARGUMENT INVALID_FIELD, PROMPT_VARIABLES, UPSTREAM_REJECTED, CONTEXT_TOO_LONG; NOT_FOUND
     PROMPT_NOT_FOUND, MODEL_NOT_FOUND; FAILED_PRECONDITION GUARD_BLOCKED, OUTPUT_BLOCKED, MODEL_UNPRICED,
-    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
+    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; ALREADY_EXISTS REQUEST_ID_REUSED, ANSWER_NOT_KEPT; ABORTED IDEMPOTENCY_IN_PROGRESS; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
     OVERLOADED; UNAVAILABLE GUARD_UNAVAILABLE, BUDGET_UNAVAILABLE, REGISTRY_UNAVAILABLE, UPSTREAM_UNAVAILABLE,
-    UPSTREAM_STREAM_CUT; DEADLINE_EXCEEDED.
+    UPSTREAM_STREAM_CUT, STORAGE_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
 
     def Complete(self, request, context):
@@ -120,11 +130,16 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
 class OrchestratorService(object):
     """Coordinates one request. Holds order and policy, nothing else.
 
+    With the metadata `idempotency-key` (1 to 255 printable ASCII characters without spaces) a request is answered and paid
+    for once per organisation, key id, RPC and idempotency key, for 24 hours, whatever replica it reaches: later ones get
+    the same answer, with `replayed` in its report and the trailing metadata `idempotent-replayed: true`. Another request
+    under the same key is ALREADY_EXISTS REQUEST_ID_REUSED. docs/adr/0009 says what else happens.
+
     Errors: INVALID_ARGUMENT INVALID_FIELD, PROMPT_VARIABLES, UPSTREAM_REJECTED, CONTEXT_TOO_LONG; NOT_FOUND
     PROMPT_NOT_FOUND, MODEL_NOT_FOUND; FAILED_PRECONDITION GUARD_BLOCKED, OUTPUT_BLOCKED, MODEL_UNPRICED,
-    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
+    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; ALREADY_EXISTS REQUEST_ID_REUSED, ANSWER_NOT_KEPT; ABORTED IDEMPOTENCY_IN_PROGRESS; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
     OVERLOADED; UNAVAILABLE GUARD_UNAVAILABLE, BUDGET_UNAVAILABLE, REGISTRY_UNAVAILABLE, UPSTREAM_UNAVAILABLE,
-    UPSTREAM_STREAM_CUT; DEADLINE_EXCEEDED.
+    UPSTREAM_STREAM_CUT, STORAGE_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
 
     @staticmethod

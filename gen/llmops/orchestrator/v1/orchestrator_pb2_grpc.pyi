@@ -29,11 +29,16 @@ GRPC_VERSION: str
 class OrchestratorServiceStub:
     """Coordinates one request. Holds order and policy, nothing else.
 
+    With the metadata `idempotency-key` (1 to 255 printable ASCII characters without spaces) a request is answered and paid
+    for once per organisation, key id, RPC and idempotency key, for 24 hours, whatever replica it reaches: later ones get
+    the same answer, with `replayed` in its report and the trailing metadata `idempotent-replayed: true`. Another request
+    under the same key is ALREADY_EXISTS REQUEST_ID_REUSED. docs/adr/0009 says what else happens.
+
     Errors: INVALID_ARGUMENT INVALID_FIELD, PROMPT_VARIABLES, UPSTREAM_REJECTED, CONTEXT_TOO_LONG; NOT_FOUND
     PROMPT_NOT_FOUND, MODEL_NOT_FOUND; FAILED_PRECONDITION GUARD_BLOCKED, OUTPUT_BLOCKED, MODEL_UNPRICED,
-    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
+    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; ALREADY_EXISTS REQUEST_ID_REUSED, ANSWER_NOT_KEPT; ABORTED IDEMPOTENCY_IN_PROGRESS; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
     OVERLOADED; UNAVAILABLE GUARD_UNAVAILABLE, BUDGET_UNAVAILABLE, REGISTRY_UNAVAILABLE, UPSTREAM_UNAVAILABLE,
-    UPSTREAM_STREAM_CUT; DEADLINE_EXCEEDED.
+    UPSTREAM_STREAM_CUT, STORAGE_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
 
     @_typing.overload
@@ -54,11 +59,16 @@ class OrchestratorServiceStub:
 class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Coordinates one request. Holds order and policy, nothing else.
 
+    With the metadata `idempotency-key` (1 to 255 printable ASCII characters without spaces) a request is answered and paid
+    for once per organisation, key id, RPC and idempotency key, for 24 hours, whatever replica it reaches: later ones get
+    the same answer, with `replayed` in its report and the trailing metadata `idempotent-replayed: true`. Another request
+    under the same key is ALREADY_EXISTS REQUEST_ID_REUSED. docs/adr/0009 says what else happens.
+
     Errors: INVALID_ARGUMENT INVALID_FIELD, PROMPT_VARIABLES, UPSTREAM_REJECTED, CONTEXT_TOO_LONG; NOT_FOUND
     PROMPT_NOT_FOUND, MODEL_NOT_FOUND; FAILED_PRECONDITION GUARD_BLOCKED, OUTPUT_BLOCKED, MODEL_UNPRICED,
-    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
+    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; ALREADY_EXISTS REQUEST_ID_REUSED, ANSWER_NOT_KEPT; ABORTED IDEMPOTENCY_IN_PROGRESS; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
     OVERLOADED; UNAVAILABLE GUARD_UNAVAILABLE, BUDGET_UNAVAILABLE, REGISTRY_UNAVAILABLE, UPSTREAM_UNAVAILABLE,
-    UPSTREAM_STREAM_CUT; DEADLINE_EXCEEDED.
+    UPSTREAM_STREAM_CUT, STORAGE_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -75,11 +85,16 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
 class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Coordinates one request. Holds order and policy, nothing else.
 
+    With the metadata `idempotency-key` (1 to 255 printable ASCII characters without spaces) a request is answered and paid
+    for once per organisation, key id, RPC and idempotency key, for 24 hours, whatever replica it reaches: later ones get
+    the same answer, with `replayed` in its report and the trailing metadata `idempotent-replayed: true`. Another request
+    under the same key is ALREADY_EXISTS REQUEST_ID_REUSED. docs/adr/0009 says what else happens.
+
     Errors: INVALID_ARGUMENT INVALID_FIELD, PROMPT_VARIABLES, UPSTREAM_REJECTED, CONTEXT_TOO_LONG; NOT_FOUND
     PROMPT_NOT_FOUND, MODEL_NOT_FOUND; FAILED_PRECONDITION GUARD_BLOCKED, OUTPUT_BLOCKED, MODEL_UNPRICED,
-    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
+    SCHEMA_MISMATCH, UPSTREAM_CREDENTIAL; ALREADY_EXISTS REQUEST_ID_REUSED, ANSWER_NOT_KEPT; ABORTED IDEMPOTENCY_IN_PROGRESS; RESOURCE_EXHAUSTED BUDGET_EXHAUSTED, RATE_LIMITED, UPSTREAM_RATE_LIMITED,
     OVERLOADED; UNAVAILABLE GUARD_UNAVAILABLE, BUDGET_UNAVAILABLE, REGISTRY_UNAVAILABLE, UPSTREAM_UNAVAILABLE,
-    UPSTREAM_STREAM_CUT; DEADLINE_EXCEEDED.
+    UPSTREAM_STREAM_CUT, STORAGE_UNAVAILABLE; DEADLINE_EXCEEDED.
     """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,206 @@
+"""One answer and one charge per key: who works, who waits, who leaves, and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.orchestrator.core.errors import (
+    AnswersUnavailable,
+    BudgetUnavailable,
+    KeyReused,
+    ProcessEnding,
+    TooManyKeyed,
+)
+from services.orchestrator.core.idempotency import name_of
+from services.orchestrator.core.ports import Outcome
+from tests.support.keyed_work import NAME, OTHER, Job, Pieces, World, away_world, read
+
+
+async def test_the_answer_is_made_once_and_given_again() -> None:
+    world, job = World(), Job()
+    job.gate.set()
+    assert await world.once.answer(NAME, job) == (Outcome(b"answer"), False)
+    assert await world.once.answer(NAME, job) == (Outcome(b"answer"), True)
+    assert await world.replica().answer(NAME, job) == (Outcome(b"answer"), True)
+    assert job.runs == 1
+
+
+async def test_fifty_at_once_are_one() -> None:
+    world, job = World(), Job()
+    asking = [asyncio.ensure_future(world.once.answer(NAME, job)) for _ in range(50)]
+    await job.begun.wait()
+    job.gate.set()
+    found = await asyncio.gather(*asking)
+    assert job.runs == 1
+    assert {outcome for outcome, _ in found} == {Outcome(b"answer")}
+    assert sorted(replayed for _, replayed in found) == [False] + [True] * 49
+
+
+async def test_replicas_wait_for_each_other() -> None:
+    world, job = World(), Job()
+    first = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    second = asyncio.ensure_future(world.replica().answer(NAME, job))
+    while world.pauses < 3:
+        await asyncio.sleep(0)
+    job.gate.set()
+    assert await first == (Outcome(b"answer"), False)
+    assert await second == (Outcome(b"answer"), True)
+    assert job.runs == 1
+
+
+async def test_another_request_under_the_key_is_refused_while_it_runs_and_afterwards() -> None:
+    world, job = World(), Job()
+    first = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    for replica in (world.once, world.replica()):
+        with pytest.raises(KeyReused):
+            await replica.answer(OTHER, Job())
+    job.gate.set()
+    await first
+    for replica in (world.once, world.replica()):
+        with pytest.raises(KeyReused):
+            await replica.answer(OTHER, Job())
+
+
+async def test_a_duplicate_that_leaves_ends_nothing() -> None:
+    world, job = World(), Job()
+    first = asyncio.ensure_future(world.once.answer(NAME, job))
+    second = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    job.gate.set()
+    assert await first == (Outcome(b"answer"), False)
+
+
+async def test_the_first_may_leave_and_the_work_goes_on() -> None:
+    """Whoever lost the connection asks again: it paid for the first answer and must get that."""
+    world, job = World(), Job()
+    first = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    again = asyncio.ensure_future(world.once.answer(NAME, job))
+    await asyncio.sleep(0)
+    job.gate.set()
+    assert await again == (Outcome(b"answer"), True)
+    assert job.runs == 1
+
+
+async def test_what_failed_before_anything_was_spent_is_tried_again() -> None:
+    world, job = World(), Job(error=BudgetUnavailable(), spent=False)
+    asking = [asyncio.ensure_future(world.once.answer(NAME, job)) for _ in range(3)]
+    job.gate.set()
+    for one in asking:
+        with pytest.raises(BudgetUnavailable):
+            await one
+    assert job.runs == 1, "those who waited learn what came of it"
+    job.error = None
+    assert await world.once.answer(NAME, job) == (Outcome(b"answer"), False)
+
+
+async def test_what_failed_after_money_was_spent_is_kept() -> None:
+    world, job = World(), Job(error=BudgetUnavailable())
+    job.gate.set()
+    with pytest.raises(BudgetUnavailable):
+        await world.once.answer(NAME, job)
+    assert await world.replica().answer(NAME, job) == (Outcome(failure=b"failed: BudgetUnavailable"), True)
+    assert job.runs == 1
+
+
+async def test_an_answer_that_is_too_long_is_not_kept_and_not_paid_for_twice() -> None:
+    world, job = World(max_answer_bytes=3), Job()
+    job.gate.set()
+    assert await world.once.answer(NAME, job) == (Outcome(b"answer"), False)
+    assert await world.once.answer(NAME, job) == (Outcome(failure=b"failed: AnswerNotKept"), True)
+
+
+async def test_a_claim_of_a_crashed_process_ends() -> None:
+    world, job = World(), Job()
+    await world.store.claim(NAME, "crashed")
+    job.gate.set()
+    asking = asyncio.ensure_future(world.once.answer(NAME, job))
+    while world.pauses < 3:
+        await asyncio.sleep(0)
+    assert job.runs == 0
+    world.clock.now_s = 61
+    assert await asking == (Outcome(b"answer"), False)
+    await world.store.keep(NAME, "crashed", Outcome(b"late"))
+    assert await world.kept() == Outcome(b"answer"), "who lost the claim writes nothing any more"
+
+
+async def test_an_answer_is_forgotten_after_its_time() -> None:
+    world, job = World(), Job()
+    job.gate.set()
+    await world.once.answer(NAME, job)
+    world.clock.now_s = 601
+    assert await world.once.answer(NAME, job) == (Outcome(b"answer"), False)
+    assert job.runs == 2
+
+
+async def test_too_many_at_once_are_refused() -> None:
+    world, job = World(max_in_flight=1), Job()
+    first = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    with pytest.raises(TooManyKeyed):
+        await world.once.answer(name_of("acme", "key-1", "Complete", "another", b""), Job())
+    job.gate.set()
+    await first
+
+
+async def test_without_the_store_nothing_is_begun_and_no_claim_is_left() -> None:
+    world, store = away_world()
+    store.away = True
+    with pytest.raises(AnswersUnavailable):
+        await world.once.answer(NAME, Job())
+    with pytest.raises(AnswersUnavailable):
+        await read(world.once.stream(NAME, Pieces()))
+    store.away = False
+    await world.settled()
+    assert await world.kept() is None
+    claim = await store.claim(NAME, "me")
+    assert claim.granted
+
+
+async def test_an_answer_leaves_also_when_it_cannot_be_stored_at_once() -> None:
+    world, store = away_world()
+    job = Job()
+    asking = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    store.away = True
+    job.gate.set()
+    assert await asking == (Outcome(b"answer"), False)
+    store.away = False
+    await world.settled()
+    assert await world.kept() == Outcome(b"answer")
+
+
+async def test_the_end_of_the_process_waits_and_then_keeps_what_was_paid() -> None:
+    world, job = World(), Job()
+    asking = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    await world.once.close(0.01)
+    with pytest.raises(ProcessEnding):
+        await asking
+    assert await world.kept() == Outcome(failure=b"failed: ProcessEnding")
+    with pytest.raises(ProcessEnding):
+        await world.once.answer(OTHER, Job())
+
+
+def test_no_two_lists_of_parts_have_one_name() -> None:
+    names = {
+        name_of(*parts, b"").scope
+        for parts in (
+            ("acme", "key-1", "Complete", "k"),
+            ("acme", "key-1", "CompleteStream", "k"),
+            ("acme", "key-2", "Complete", "k"),
+            ("acm", "ekey-1", "Complete", "k"),
+            ("acme", "key-1Complete", "", "k"),
+        )
+    }
+    assert len(names) == 5
