@@ -26,7 +26,7 @@ from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
 from services.orchestrator.core.errors import AnswersUnavailable
 from services.orchestrator.core.idempotency import KeyLimits, OncePerKey
-from services.orchestrator.core.policy import Policy
+from services.orchestrator.core.policy import Metering, Policy
 from services.orchestrator.core.ports import Answers
 from services.orchestrator.settings import KEY_MARGIN_S, IdempotencySettings, OrchestratorSettings
 
@@ -56,7 +56,8 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         afterwards=work,
         clock=kit.clock,
     )
-    policy = Policy(settings.guard_required, settings.semantic_cache, settings.assumed_output_tokens)
+    metering = Metering(settings.raise_hold_at, settings.on_exhausted == "cut", settings.report_spending_s)
+    policy = Policy(settings.guard_required, settings.semantic_cache, settings.assumed_output_tokens, metering)
     coordinator = Coordinator(services, policy)
     once = await _once(settings.idempotency, kit, work)
     keyed = KeyedRequests(once, coordinator, settings.idempotency.lock_s - KEY_MARGIN_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 # A keyed call ends this long before its claim: time to store what came of it.
 KEY_MARGIN_S = 30.0
@@ -52,6 +53,12 @@ class OrchestratorSettings:
     semantic_cache: bool = True
     # What a hold assumes when the caller names no maximum.
     assumed_output_tokens: int = 2048
+    # A stream's hold is raised when this part of it is used up.
+    raise_hold_at: float = 0.8
+    # What happens when the ledger refuses: `cut` ends the stream once its hold is used up, `finish` overruns the limit.
+    on_exhausted: Literal["cut", "finish"] = "cut"
+    # How often a stream tells the ledger what it spent: what is charged should this process die.
+    report_spending_s: float = 15.0
     explain_max_records: int = 10_000
     # Cache writes beyond this number of pending tasks are dropped; commits never are.
     max_pending_work: int = 4096
@@ -65,6 +72,8 @@ class OrchestratorSettings:
         for name in ("assumed_output_tokens", "explain_max_records", "max_pending_work"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("accounting_timeout_s", "registry_retry_s"):
+        if not 0 < self.raise_hold_at < 1:
+            raise ValueError("raise_hold_at must be between 0 and 1")
+        for name in ("accounting_timeout_s", "registry_retry_s", "report_spending_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive")

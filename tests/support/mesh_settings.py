@@ -43,7 +43,9 @@ GLOBEX = Caller("globex", "llmops-test-globex")
 # Runs out of money after a few requests, and never had any.
 POOR = Caller("poor", "llmops-test-poor")
 SUSPENDED = Caller("suspended", "llmops-test-suspended")
-CALLERS = (ACME, GLOBEX, POOR, SUSPENDED)
+# May hold what a request holds at first, and no raise of it.
+THRIFTY = Caller("thrifty", "llmops-test-thrifty")
+CALLERS = (ACME, GLOBEX, POOR, SUSPENDED, THRIFTY)
 NOBODY = Caller("nobody", "llmops-test-unknown")
 
 LEAKED = "AKIA" + "Q3EGRTV2LMN5XYZ7"
@@ -72,10 +74,16 @@ RULES = (
     Rule(model="leaky", text="Plain words. " * 400 + LEAKED + " and more" * 5_000, token_interval_ms=1),
     Rule(model="late*", latency_ms=1_000),
     Rule(model="unhurried", output_tokens=300, token_interval_ms=5),
+    # More words than a hold covers, faster than anyone reads.
+    Rule(model="torrent", output_tokens=20_000, chunks=2_000, token_interval_ms=1),
+    # Every second call fails before it costs anything.
+    Rule(model="flaky", every=2, status=500),
+    # Bills the whole answer, whether anybody stays for it or not.
+    Rule(model="stubborn", output_tokens=20_000, token_interval_ms=5, cancel_billing="full"),
 )
 _ALPHA = (
     *("words", "echo", "capital", "essay", "weather", "city", "bad-city"),
-    *("cut", "endless", "late", "leaky", "unhurried", "unpriced"),
+    *("cut", "endless", "late", "leaky", "unhurried", "unpriced", "torrent", "flaky", "stubborn"),
     *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
     *("hanging", "hanging-alone", "hanging-stream"),
 )
@@ -91,6 +99,8 @@ ROUTES = {
     "after-500-stream": ("alpha/failing-stream", "beta/essay"),
     "after-timeout-stream": ("alpha/hanging-stream", "beta/essay"),
 }
+# Tried once more, at once.
+RETRIED = {"again": ("alpha/flaky",)}
 
 
 def script() -> Script:
@@ -112,7 +122,8 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
             },
             "models": {f"alpha/{name}": _model("alpha", name) for name in _ALPHA}
             | {f"beta/{name}": _model("beta", name) for name in _BETA},
-            "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()},
+            "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()}
+            | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()},
         },
     }
 
@@ -140,6 +151,7 @@ def _limits() -> list[dict[str, Any]]:
         {"scope": "organisation", "period": "lifetime", "cap_usd": "1000"},
         {"scope": "organisation", "period": "month", "cap_usd": "0.001", "organisation": POOR.organisation},
         {"scope": "organisation", "period": "day", "cap_usd": "0", "organisation": SUSPENDED.organisation},
+        {"scope": "organisation", "period": "query", "cap_usd": "0.02", "organisation": THRIFTY.organisation},
     ]
 
 

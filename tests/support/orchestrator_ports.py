@@ -46,6 +46,10 @@ class Script:
         "raw", "acme-ai/cheap-1", USED, (UsageLine(CHEAP, USED, 1),), ("attempt",), complete=True
     )
     pieces: tuple[str | Exception, ...] = ("a", "b")
+    piece_bytes: int = 30
+    pace: Callable[[], Awaitable[None]] | None = None
+    extended: list[tuple[int, int]] = field(default_factory=list)
+    extension: Exception | None = None
     billed: tuple[UsageLine, ...] | None = ()
     earlier: tuple[UsageLine, ...] = ()
     stream_guard: Exception | None = None
@@ -70,6 +74,7 @@ class ScriptedServices:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.now_s = 0.0
+        self.held_nano_usd = script.reservation.held_nano_usd if isinstance(script.reservation, Reservation) else 0
         self.tasks: list[asyncio.Task[None]] = []
 
     def resolve(self, request: object, request_id: str) -> Turn:
@@ -118,8 +123,12 @@ class ScriptedServices:
         progress.model, progress.candidate, progress.lines = "acme-ai/cheap-1", CHEAP, self.script.earlier
         for piece in self.script.pieces:
             said(piece)
-            progress.received_bytes += 30
+            progress.received_bytes += self.script.piece_bytes
             yield piece
+            if progress.received_bytes >= progress.alarm_bytes:
+                progress.alarm()
+            if self.script.pace is not None:
+                await self.script.pace()
         progress.answer = answer  # type: ignore[assignment]
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
@@ -133,6 +142,14 @@ class ScriptedServices:
 
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
         return sum(line.usage.input_tokens * 2 + line.usage.output_tokens * 10 for line in lines)
+
+    async def extend(self, reservation: Reservation, number: int, add_nano_usd: int, spent_nano_usd: int) -> int:
+        assert number == len(self.script.extended) + 1
+        self.script.extended.append((add_nano_usd, spent_nano_usd))
+        if isinstance(self.script.extension, Exception):
+            raise self.script.extension
+        self.held_nano_usd += add_nano_usd
+        return self.held_nano_usd
 
     async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
         self.script.committed.append(tuple(lines))

@@ -48,14 +48,37 @@ class RemoteLedger:
             failed.unanswered = request if error.status == "DEADLINE_EXCEEDED" else None
             raise failed from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
-            raise _exhausted(response)
-        prices = {(p.provider, p.model): p for p in response.prices}
-        return Reservation(response.reservation_id, prices)
+            retry_after_s = response.retry_after.ToNanoseconds() / 1e9 if response.HasField("retry_after") else None
+            raise _exhausted(response.violations, retry_after_s)
+        return Reservation(
+            reservation_id=response.reservation_id,
+            prices={(p.provider, p.model): p for p in response.prices},
+            held_nano_usd=response.reserved_nano_usd,
+            covered_output_tokens=max_output_tokens,
+            ttl_s=ttl_s,
+        )
 
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
         """See Ledger."""
         prices: dict[tuple[str, str], usage_pb2.TokenPrice] = reservation.prices  # type: ignore[assignment]
         return sum(_cost_nano_usd(line, prices) for line in lines)
+
+    async def extend(self, reservation: Reservation, number: int, add_nano_usd: int, spent_nano_usd: int) -> int:
+        """See Ledger. Once: whoever asks knows what to do without an answer."""
+        request = ledger_pb2.ExtendRequest(
+            request_id=f"{reservation.reservation_id}:extend:{number}",
+            reservation_id=reservation.reservation_id,
+            add_nano_usd=add_nano_usd,
+            spent_so_far_nano_usd=spent_nano_usd,
+            ttl=duration_pb2.Duration(seconds=int(reservation.ttl_s)),
+        )
+        try:
+            response: ledger_pb2.ExtendResponse = await self._stub.Extend(request)
+        except CallError as error:
+            raise BudgetUnavailable from error
+        if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
+            raise _exhausted(response.violations, None)
+        return response.reserved_nano_usd
 
     async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
         """See Ledger. The id is derived: repeating the commit books nothing twice."""
@@ -107,14 +130,13 @@ def _line(line: UsageLine) -> ledger_pb2.UsageLine:
     )
 
 
-def _exhausted(response: ledger_pb2.ReserveResponse) -> BudgetExhausted:
+def _exhausted(found: Sequence[ledger_pb2.LimitViolation], retry_after_s: float | None) -> BudgetExhausted:
     violations = []
-    for violation in response.violations:
+    for violation in found:
         limit = violation.limit
         scope = ledger_pb2.LimitScope.Name(limit.scope).removeprefix("LIMIT_SCOPE_").lower()
         period = ledger_pb2.LimitPeriod.Name(limit.period).removeprefix("LIMIT_PERIOD_").lower()
         subject = f"{scope}:{limit.subject}" if limit.subject else scope
         asked, left = format_usd(violation.requested_nano_usd), format_usd(violation.remaining_nano_usd)
         violations.append((subject, f"{asked} asked, {left} left of {format_usd(limit.cap_nano_usd)} per {period}"))
-    retry_after_s = response.retry_after.ToNanoseconds() / 1e9 if response.HasField("retry_after") else None
     return BudgetExhausted(violations, retry_after_s)

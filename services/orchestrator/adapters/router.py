@@ -91,6 +91,9 @@ class RemoteRouter:
                         delta = response.delta
                         progress.received_bytes += delta_bytes(delta)
                         yield delta
+                        # After the piece: what was paid for is shown.
+                        if progress.received_bytes >= progress.alarm_bytes:
+                            progress.alarm()
                     elif event == "started":
                         _note_start(progress, response.started)
                     else:

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from services.orchestrator.core.admission import Admitted, Services, admit, timed
-from services.orchestrator.core.errors import GuardUnavailable, OutputBlocked, SchemaMismatch
+from services.orchestrator.core.errors import GuardUnavailable, OutputBlocked, SchemaMismatch, StreamCut
+from services.orchestrator.core.metering import Meter
 from services.orchestrator.core.model import (
     Answer,
     CheckedOutput,
@@ -22,7 +23,7 @@ from services.orchestrator.core.model import (
     StreamEvent,
     UsageLine,
 )
-from services.orchestrator.core.policy import Policy, abandoned_lines, may_store, total_usage
+from services.orchestrator.core.policy import Policy, abandoned_lines, is_covered, may_store, total_usage
 
 
 class Coordinator:
@@ -65,6 +66,8 @@ class Coordinator:
             record.duration_s = self._services.clock.monotonic() - started_s
             yield Finished(completion, record)
         except BaseException as error:
+            if isinstance(error, StreamCut):
+                error.bill(record.cost_nano_usd)
             note_failure(record, error)
             raise
         finally:
@@ -129,6 +132,8 @@ class Coordinator:
         assert admitted.reservation is not None
         started_s = self._services.clock.monotonic()
         lines: Sequence[UsageLine] | None = None
+        meter = self._meter(admitted, progress)
+        meter.open()
         try:
             async with aclosing(self._pieces(admitted, record, progress)) as events:
                 async for event in events:
@@ -137,6 +142,7 @@ class Coordinator:
             lines = self._services.router.billed_lines(error)
             raise
         finally:
+            meter.close()
             record.steps.append(("model", self._services.clock.monotonic() - started_s))
             self._settle_stream(admitted, record, progress, lines)
         assert progress.output is not None
@@ -144,6 +150,21 @@ class Coordinator:
         raise_if_blocked(progress.output)
         assert progress.answer is not None
         self._keep(admitted, progress.answer, progress.output)
+
+    def _meter(self, admitted: Admitted, progress: Progress) -> Meter:
+        services, turn, plan, reservation = self._services, admitted.turn, admitted.plan, admitted.reservation
+        assert reservation is not None
+        covered = is_covered(turn, plan, reservation.covered_output_tokens)
+        return Meter(
+            services.ledger,
+            services.afterwards,
+            self._policy.metering,
+            reservation,
+            turn,
+            plan,
+            progress,
+            covered=covered,
+        )
 
     async def _pieces(
         self, admitted: Admitted, record: Record, progress: Progress

@@ -5,6 +5,7 @@ RequestFailed
 ├── OutputBlocked       the guard refused the answer
 ├── SchemaMismatch      the answer does not satisfy the output schema
 ├── BudgetExhausted     a limit does not cover the request
+│   └── StreamCut       nor the rest of a stream; what came is billed
 ├── GuardUnavailable    the guard cannot answer and policy demands it
 ├── BudgetUnavailable   the ledger cannot answer; nothing is spent unaccounted
 ├── PromptNotFound      the reference names nothing
@@ -83,10 +84,22 @@ class BudgetExhausted(RequestFailed):
     reason = "BUDGET_EXHAUSTED"
 
     def __init__(self, violations: Sequence[tuple[str, str]], retry_after_s: float | None) -> None:
-        text = "; ".join(f"{subject}: {description}" for subject, description in violations)
-        super().__init__(f"the budget does not cover this request: {text}")
+        self.described = "; ".join(f"{subject}: {description}" for subject, description in violations)
+        super().__init__(f"the budget does not cover this request: {self.described}")
         self.quota_violations = list(violations)
         self.retry_after_s = retry_after_s
+
+
+class StreamCut(BudgetExhausted):
+    """A limit does not cover the rest of a stream."""
+
+    def __init__(self, refusal: BudgetExhausted) -> None:
+        super().__init__(refusal.quota_violations, refusal.retry_after_s)
+        self.args = (f"the answer was cut: the budget does not cover the rest of it ({self.described})",)
+
+    def bill(self, amount_nano_usd: int) -> None:
+        """Says what was booked for what came."""
+        self.metadata["billed_nano_usd"] = str(amount_nano_usd)
 
 
 class GuardUnavailable(RequestFailed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -132,11 +134,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A hold. `prices` price exactly the candidates it was made for; `rates` are the tightest of the payer's."""
+    """A hold. `prices` price exactly the candidates it was made for; `rates` are the tightest of the payer's.
+
+    `ttl_s` is how long it holds unless it is extended, `covered_output_tokens` the longest answer that it covers.
+    """
 
     reservation_id: str
     prices: object
     held_nano_usd: int = 0
+    covered_output_tokens: int = 0
+    ttl_s: float = 900.0
     rates: tuple[Rate, ...] = ()
 
 
@@ -152,11 +159,16 @@ class ModelAnswer:
     complete: bool
 
 
+def _quiet() -> None:
+    """Nobody listens."""
+
+
 @dataclass(slots=True)
 class Progress:
     """What a running stream has shown so far; filled while it runs, read when it ends in whatever way.
 
-    `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed.
+    `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed. Once
+    `alarm_bytes` have come, whoever counts calls `alarm`; what it raises ends the stream.
     """
 
     model: str = ""
@@ -167,6 +179,8 @@ class Progress:
     received_bytes: int = 0
     answer: ModelAnswer | None = None
     output: CheckedOutput | None = None
+    alarm_bytes: float = math.inf
+    alarm: Callable[[], None] = _quiet
 
 
 @dataclass(slots=True)

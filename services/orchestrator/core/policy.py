@@ -22,12 +22,26 @@ _TOKENS_PER_REQUEST = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Metering:
+    """How the cost of a running stream is watched.
+
+    A hold is raised when `raise_at` of it is used up. When the ledger refuses, the stream is cut once the hold is used
+    up, or, without `cut`, goes on and overruns. What was spent is reported every `report_s`.
+    """
+
+    raise_at: float = 0.8
+    cut: bool = True
+    report_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator decides."""
 
     guard_required: bool
     semantic_cache: bool
     assumed_output_tokens: int
+    metering: Metering = Metering()
 
 
 def estimated_tokens(utf8_bytes: int) -> int:
@@ -44,6 +58,12 @@ def tokens_to_hold(policy: Policy, turn: Turn, plan: Plan) -> tuple[int, int]:
     ceiling = plan.max_output_tokens or policy.assumed_output_tokens
     output = turn.max_output_tokens or policy.assumed_output_tokens
     return _input_tokens(turn), min(output, ceiling)
+
+
+def is_covered(turn: Turn, plan: Plan, held_output_tokens: int) -> bool:
+    """Whether a hold covers the longest answer that can come, so that it need not be raised: providers stop there."""
+    limits = [limit for limit in (turn.max_output_tokens, plan.max_output_tokens) if limit]
+    return bool(limits) and held_output_tokens >= min(limits)
 
 
 def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: CheckedOutput) -> bool:

@@ -80,7 +80,7 @@ class Router(Protocol):
         ...
 
     def stream(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:
-        """Yields pieces; fills `progress` while it runs and sets `progress.answer` at the end."""
+        """Yields pieces; fills `progress` while it runs, heeds its alarm, and sets `progress.answer` at the end."""
         ...
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
@@ -97,6 +97,14 @@ class Ledger(Protocol):
 
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
         """What the lines cost at the reservation's prices; the ledger books the same."""
+        ...
+
+    def extend(self, reservation: Reservation, number: int, add_nano_usd: int, spent_nano_usd: int) -> Awaitable[int]:
+        """Raises a hold, reports what was spent, and lets the hold live on. Returns what is held now.
+
+        `number` counts the extensions of a reservation. Raises BudgetExhausted when a limit does not cover the raise,
+        BudgetUnavailable when nobody can tell.
+        """
         ...
 
     def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> Awaitable[None]:

@@ -14,7 +14,7 @@ from meshkit.errors import CallError, Failure
 from meshkit.testing import call_context
 from services.orchestrator.adapters.conversation import Conversation
 from services.orchestrator.adapters.ledger import RemoteLedger
-from services.orchestrator.core.errors import BudgetUnavailable
+from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
 from services.orchestrator.core.model import CacheWish, Candidate, Plan, Reservation, Turn, Usage, UsageLine
 
 LINE = UsageLine(Candidate("acme-ai", "cheap-1"), Usage(input_tokens=1), 1)
@@ -102,3 +102,40 @@ async def test_a_reservation_whose_answer_was_lost_is_withdrawn() -> None:
     lost, again, void = channel.requests
     assert lost == again
     assert void.reservation_id == "r-7"
+
+
+class AnsweringLedger:
+    """A channel on which every call gets the same answer, or fails with it."""
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+        self.requests: list[Any] = []
+
+    def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
+        return lambda *_, **__: self._call
+
+    async def _call(self, request: Any) -> object:
+        self.requests.append(request)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+async def test_a_raise_tells_what_is_held_now_and_that_the_hold_lives_on() -> None:
+    granted = ledger_pb2.ExtendResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, reserved_nano_usd=900)
+    channel = AnsweringLedger(granted)
+    hold = Reservation("r-1", {}, held_nano_usd=500, ttl_s=75.5)
+    assert await RemoteLedger(channel).extend(hold, 2, 400, 450) == 900
+    [sent] = channel.requests
+    assert (sent.request_id, sent.reservation_id) == ("r-1:extend:2", "r-1")
+    assert (sent.add_nano_usd, sent.spent_so_far_nano_usd, sent.ttl.seconds) == (400, 450, 75)
+
+
+async def test_a_refused_raise_names_the_limit_and_an_absent_ledger_is_absent() -> None:
+    violation = ledger_pb2.LimitViolation(limit=ledger_pb2.Limit(scope=1, period=3, cap_nano_usd=10**9))
+    denied = ledger_pb2.ExtendResponse(decision=ledger_pb2.RESERVE_DECISION_DENIED, violations=[violation])
+    with pytest.raises(BudgetExhausted, match="organisation"):
+        await RemoteLedger(AnsweringLedger(denied)).extend(HOLD, 1, 400, 450)
+    for status in ("UNAVAILABLE", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"):
+        with pytest.raises(BudgetUnavailable):
+            await RemoteLedger(AnsweringLedger(CallError(Failure(status, "X", "x")))).extend(HOLD, 1, 400, 450)

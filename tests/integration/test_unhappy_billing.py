@@ -1,0 +1,174 @@
+"""What is paid for requests that did not end well: one test per row of docs/billing.md that no other module has.
+
+The ledger is compared with the provider's own bill to the nano-USD where the provider said what it took; where it did
+not, with the estimate of docs/billing.md, which is never below the bill.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
+
+from tests.support.accounts import Accounts, settled
+from tests.support.callers import MeshCallers, user
+from tests.support.mesh_settings import ACME, INPUT_USD, OUTPUT_USD, THRIFTY, charged_nano_usd
+
+pytestmark = pytest.mark.timeout(120)
+
+FRESH = {"llmops": {"cache": {"bypass": True}}}
+_BYTES_PER_TOKEN = 3
+_TOKENS_PER_REQUEST = 16
+
+
+def estimate_nano_usd(text: str, output_bytes: int = 0) -> int:
+    """The charge for a call whose end nobody saw."""
+    input_tokens = -(-len(text.encode()) // _BYTES_PER_TOKEN) + _TOKENS_PER_REQUEST
+    return 1000 * (INPUT_USD * input_tokens + OUTPUT_USD * -(-output_bytes // _BYTES_PER_TOKEN))
+
+
+async def idle(callers: MeshCallers) -> None:
+    """The provider works on nothing any more."""
+    sim = callers.deployment.sim
+    await sim.wait_until(lambda: sim.stats.in_flight == 0)
+
+
+async def explained(callers: MeshCallers, request_id: str) -> pb.CallReport:
+    """What the orchestrator remembers, once nothing is held any more."""
+    await settled(callers)
+    found = await callers.explain(request_id)
+    assert isinstance(found, pb.ExplainResponse), found
+    return found.report
+
+
+async def left_after(callers: MeshCallers, model: str, text: str, marker: bytes) -> str:
+    """Reads a stream until a line holds `marker`, then leaves. Returns the request's id."""
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "stream": True, **FRESH}
+    async with callers.post(body) as (request_id, response):
+        async for line in response.content:
+            if marker in line:
+                break
+        response.close()
+    return request_id
+
+
+async def test_left_before_the_first_token(callers: MeshCallers, accounts: Accounts) -> None:
+    """BerriAI/litellm#31499: leaving while waiting for the first token was not noticed and cost nothing."""
+    accounts.estimated = True
+    sim, text = callers.deployment.sim, "I leave before you begin."
+    for complete in (True, False):
+        before, running = await settled(callers), sim.stats.in_flight
+        conversation = pb.Conversation(messages=user(text), model="alpha/late", cache=pb.CacheControl(bypass=True))
+        request_id = callers.new_request(ACME)
+        stub, metadata = callers.orchestrator, callers.metadata(ACME)
+        if complete:
+            call = stub.Complete(
+                pb.CompleteRequest(request_id=request_id, conversation=conversation), metadata=metadata, timeout=20
+            )
+        else:
+            call = stub.CompleteStream(
+                pb.CompleteStreamRequest(request_id=request_id, conversation=conversation),
+                metadata=metadata,
+                timeout=20,
+            )
+        await sim.wait_until(lambda running=running: sim.stats.in_flight > running)  # type: ignore[misc]
+        call.cancel()
+        await idle(callers)
+        assert sim.billing[-1].outcome == "cancelled"
+        report = await explained(callers, request_id)
+        assert report.cost_nano_usd == await settled(callers) - before == estimate_nano_usd(text)
+
+
+async def test_left_in_mid_stream(callers: MeshCallers, accounts: Accounts) -> None:
+    """etalab-ia/OpenGateLLM#1148: interrupted streams were neither billed nor released."""
+    accounts.estimated = True
+    before = await settled(callers)
+    request_id = await left_after(callers, "alpha/endless", "Go on.", b'"content":"The')
+    await idle(callers)
+    report = await explained(callers, request_id)
+    booked = await settled(callers) - before
+    assert report.usage.estimated
+    assert report.usage.output_tokens > 0
+    tokens = INPUT_USD * report.usage.input_tokens + OUTPUT_USD * report.usage.output_tokens
+    assert report.cost_nano_usd == booked == 1000 * tokens
+    assert booked >= charged_nano_usd(callers.deployment.sim.billing[-1])
+
+
+@pytest.mark.usefixtures("accounts")
+async def test_left_after_the_last_token(callers: MeshCallers) -> None:
+    """BerriAI/litellm#30527: an answer that had come whole was booked as one that was left."""
+    before = await settled(callers)
+    request_id = await left_after(callers, "alpha/essay", "Everything, please.", b'"finish_reason":"stop"')
+    report = await explained(callers, request_id)
+    assert not report.usage.estimated
+    assert report.cost_nano_usd == await settled(callers) - before
+    assert report.cost_nano_usd == charged_nano_usd(callers.deployment.sim.billing[-1])
+
+
+@pytest.mark.usefixtures("accounts")
+async def test_refused_by_the_provider(callers: MeshCallers) -> None:
+    before = await settled(callers)
+    outcome = await callers.chat("alpha/failing-alone", "Anyone?", **FRESH)
+    assert outcome.http_status == 502
+    assert await settled(callers) == before
+    assert charged_nano_usd(callers.deployment.sim.billing[-1]) == 0
+
+
+@pytest.mark.usefixtures("accounts")
+async def test_a_retry_costs_what_the_successful_try_costs(callers: MeshCallers) -> None:
+    """Augustas11/macprovider#200: each try was billed as if it had succeeded."""
+    sim = callers.deployment.sim
+    tries = []
+    for number in range(2):
+        began, before = len(sim.billing), await settled(callers)
+        outcome = await callers.chat("again", f"Try twice. {number}", **FRESH)
+        assert outcome.error is None
+        charged = sum(charged_nano_usd(record) for record in sim.billing[began:])
+        assert outcome.cost_nano_usd == await settled(callers) - before == charged
+        tries.append(len(outcome.report["attempts"]))
+    assert max(tries) == 2, "every second call fails"
+
+
+async def test_a_stream_whose_budget_runs_out_is_cut_and_billed(callers: MeshCallers, accounts: Accounts) -> None:
+    """A long answer spent what nobody had: nothing was asked after the first hold."""
+    accounts.estimated = True
+    sim = callers.deployment.sim
+    conversation = pb.Conversation(
+        messages=user("Tell all."), model="alpha/torrent", cache=pb.CacheControl(bypass=True)
+    )
+    over_grpc = await callers.complete_stream(conversation, THRIFTY)
+    await idle(callers)
+    assert over_grpc.error is not None
+    assert (over_grpc.error.status, over_grpc.reason) == ("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED")
+    assert over_grpc.error.quota_violations
+    assert over_grpc.text.startswith("The simulated provider"), "what had come is delivered"
+    assert sim.billing[-1].outcome == "cancelled", "the provider was told"
+    found = await callers.explain(over_grpc.request_id, THRIFTY)
+    assert isinstance(found, pb.ExplainResponse)
+    assert int(over_grpc.error.metadata["billed_nano_usd"]) == found.report.cost_nano_usd > 0
+    assert found.report.cost_nano_usd >= charged_nano_usd(sim.billing[-1])
+
+
+async def test_a_cut_over_http_is_the_last_event(callers: MeshCallers, accounts: Accounts) -> None:
+    """BerriAI/litellm#41777: a cut in mid-stream came as a 400; diegosouzapw/OmniRoute#8210: or as an empty success."""
+    accounts.estimated = True
+    body = {"model": "alpha/torrent", "messages": [{"role": "user", "content": "Tell all."}], "stream": True, **FRESH}
+    async with callers.post(body, THRIFTY) as (_, response):
+        assert response.status == 200
+        lines = [line async for line in response.content if line.startswith(b"data: ")]
+    last = json.loads(lines[-1][6:])
+    assert last["error"]["code"] == last["error"]["type"] == "insufficient_quota"
+    assert int(last["llmops"]["metadata"]["billed_nano_usd"]) > 0
+    assert all(b"[DONE]" not in line for line in lines)
+
+
+async def test_a_provider_that_bills_although_cancelled(callers: MeshCallers) -> None:
+    """BerriAI/litellm#36008. What came is charged; the rest is the provider's word, which only its invoice tells."""
+    before = await settled(callers)
+    request_id = await left_after(callers, "alpha/stubborn", "Bill me.", b'"content":"The')
+    await idle(callers)
+    report = await explained(callers, request_id)
+    booked = await settled(callers) - before
+    charged = charged_nano_usd(callers.deployment.sim.billing[-1])
+    assert report.cost_nano_usd == booked < charged
