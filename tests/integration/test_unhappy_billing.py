@@ -7,13 +7,15 @@ not, with the estimate of docs/billing.md, which is never below the bill.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
+from tests.architecture.checkout import ROOT
 from tests.support.accounts import Accounts, settled
 from tests.support.callers import MeshCallers, user
-from tests.support.mesh_settings import ACME, INPUT_USD, OUTPUT_USD, THRIFTY, charged_nano_usd
+from tests.support.mesh_settings import ACME, INPUT_USD, OUTPUT_USD, SUSPENDED, THRIFTY, charged_nano_usd
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -172,3 +174,33 @@ async def test_a_provider_that_bills_although_cancelled(callers: MeshCallers) ->
     booked = await settled(callers) - before
     charged = charged_nano_usd(callers.deployment.sim.billing[-1])
     assert report.cost_nano_usd == booked < charged
+
+
+async def test_a_stream_that_broke_off_is_not_begun_again_elsewhere(callers: MeshCallers, accounts: Accounts) -> None:
+    """NuGuardAI/nuguard#455: after a cut the next model's answer was appended, and both were paid for."""
+    accounts.estimated = True
+    began = len(callers.deployment.sim.billing)
+    outcome = await callers.chat_stream("after-cut", "Tell me more.", **FRESH)
+    await idle(callers)
+    assert outcome.reason == "UPSTREAM_STREAM_CUT"
+    assert [record.model for record in callers.deployment.sim.billing[began:]] == ["cut"]
+    assert outcome.error is not None
+    assert len(json.loads(outcome.error.metadata["attempts_json"])) == 1
+
+
+@pytest.mark.usefixtures("accounts")
+async def test_no_path_of_the_edge_reaches_a_model_without_the_ledger(callers: MeshCallers) -> None:
+    """maximhq/bifrost#2873: passthrough routes went past the budgets. An organisation without money tries them all."""
+    began = len(callers.deployment.sim.billing)
+    readme = (ROOT / "services/edge/README.md").read_text()
+    paths = re.findall(r"`(GET|POST) (/[^`]*)`", readme)
+    assert ("POST", "/v1/chat/completions") in paths
+    headers = {"authorization": f"Bearer {SUSPENDED.key}"}
+    for stream in (False, True):
+        body = {"model": "alpha/words", "messages": [{"role": "user", "content": "Hello."}], "stream": stream}
+        for method, path in paths:
+            url = callers.deployment.http_url + path.replace("{name}", "alpha/words")
+            sent = {"json": body} if method == "POST" else {}
+            async with callers.http.request(method, url, headers=headers, **sent) as response:
+                assert response.status == (429 if method == "POST" else 200), path
+    assert len(callers.deployment.sim.billing) == began

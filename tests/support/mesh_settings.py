@@ -98,6 +98,7 @@ ROUTES = {
     "after-429-stream": ("alpha/limited-stream", "beta/essay"),
     "after-500-stream": ("alpha/failing-stream", "beta/essay"),
     "after-timeout-stream": ("alpha/hanging-stream", "beta/essay"),
+    "after-cut": ("alpha/cut", "beta/words"),
 }
 # Tried once more, at once.
 RETRIED = {"again": ("alpha/flaky",)}

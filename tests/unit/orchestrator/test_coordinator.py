@@ -26,12 +26,13 @@ from services.orchestrator.core.model import (
     Delta,
     Finished,
     Found,
+    Plan,
     Record,
     Started,
     Usage,
     UsageLine,
 )
-from services.orchestrator.core.policy import Policy, abandoned_lines
+from services.orchestrator.core.policy import Policy, abandoned_lines, tokens_to_hold
 from services.orchestrator.core.ports import CacheUnavailable
 from tests.support.orchestrator_ports import CHEAP, USED, Script, ScriptedServices
 
@@ -119,6 +120,7 @@ async def test_an_absent_cache_is_a_marked_miss() -> None:
 
 
 async def test_blocked_input_gives_the_hold_back_and_calls_no_model() -> None:
+    """BerriAI/litellm#27639: phantom reservations of refused requests filled the budget."""
     blocked = replace(Script().checked, blocked=True, detectors=("secret-aws-access-key",))  # type: ignore[type-var]
     case = Case(Script(checked=blocked))
     with pytest.raises(InputBlocked) as caught:
@@ -259,6 +261,7 @@ async def test_a_caller_who_leaves_during_the_call_is_booked_by_estimate() -> No
 
 
 async def test_a_caller_who_leaves_while_money_is_held_gets_it_back() -> None:
+    """BerriAI/litellm#30522: a cancellation is no Exception, and left the reservation behind."""
     gate = asyncio.Event()
     case = Case(Script(reserve_gate=gate))
     running = asyncio.ensure_future(case.coordinator.complete("request", case.record))
@@ -290,6 +293,15 @@ async def test_a_stream_starts_delivers_finishes_and_is_kept() -> None:
     assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
     assert case.script.stored == ["shown"]
     assert case.record.model == "acme-ai/cheap-1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "ceiling", "held"), [(None, 128_000, 1000), (None, 300, 300), (500, 128_000, 500), (10**9, 4096, 4096)]
+)
+def test_what_is_held_for_an_answer(asked: int | None, ceiling: int, held: int) -> None:
+    """BerriAI/litellm#27509: without max_tokens the whole budget was held; and 10^9 tokens are nobody's answer."""
+    plan = Plan((CHEAP,), ("cheap",), ceiling, "route#1")
+    assert tokens_to_hold(POLICY, replace(TURN, max_output_tokens=asked), plan)[1] == held
 
 
 async def test_a_stream_from_the_cache() -> None:
