@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from tests.support.accounts import settled, usage
 from tests.support.callers import MeshCallers
 from tests.support.faults import Faults, in_flight
-from tests.support.mesh_settings import ACME
+from tests.support.mesh_settings import ACME, INPUT_USD, charged_nano_usd
 from tests.support.outcomes import Outcome
+
+_DISPATCHED = "SELECT count(*) FROM ledger.reservations WHERE state = 1 AND dispatched"
+_REPORTED = "SELECT max(spent_so_far_nano_usd) FROM ledger.reservations WHERE state = 1"
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.chaos]
 
@@ -38,10 +42,13 @@ async def test_an_orchestrator_that_never_saw_the_registry_serves_what_needs_no_
 
 
 async def test_a_killed_orchestrator_cuts_its_calls_and_its_holds_end(callers: MeshCallers, faults: Faults) -> None:
+    """It dies between dispatch and commit: the provider is paid, and nobody is left to say how much."""
     before = await settled(callers)
+    began = len(callers.deployment.sim.billing)
     # The hold outlives the request's deadline by half a minute; the deadline is therefore short.
     async with in_flight(callers, "alpha/late", "Cut.", headers={"x-llmops-timeout-s": "2"}) as asked:
         _, held = await usage(callers, ACME)
+        await _seen(callers, _DISPATCHED, 0)
         faults.kill("orchestrator")
         cut = await asked
     assert held > 0
@@ -56,8 +63,29 @@ async def test_a_killed_orchestrator_cuts_its_calls_and_its_holds_end(callers: M
     async with asyncio.timeout(60):
         while (await usage(callers, ACME))[1]:
             await asyncio.sleep(0.5)
-    # By rule: what nobody reported is released, not charged.
-    assert await settled(callers) - before == answered.cost_nano_usd
+    # By rule: what is known is charged, which is the input that the hold assumed; the rest is released.
+    known = await settled(callers) - before - answered.cost_nano_usd
+    assert known == 1000 * INPUT_USD * (-(-len("Cut.") // 3) + 16)
+    sim = callers.deployment.sim
+    assert known >= charged_nano_usd(sim.billing[began])
+
+
+async def test_a_stream_whose_orchestrator_was_killed_is_charged_what_it_had_reported(
+    callers: MeshCallers, faults: Faults
+) -> None:
+    before = await settled(callers)
+    input_nano_usd = 1000 * INPUT_USD * (-(-len("Go on.") // 3) + 16)
+    body = {"model": "alpha/endless", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
+    async with callers.post(body, headers={"x-llmops-timeout-s": "5"}):
+        await _seen(callers, _REPORTED, input_nano_usd)
+        faults.kill("orchestrator")
+    await faults.restart("orchestrator")
+    answered = await _answered(callers, "And what of it?")
+    async with asyncio.timeout(60):
+        while (await usage(callers, ACME))[1]:
+            await asyncio.sleep(0.5)
+    known = await settled(callers) - before - answered.cost_nano_usd
+    assert known > input_nano_usd
 
 
 async def test_a_killed_edge_is_a_lost_connection_and_nothing_more(callers: MeshCallers, faults: Faults) -> None:
@@ -71,6 +99,17 @@ async def test_a_killed_edge_is_a_lost_connection_and_nothing_more(callers: Mesh
     assert (await callers.tried("alpha/words", "Anyone?")).reason == "CONNECTION"
     await faults.restart("edge")
     assert (await callers.tried("alpha/words", "Anyone?")).http_status == 200
+
+
+async def _seen(callers: MeshCallers, question: str, more_than: int) -> None:
+    """Waits until the ledger's own table says so: no caller can see what it was told about a call under way."""
+    connection = await asyncpg.connect(callers.deployment.database_url)
+    try:
+        async with asyncio.timeout(10):
+            while ((await connection.fetchval(question)) or 0) <= more_than:
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
 
 
 async def _answered(callers: MeshCallers, text: str) -> Outcome:

@@ -45,7 +45,10 @@ POOR = Caller("poor", "llmops-test-poor")
 SUSPENDED = Caller("suspended", "llmops-test-suspended")
 # May hold what a request holds at first, and no raise of it.
 THRIFTY = Caller("thrifty", "llmops-test-thrifty")
-CALLERS = (ACME, GLOBEX, POOR, SUSPENDED, THRIFTY)
+# Comes too often, and too often at once.
+HURRIED = Caller("hurried", "llmops-test-hurried")
+CROWDED = Caller("crowded", "llmops-test-crowded")
+CALLERS = (ACME, GLOBEX, POOR, SUSPENDED, THRIFTY, HURRIED, CROWDED)
 NOBODY = Caller("nobody", "llmops-test-unknown")
 
 LEAKED = "AKIA" + "Q3EGRTV2LMN5XYZ7"
@@ -115,6 +118,7 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
         "auth": {"keys": [caller.settings() for caller in CALLERS]},
         "logs": {"level": "warning"},
         "registry": {"prompts_dir": str(PROMPTS)},
+        "orchestrator": {"report_spending_s": 0.5},
         "ledger": {"price_table": False, "prices": _prices(), "limits": _limits()},
         "router": {
             "providers": {
@@ -153,7 +157,15 @@ def _limits() -> list[dict[str, Any]]:
         {"scope": "organisation", "period": "month", "cap_usd": "0.001", "organisation": POOR.organisation},
         {"scope": "organisation", "period": "day", "cap_usd": "0", "organisation": SUSPENDED.organisation},
         {"scope": "organisation", "period": "query", "cap_usd": "0.02", "organisation": THRIFTY.organisation},
+        _rate("requests", "minute", 3, HURRIED),
+        _rate("tokens", "minute", 1_000_000, HURRIED),
+        _rate("concurrency", "moment", 1, CROWDED),
     ]
+
+
+def _rate(unit: str, period: str, max_count: int, caller: Caller) -> dict[str, Any]:
+    limit = {"scope": "organisation", "unit": unit, "period": period, "max_count": max_count}
+    return limit | {"organisation": caller.organisation}
 
 
 def charged_nano_usd(record: BillingRecord) -> int:

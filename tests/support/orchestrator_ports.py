@@ -50,6 +50,8 @@ class Script:
     pace: Callable[[], Awaitable[None]] | None = None
     extended: list[tuple[int, int]] = field(default_factory=list)
     extension: Exception | None = None
+    marked: list[str] = field(default_factory=list)
+    mark: Exception | None = None
     billed: tuple[UsageLine, ...] | None = ()
     earlier: tuple[UsageLine, ...] = ()
     stream_guard: Exception | None = None
@@ -142,6 +144,10 @@ class ScriptedServices:
 
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
         return sum(line.usage.input_tokens * 2 + line.usage.output_tokens * 10 for line in lines)
+
+    async def mark_dispatched(self, reservation: Reservation) -> None:
+        self.script.marked.append(reservation.reservation_id)
+        said(self.script.mark)
 
     async def extend(self, reservation: Reservation, number: int, add_nano_usd: int, spent_nano_usd: int) -> int:
         assert number == len(self.script.extended) + 1

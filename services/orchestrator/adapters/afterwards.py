@@ -10,14 +10,14 @@ from prometheus_client import Counter, Gauge
 
 from meshkit.context import detached, enter
 
-DROPPABLE = frozenset({"store"})
+DROPPABLE = frozenset({"store", "mark-dispatched", "report"})
 
 
 class BackgroundWork:
     """The port `Afterwards`: a bounded set of tasks that ends before the process does.
 
-    Money is never dropped: above the limit only cache writes are. A commit that fails is logged and counted, and the
-    reservation's expiry books what was known.
+    Money is never dropped: above the limit only cache writes and notes of progress are. A commit that fails is logged
+    and counted, and the reservation's expiry books what was known.
     """
 
     def __init__(self, limit: int, timeout_s: float, pending: Gauge, failures: Counter, logger: logging.Logger) -> None:

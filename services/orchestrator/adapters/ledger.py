@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from google.protobuf import duration_pb2
-from llmops.common.v1 import usage_pb2
+from llmops.common.v1 import context_pb2, usage_pb2
 from llmops.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 
 from meshkit.context import new_request_id, remaining_s
 from meshkit.errors import CallError
-from meshkit.money import cost_nano_usd, format_usd
+from meshkit.money import cost_nano_usd
 from services.orchestrator.adapters.conversation import conversation_of
 from services.orchestrator.adapters.failures import is_absent, refused
+from services.orchestrator.adapters.limits import described, refusal, tightest
 from services.orchestrator.adapters.usage import usage_to
 from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
 from services.orchestrator.core.model import Plan, Reservation, Turn, UsageLine
@@ -39,6 +40,7 @@ class RemoteLedger:
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
             labels=conversation_of(turn).labels,
+            estimate_output=turn.max_output_tokens is None,
             ttl=duration_pb2.Duration(seconds=int(ttl_s)),
         )
         try:
@@ -48,15 +50,23 @@ class RemoteLedger:
             failed.unanswered = request if error.status == "DEADLINE_EXCEEDED" else None
             raise failed from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
-            retry_after_s = response.retry_after.ToNanoseconds() / 1e9 if response.HasField("retry_after") else None
-            raise _exhausted(response.violations, retry_after_s)
+            raise refusal(response)
         return Reservation(
             reservation_id=response.reservation_id,
             prices={(p.provider, p.model): p for p in response.prices},
             held_nano_usd=response.reserved_nano_usd,
-            covered_output_tokens=max_output_tokens,
+            covered_output_tokens=response.covered_output_tokens or max_output_tokens,
             ttl_s=ttl_s,
+            rates=tightest(response.rates),
+            labels=request.labels,
         )
+
+    async def mark_dispatched(self, reservation: Reservation) -> None:
+        """See Ledger. A reservation that has ended by now needs no mark."""
+        request = ledger_pb2.MarkDispatchedRequest(
+            request_id=f"{reservation.reservation_id}:dispatched", reservation_id=reservation.reservation_id
+        )
+        await self._stub.MarkDispatched(request)
 
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
         """See Ledger."""
@@ -77,7 +87,7 @@ class RemoteLedger:
         except CallError as error:
             raise BudgetUnavailable from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
-            raise _exhausted(response.violations, None)
+            raise BudgetExhausted(described(response.violations), None)
         return response.reserved_nano_usd
 
     async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
@@ -86,7 +96,11 @@ class RemoteLedger:
             request_id=f"{reservation.reservation_id}:commit",
             reservation_id=reservation.reservation_id,
             lines=[_line(line) for line in lines],
+            # A database that was restored lost the reservation; the money is spent all the same.
+            accept_orphan=True,
         )
+        if isinstance(reservation.labels, context_pb2.CallLabels):
+            request.labels.CopyFrom(reservation.labels)
         await self._until_heard(lambda: self._stub.Commit(request))
 
     async def void(self, reservation: Reservation, reason: str) -> None:
@@ -128,15 +142,3 @@ def _line(line: UsageLine) -> ledger_pb2.UsageLine:
         usage=usage_to(line.usage),
         attempt=line.attempt,
     )
-
-
-def _exhausted(found: Sequence[ledger_pb2.LimitViolation], retry_after_s: float | None) -> BudgetExhausted:
-    violations = []
-    for violation in found:
-        limit = violation.limit
-        scope = ledger_pb2.LimitScope.Name(limit.scope).removeprefix("LIMIT_SCOPE_").lower()
-        period = ledger_pb2.LimitPeriod.Name(limit.period).removeprefix("LIMIT_PERIOD_").lower()
-        subject = f"{scope}:{limit.subject}" if limit.subject else scope
-        asked, left = format_usd(violation.requested_nano_usd), format_usd(violation.remaining_nano_usd)
-        violations.append((subject, f"{asked} asked, {left} left of {format_usd(limit.cap_nano_usd)} per {period}"))
-    return BudgetExhausted(violations, retry_after_s)

@@ -78,6 +78,7 @@ async def admit(services: Services, policy: Policy, request: object, record: Rec
         if found is not None:
             return Admitted(turn, plan, UNCHECKED, found, None)
     checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
+    record.rates = reservation.rates
     step = _second_look(policy, turn, record, checked)
     if step:
         try:

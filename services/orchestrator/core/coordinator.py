@@ -86,6 +86,7 @@ class Coordinator:
 
     async def _from_model(self, admitted: Admitted, record: Record) -> Answer:
         assert admitted.reservation is not None
+        self._mark_dispatched(admitted.reservation)
         try:
             calling = self._services.router.complete(admitted.turn, admitted.plan, admitted.checked)
             answer = await timed(self._services, record, "model", calling)
@@ -134,6 +135,7 @@ class Coordinator:
         lines: Sequence[UsageLine] | None = None
         meter = self._meter(admitted, progress)
         meter.open()
+        self._mark_dispatched(admitted.reservation)
         try:
             async with aclosing(self._pieces(admitted, record, progress)) as events:
                 async for event in events:
@@ -150,6 +152,10 @@ class Coordinator:
         raise_if_blocked(progress.output)
         assert progress.answer is not None
         self._keep(admitted, progress.answer, progress.output)
+
+    def _mark_dispatched(self, reservation: Reservation) -> None:
+        """Beside the call, so that it waits for nobody: a mark that is lost costs nobody an answer."""
+        self._services.afterwards.run("mark-dispatched", lambda: self._services.ledger.mark_dispatched(reservation))
 
     def _meter(self, admitted: Admitted, progress: Progress) -> Meter:
         services, turn, plan, reservation = self._services, admitted.turn, admitted.plan, admitted.reservation

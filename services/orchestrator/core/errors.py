@@ -6,6 +6,7 @@ RequestFailed
 ├── SchemaMismatch      the answer does not satisfy the output schema
 ├── BudgetExhausted     a limit does not cover the request
 │   └── StreamCut       nor the rest of a stream; what came is billed
+├── RateLimited         a limit on rates or on calls at once
 ├── GuardUnavailable    the guard cannot answer and policy demands it
 ├── BudgetUnavailable   the ledger cannot answer; nothing is spent unaccounted
 ├── PromptNotFound      the reference names nothing
@@ -86,6 +87,20 @@ class BudgetExhausted(RequestFailed):
     def __init__(self, violations: Sequence[tuple[str, str]], retry_after_s: float | None) -> None:
         self.described = "; ".join(f"{subject}: {description}" for subject, description in violations)
         super().__init__(f"the budget does not cover this request: {self.described}")
+        self.quota_violations = list(violations)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(RequestFailed):
+    """A limit on requests, tokens or calls at once lets no more through now."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "RATE_LIMITED"
+
+    def __init__(self, violations: Sequence[tuple[str, str]], retry_after_s: float | None) -> None:
+        text = "; ".join(f"{subject}: {description}" for subject, description in violations)
+        when = "waiting does not help" if retry_after_s is None else f"try again in {retry_after_s:.1f} s"
+        super().__init__(f"a rate limit lets no more through now, {when}: {text}")
         self.quota_violations = list(violations)
         self.retry_after_s = retry_after_s
 

@@ -145,6 +145,7 @@ class Reservation:
     covered_output_tokens: int = 0
     ttl_s: float = 900.0
     rates: tuple[Rate, ...] = ()
+    labels: object = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,10 @@ class Ledger(Protocol):
         """What the lines cost at the reservation's prices; the ledger books the same."""
         ...
 
+    def mark_dispatched(self, reservation: Reservation) -> Awaitable[None]:
+        """Notes that a call has left for a model: should this process die, expiry charges what is known."""
+        ...
+
     def extend(self, reservation: Reservation, number: int, add_nano_usd: int, spent_nano_usd: int) -> Awaitable[int]:
         """Raises a hold, reports what was spent, and lets the hold live on. Returns what is held now.
 

@@ -81,6 +81,32 @@ async def test_a_miss_asks_everyone_in_order_and_books_the_answer() -> None:
     assert [step for step, _ in case.record.steps].count("model") == 1
 
 
+async def test_a_call_that_left_is_marked_beside_it() -> None:
+    case = Case(Script(model_gate=asyncio.Event()))
+    running = asyncio.ensure_future(case.complete())
+    while not case.script.marked:
+        await asyncio.sleep(0)
+    assert not running.done(), "while the model works"
+    assert case.script.model_gate is not None
+    case.script.model_gate.set()
+    await running
+    streamed = Case(Script())
+    await streamed.stream()
+    assert case.script.marked == streamed.script.marked == ["r-1"]
+    refused = Case(Script(checked=GuardUnavailable()))
+    with pytest.raises(GuardUnavailable):
+        await refused.complete()
+    assert refused.script.marked == []
+
+
+async def test_a_mark_that_fails_fails_nothing() -> None:
+    case = Case(Script(mark=BudgetUnavailable()))
+    answer = await case.coordinator.complete("request", case.record)
+    assert answer.completion == "shown"
+    await asyncio.gather(*case.ports.tasks, return_exceptions=True)
+    assert len(case.script.committed) == 1
+
+
 async def test_an_exact_hit_asks_no_guard_no_ledger_and_no_model() -> None:
     case = Case(Script(exact=EXACT_HIT))
     assert await case.complete() == "kept"

@@ -14,8 +14,8 @@ from meshkit.errors import CallError, Failure
 from meshkit.testing import call_context
 from services.orchestrator.adapters.conversation import Conversation
 from services.orchestrator.adapters.ledger import RemoteLedger
-from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
-from services.orchestrator.core.model import CacheWish, Candidate, Plan, Reservation, Turn, Usage, UsageLine
+from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable, RateLimited
+from services.orchestrator.core.model import CacheWish, Candidate, Plan, Rate, Reservation, Turn, Usage, UsageLine
 
 LINE = UsageLine(Candidate("acme-ai", "cheap-1"), Usage(input_tokens=1), 1)
 HOLD = Reservation("r-1", {})
@@ -119,6 +119,88 @@ class AnsweringLedger:
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
+
+
+def limit(unit: Any, count: int = 60, subject: str = "") -> ledger_pb2.Limit:
+    return ledger_pb2.Limit(scope=4, period=6, unit=unit, max_count=count, subject=subject)
+
+
+def turn(max_output_tokens: int | None = None) -> Turn:
+    wish = CacheWish(lookup=True, store=True, semantic=True)
+    return Turn("q-1", CONVERSATION, "default", 3, max_output_tokens, "", "", wish)
+
+
+async def reserve(answer: object, max_output_tokens: int | None = None) -> tuple[Reservation, Any]:
+    channel = AnsweringLedger(answer)
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
+        hold = await RemoteLedger(channel).reserve(
+            turn(max_output_tokens), Plan((LINE.candidate,), ("cheap",), 10, "route#1"), 1, 7
+        )
+    return hold, channel.requests[0]
+
+
+async def test_an_answer_without_a_maximum_is_estimated_by_the_ledger() -> None:
+    granted = ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, covered_output_tokens=5)
+    hold, sent = await reserve(granted)
+    assert (sent.estimate_output, sent.max_output_tokens, hold.covered_output_tokens) == (True, 7, 5)
+    _, sent = await reserve(granted, max_output_tokens=7)
+    assert not sent.estimate_output
+
+
+async def test_the_tightest_rates_travel_with_the_hold() -> None:
+    rates = [
+        ledger_pb2.RateStatus(limit=limit(ledger_pb2.LIMIT_UNIT_REQUESTS, count), remaining_count=left)
+        for count, left in ((600, 500), (60, 3), (6000, 70))
+    ]
+    rates.append(ledger_pb2.RateStatus(limit=limit(ledger_pb2.LIMIT_UNIT_TOKENS, 9000), remaining_count=8000))
+    rates[1].reset_after.FromMilliseconds(1500)
+    hold, _ = await reserve(ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, rates=rates))
+    assert hold.rates == (Rate("requests", 60, 3, 1.5), Rate("tokens", 9000, 8000, 0.0))
+
+
+async def test_a_rate_is_no_budget_and_says_how_long_to_wait() -> None:
+    violation = ledger_pb2.LimitViolation(
+        limit=limit(ledger_pb2.LIMIT_UNIT_REQUESTS), remaining_count=0, requested_count=1
+    )
+    denied = ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_DENIED, violations=[violation])
+    denied.retry_after.FromMilliseconds(1500)
+    denied.rates.add(limit=violation.limit, remaining_count=0).reset_after.FromSeconds(60)
+    with pytest.raises(RateLimited, match="1 requests asked, 0 left of 60 per minute") as caught:
+        await reserve(denied)
+    assert caught.value.retry_after_s == 1.5
+    assert caught.value.metadata == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "60000ms",
+    }
+    assert caught.value.quota_violations[0][0] == "key"
+
+
+async def test_a_budget_beside_a_rate_is_the_budget() -> None:
+    money = ledger_pb2.LimitViolation(limit=ledger_pb2.Limit(scope=1, period=3, cap_nano_usd=10**9))
+    rate = ledger_pb2.LimitViolation(limit=limit(ledger_pb2.LIMIT_UNIT_CONCURRENCY))
+    for violations in ([rate, money], []):
+        with pytest.raises(BudgetExhausted):
+            await reserve(
+                ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_DENIED, violations=violations)
+            )
+
+
+async def test_a_commit_is_taken_also_when_the_reservation_is_lost() -> None:
+    channel = AnsweringLedger(ledger_pb2.CommitResponse())
+    labels = context_pb2.CallLabels(feature="search")
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
+        await RemoteLedger(channel).commit(Reservation("r-1", {}, labels=labels), [LINE])
+    [sent] = channel.requests
+    assert sent.accept_orphan
+    assert sent.labels.feature == "search"
+
+
+async def test_a_mark_names_its_reservation() -> None:
+    channel = AnsweringLedger(ledger_pb2.MarkDispatchedResponse())
+    await RemoteLedger(channel).mark_dispatched(HOLD)
+    [sent] = channel.requests
+    assert (sent.request_id, sent.reservation_id) == ("r-1:dispatched", "r-1")
 
 
 async def test_a_raise_tells_what_is_held_now_and_that_the_hold_lives_on() -> None:
