@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import asyncpg
 import pytest
@@ -86,6 +87,22 @@ async def test_a_stream_whose_orchestrator_was_killed_is_charged_what_it_had_rep
             await asyncio.sleep(0.5)
     known = await settled(callers) - before - answered.cost_nano_usd
     assert known > input_nano_usd
+
+
+async def test_an_answer_outlives_the_orchestrator_that_made_it(callers: MeshCallers, faults: Faults) -> None:
+    """A client whose connection broke with the process asks again under its key: the same answer, and no charge."""
+    headers = {"idempotency-key": f"chaos-{uuid.uuid4().hex}"}
+    asked = {"headers": headers, "llmops": {"cache": {"bypass": True}}}
+    first = await callers.chat("alpha/words", "Outlive me.", **asked)
+    spent = await settled(callers)
+    faults.kill("orchestrator")
+    await faults.restart("orchestrator")
+    async with asyncio.timeout(10):
+        while (again := await callers.tried("alpha/words", "Outlive me.", **asked)).http_status == 503:
+            await asyncio.sleep(0.05)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (again.text, again.cost_nano_usd) == (first.text, first.cost_nano_usd)
+    assert await settled(callers) == spent
 
 
 async def test_a_killed_edge_is_a_lost_connection_and_nothing_more(callers: MeshCallers, faults: Faults) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 
+import asyncpg
 import pytest
+from llmops.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from tests.architecture.checkout import ROOT
@@ -174,6 +176,28 @@ async def test_a_provider_that_bills_although_cancelled(callers: MeshCallers) ->
     booked = await settled(callers) - before
     charged = charged_nano_usd(callers.deployment.sim.billing[-1])
     assert report.cost_nano_usd == booked < charged
+    # What the invoice says beyond it is put right by an operator, to the nano-USD.
+    stub = ledger_pb2_grpc.LedgerServiceStub(callers.channel("ledger"))
+    correction = ledger_pb2.AdjustRequest(
+        request_id=f"adjust-{request_id}",
+        reservation_id=await _reservation_of(callers, booked),
+        delta_nano_usd=charged - booked,
+        reason="invoice",
+    )
+    adjusted: ledger_pb2.AdjustResponse = await stub.Adjust(  # type: ignore[misc]
+        correction, metadata=callers.metadata(ACME), timeout=20
+    )
+    assert adjusted.booked_nano_usd == charged == await settled(callers) - before
+
+
+async def _reservation_of(callers: MeshCallers, booked_nano_usd: int) -> str:
+    """Callers never see the id; an operator finds it in the journal."""
+    connection = await asyncpg.connect(callers.deployment.database_url)
+    try:
+        question = "SELECT reservation_id FROM ledger.reservations WHERE booked_nano_usd = $1 ORDER BY expire_us DESC"
+        return str(await connection.fetchval(question, booked_nano_usd))
+    finally:
+        await connection.close()
 
 
 async def test_a_stream_that_broke_off_is_not_begun_again_elsewhere(callers: MeshCallers, accounts: Accounts) -> None:
