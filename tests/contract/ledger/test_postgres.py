@@ -100,6 +100,21 @@ async def test_the_same_request_on_two_replicas_is_decided_once(open_postgres: O
     assert (await rows(stores[0], "SELECT count(*) FROM reservations"))[0][0] == 20
 
 
+async def test_the_same_orphan_on_two_replicas_is_booked_once(open_postgres: OpenStore, clock: TurnableClock) -> None:
+    stores = [await open_postgres() for _ in range(2)]
+    # No counter is shared: only the reservation's key stands between the replicas.
+    ledgers = [ledger_on(store, clock, name) for store, name in zip(stores, "ab", strict=True)]
+    for turn in range(10):
+        lost, used = f"{id_bound(START_US)}-{turn}", [used_tokens(5)]
+        commits = [
+            one.commit(ADA, f"{turn}-{name}", lost, used, accept_orphan=True)
+            for one, name in zip(ledgers, "ab", strict=True)
+        ]
+        results = await asyncio.gather(*commits, return_exceptions=True)
+        assert sorted(type(result).__name__ for result in results) == ["CommitAnswer", "ReservationEnded"]
+    assert await recounted(stores[0])
+
+
 async def test_a_limit_set_on_one_replica_binds_the_other_at_once(
     open_postgres: OpenStore, clock: TurnableClock
 ) -> None:

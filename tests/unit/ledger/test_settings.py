@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from meshkit.settings import SettingsError, load
-from services.ledger.core.limits import Scope
+from services.ledger.core.limits import Mode, Scope, Unit
+from services.ledger.core.operations import OnExpiry
 from services.ledger.core.prices import nano_usd
 from services.ledger.core.windows import Period
 from services.ledger.settings import LedgerSettings
@@ -26,6 +27,22 @@ def test_a_fresh_laptop_is_safe_and_the_built_in_model_is_free() -> None:
     assert all((x.alert_basis_points, x.stop_basis_points) == (8000, 9500) for x in settings.declared_limits())
     price = settings.declared_prices()["local", "extractive"]
     assert price[3:] == (0, 0, 0, 0)
+
+
+def test_rates_calls_at_once_shadow_and_zones_are_declared() -> None:
+    rows = [
+        {"unit": "requests", "period": "minute", "scope": "key", "max_count": 600, "burst_count": 50, "mode": "shadow"},
+        {"unit": "concurrency", "period": "moment", "max_count": 0},
+        {"cap_usd": "5", "time_zone": "Europe/Berlin"},
+    ]
+    rate, slots, day = read(limits=rows).declared_limits()
+    assert (rate.unit, rate.rate, rate.mode) == (Unit.REQUESTS, (600, 50), Mode.SHADOW)
+    assert (slots.unit, slots.max_count, day.time_zone) == (Unit.CONCURRENCY, 0, "Europe/Berlin")
+
+
+def test_what_the_end_of_a_sent_hold_charges_is_declared() -> None:
+    settings = read(on_expiry="charge_all", on_expiry_by_organisation={"acme": "release"})
+    assert (settings.on_expiry, settings.expiry_policies()) == ("charge_all", {"acme": OnExpiry.RELEASE})
 
 
 def test_declared_prices_are_exact_and_leave_the_built_in_one_alone() -> None:
@@ -64,6 +81,16 @@ def test_the_version_of_a_price_changes_with_the_price() -> None:
         ({"reservation_retention_s": 60.0}, "late commits"),
         ({"max_batch": 0}, "max_batch must be at least 1"),
         ({"sweep_interval_s": 0.0}, "above 0"),
+        ({"watch_poll_interval_s": 0.0}, "above 0"),
+        ({"limits": [{"unit": "tokens", "period": "minute"}]}, "max_count must be from 0"),
+        ({"limits": [{"unit": "tokens", "period": "day", "max_count": 5}]}, "TOKENS is not counted per DAY"),
+        ({"limits": [{"unit": "tokens", "period": "minute", "max_count": 5, "cap_usd": "1"}]}, "cap_usd is for money"),
+        ({"limits": [{"cap_usd": "5", "max_count": 5}]}, "money has cap_nano_usd"),
+        ({"limits": [{"unit": "requests", "period": "minute", "max_count": 5, "burst_count": 6}]}, "burst_count"),
+        ({"limits": [{"cap_usd": "5", "time_zone": "Europe/Atlantis"}]}, "not known here"),
+        ({"on_expiry": "charge"}, "charge_known"),
+        ({"on_expiry_by_organisation": {"acme": "charge"}}, "charge_known"),
+        ({"default_output_tokens": 0}, "default_output_tokens must be at least 1"),
     ],
 )
 def test_mistakes_are_named(section: dict[str, object], sentence: str) -> None:
