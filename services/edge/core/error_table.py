@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from services.edge.core.answer_headers import REPLAYED
+from services.edge.core.answer_headers import REPLAYED, duration_text
 from services.edge.core.errors import EdgeError, MethodNotAllowed
 
 INVALID = "invalid_request_error"
@@ -165,7 +165,7 @@ def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> 
     retry = False if _is_final(error) else row.retry
     if retry is not None:
         headers["x-should-retry"] = "true" if retry else "false"
-    headers |= {name: error.metadata[name] for name in _PASSED_ON if name in error.metadata}
+    headers |= {name: _header(name, error.metadata[name]) for name in _PASSED_ON if name in error.metadata}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
         headers["retry-after-ms"] = str(max(0, math.ceil(error.retry_after_s * 1000)))
@@ -174,6 +174,14 @@ def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> 
     if row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge on 401
         headers["www-authenticate"] = "Bearer"
     return ErrorAnswer(row.http_status, headers, error_body(error, request_id, trace_id))
+
+
+def _header(name: str, value: str) -> str:
+    """Times come in milliseconds and leave as on answers."""
+    milliseconds = value.removesuffix("ms")
+    if "-reset-" in name and milliseconds.isdecimal():
+        return duration_text(int(milliseconds) / 1000)
+    return value
 
 
 def _is_final(error: EdgeError) -> bool:

@@ -300,8 +300,32 @@ async def test_rates_are_headers_of_answers(edge: Edge, openai: AsyncOpenAI, *, 
     }
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_was_kept_says_so(edge: Edge, openai: AsyncOpenAI, *, stream: bool) -> None:
+    edge.orchestrator.answer = lambda _: pb.CompleteResponse(report=pb.CallReport(replayed=True))
+    edge.orchestrator.events = lambda _: [
+        pb.CompleteStreamResponse(started=pb.StreamStarted(replayed=True)),
+        pb.CompleteStreamResponse(finished=pb.StreamFinished(report=pb.CallReport(replayed=True))),
+    ]
+    raw = await openai.chat.completions.with_raw_response.create(
+        model="m", messages=HELLO, stream=stream, extra_headers={"idempotency-key": "once"}
+    )
+    assert raw.headers["idempotent-replayed"] == "true"
+
+
+async def test_a_failure_that_was_kept_is_final(edge: Edge, openai: AsyncOpenAI) -> None:
+    edge.orchestrator.failure = CallFailed(
+        "UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "nobody answered", metadata={"idempotent-replayed": "true"}
+    )
+    with pytest.raises(sdk.InternalServerError) as raised:
+        await openai.with_options(max_retries=3).chat.completions.create(model="m", messages=HELLO)
+    assert raised.value.response.headers["idempotent-replayed"] == "true"
+    assert len(edge.orchestrator.calls) == 1
+
+
 async def test_rates_are_headers_of_refusals(edge: Edge, openai: AsyncOpenAI) -> None:
     metadata = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0", "x-evil": "no header"}
+    metadata["x-ratelimit-reset-requests"] = "61500ms"
     edge.orchestrator.failure = CallFailed(
         "RESOURCE_EXHAUSTED", "RATE_LIMITED", "slower", metadata=metadata, retry_after_s=1.2
     )
@@ -310,6 +334,7 @@ async def test_rates_are_headers_of_refusals(edge: Edge, openai: AsyncOpenAI) ->
     headers = raised.value.response.headers
     assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("60", "0")
     assert (headers["retry-after"], headers["retry-after-ms"]) == ("2", "1200"), "rounded up: nobody comes too early"
+    assert headers["x-ratelimit-reset-requests"] == "1m2s", "as on answers"
     assert "x-evil" not in headers
 
 

@@ -27,7 +27,9 @@ from services.orchestrator.core.model import (
     Finished,
     Found,
     Plan,
+    Rate,
     Record,
+    Reservation,
     Started,
     Usage,
     UsageLine,
@@ -97,6 +99,13 @@ async def test_a_call_that_left_is_marked_beside_it() -> None:
     with pytest.raises(GuardUnavailable):
         await refused.complete()
     assert refused.script.marked == []
+
+
+async def test_what_is_left_of_the_rates_is_in_the_record() -> None:
+    rates = (Rate("requests", 60, 59, 1.0),)
+    case = Case(Script(reservation=Reservation("r-1", None, rates=rates)))
+    await case.complete()
+    assert case.record.rates == rates
 
 
 async def test_a_mark_that_fails_fails_nothing() -> None:

@@ -1,13 +1,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from llmops.common.v1 import chat_pb2, context_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2
+from llmops.router.v1 import router_pb2
 
+from services.orchestrator.adapters.conversation import Conversation
 from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.core.errors import ModelFailed
-from services.orchestrator.core.model import Candidate, Usage, UsageLine
+from services.orchestrator.core.model import (
+    UNCHECKED,
+    CacheWish,
+    Candidate,
+    Plan,
+    Progress,
+    Turn,
+    Usage,
+    UsageLine,
+)
 
 
 class NoChannel:
@@ -49,3 +63,42 @@ def test_tries_that_may_be_billed_are_booked() -> None:
     metadata = {"attempts_json": json.dumps([{**TRIED, "usage": None}, TRIED])}
     failed = ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "all failed", metadata)
     assert ROUTER.billed_lines(failed) == (UsageLine(Candidate("acme-ai", "cheap-1"), Usage(3, 0), 2),)
+
+
+class StreamOf:
+    """A channel whose streams yield the given deltas; `closed` says that the reader ended one."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = texts
+        self.closed = False
+
+    def __getattr__(self, arity: str) -> Any:
+        return lambda *_, **__: lambda *_, **__: self._stream()
+
+    async def _stream(self) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
+        try:
+            for text in self._texts:
+                yield router_pb2.CompleteStreamResponse(delta=chat_pb2.CompletionDelta(content=text))
+        finally:
+            self.closed = True
+
+
+async def test_an_alarm_ends_the_stream_after_the_piece_that_was_paid_for() -> None:
+    channel, progress = StreamOf("one", "two", "three"), Progress(alarm_bytes=6)
+
+    def cut() -> None:
+        raise ModelFailed("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED", "cut", {})
+
+    progress.alarm = cut
+    conversation = Conversation(
+        [], [], chat_pb2.GenerationParameters(), context_pb2.CallLabels(), "", "", "", orchestrator_pb2.CacheControl()
+    )
+    wish = CacheWish(lookup=True, store=True, semantic=True)
+    turn = Turn("q-1", conversation, "default", 3, None, "", "", wish)
+    pieces = RemoteRouter(channel).stream(turn, Plan((), (), 0, ""), UNCHECKED, progress)
+    shown = []
+    with pytest.raises(ModelFailed):
+        async for piece in pieces:
+            assert isinstance(piece, chat_pb2.CompletionDelta)
+            shown.append(piece.content)
+    assert (shown, progress.received_bytes, channel.closed) == (["one", "two"], 6, True)
