@@ -142,8 +142,10 @@ class Books:
         """The hold that is longest past its time, or None. It is returned again until an entry ends it."""
         expiries = self._expiries
         while expiries and expiries[0][0] <= now_us:
-            reservation = self.reservations.get(expiries[0][1])
-            if reservation is not None and reservation.state is State.HELD and reservation.expire_us <= now_us:
+            expire_us, reservation_id = expiries[0]
+            reservation = self.reservations.get(reservation_id)
+            # A hold that was extended stands here twice; only its newest time counts, or holds would end out of order.
+            if reservation is not None and reservation.state is State.HELD and reservation.expire_us == expire_us:
                 return reservation
             heapq.heappop(expiries)
         return None
