@@ -134,3 +134,22 @@ def test_errors_carry_what_the_runtime_maps() -> None:
     failure = describe(unpriced.value)
     assert (failure.status, failure.reason) == ("FAILED_PRECONDITION", "MODEL_UNPRICED")
     assert failure.metadata == {"provider": "p", "model": "m"}
+
+
+def test_an_allotment_is_lent_to_a_service_and_given_back() -> None:
+    desk = Desk([limit(Scope.USER, Period.HOUR, 100)])
+    api, mesh = desk_api(desk), Principal("mesh", "", "", "edge", frozenset({"service"}))
+    subject = pb.AllotmentSubject(organisation="acme", user="ada", key_id="key-1")
+    asked = pb.AllotRequest(
+        request_id="a", subject=subject, wanted_nano_usd=30, lease=Duration(seconds=10), replica="edge-1"
+    )
+    line = pb.UsageLine(model=UNIT, usage=usage_pb2.Usage(output_tokens=35), attempt=1)
+    with call_context(mesh):
+        lent = done(api.Allot(asked, None))
+        back = pb.ReturnAllotmentRequest(
+            request_id="b", allotment_id=lent.allotment_id, organisation="acme", lines=[line]
+        )
+        returned = done(api.ReturnAllotment(back, None))
+    assert (lent.granted_nano_usd, lent.expire_time) == (30, Timestamp(seconds=START_S + 10))
+    assert (returned.booked_nano_usd, returned.overrun_nano_usd, returned.late) == (35, 5, False)
+    assert desk.used()["USER", "ada"] == (35, 0)
