@@ -21,7 +21,7 @@ from llmops.identity.v1 import identity_pb2, identity_pb2_grpc
 
 from meshkit.clock import Clock
 from meshkit.context import CallContext, TraceContext, new_request_id, running
-from meshkit.errors import CallError, Overloaded, Unavailable
+from meshkit.errors import CallError, Overloaded, Unauthenticated, Unavailable
 from meshkit.identity import ConfiguredKeys, Principal, Scopes, no_credential, unknown_credential
 
 logger = logging.getLogger("meshkit.authentication")
@@ -97,6 +97,7 @@ class MeshAuthenticator:
         self._stub: identity_pb2_grpc.IdentityServiceStub | None = None
         self._watch: asyncio.Task[None] | None = None
         self._revision = 0
+        self._settling = 0
         # When the service was last heard on the watch. Any answer read before that was confirmed by it.
         self._heard_s = float("-inf")
 
@@ -117,6 +118,38 @@ class MeshAuthenticator:
         if len(credential) > MAX_CREDENTIAL_CHARS or not credential.isascii():
             raise unknown_credential()
         return self._answer(credential, mark)
+
+    def settle(self, credential: str) -> Principal | Awaitable[Principal]:
+        """See Authenticator. A credential that ended is asked about each time, and never remembered."""
+        try:
+            answer = self.authenticate(credential)
+        except Unauthenticated:
+            if not credential:
+                raise
+            return self._ask_ended(credential)
+        return answer if isinstance(answer, Principal) else self._settle(credential, answer)
+
+    async def _settle(self, credential: str, answer: Awaitable[Principal]) -> Principal:
+        try:
+            return await answer
+        except Unauthenticated:
+            return await self._ask_ended(credential)
+
+    async def _ask_ended(self, credential: str) -> Principal:
+        if self._settling >= self._settings.max_questions:
+            raise Overloaded("too many ended API keys are being looked up; try again shortly")
+        self._settling += 1
+        try:
+            with self._as_mesh(self._settings.timeout_s):
+                request = identity_pb2.AuthenticateRequest(credential=credential, settling=True)
+                response = await self._opened().Authenticate(request)
+        except (CallError, Unavailable) as error:
+            raise _unanswered(error) from None
+        finally:
+            self._settling -= 1
+        if not response.HasField("principal"):
+            raise unknown_credential()
+        return _principal(response.principal)
 
     def _counts(self, entry: _Entry) -> bool:
         heard_s = max(entry.read_s, self._heard_s)
@@ -148,12 +181,7 @@ class MeshAuthenticator:
             async with asyncio.timeout(self._settings.timeout_s):
                 return await self._ask_until_current(credential, mark)
         except (CallError, Unavailable, TimeoutError) as error:
-            cause = error.status if isinstance(error, CallError) else type(error).__name__
-            logger.warning("identity did not say whose key this is", extra={"fields": {"cause": cause}})
-            raise Unavailable(
-                "the identity service does not answer, so this key cannot be checked; try again shortly",
-                retry_after_s=1.0,
-            ) from None
+            raise _unanswered(error) from None
 
     async def _ask_until_current(self, credential: str, mark: bytes) -> Principal | None:
         request = identity_pb2.AuthenticateRequest(credential=credential)
@@ -236,6 +264,14 @@ class MeshAuthenticator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unanswered(error: Exception) -> Unavailable:
+    cause = error.status if isinstance(error, CallError) else type(error).__name__
+    logger.warning("identity did not say whose key this is", extra={"fields": {"cause": cause}})
+    return Unavailable(
+        "the identity service does not answer, so this key cannot be checked; try again shortly", retry_after_s=1.0
+    )
 
 
 def _bounded(kept: dict[bytes, Any], limit: int) -> dict[bytes, Any]:

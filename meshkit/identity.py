@@ -78,6 +78,10 @@ class Authenticator(Protocol):
         """The principal. Raises Unauthenticated with a sentence that says what to send, at once or when awaited."""
         ...
 
+    def settle(self, credential: str) -> Principal | Awaitable[Principal]:
+        """As `authenticate`, also for a credential that ended a short while ago: to end what was begun with it."""
+        ...
+
 
 def new_key() -> str:
     """A fresh 256-bit API key."""
@@ -107,6 +111,10 @@ class ConfiguredKeys:
         if principal is None:
             raise unknown_credential()
         return principal
+
+    def settle(self, credential: str) -> Principal:
+        """See Authenticator: these keys end with their process."""
+        return self.authenticate(credential)
 
     def mark(self, credential: str) -> bytes:
         """What stands for a credential in the memory of this process."""

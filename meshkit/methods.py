@@ -26,6 +26,7 @@ class Method:
     retryable: bool
     roles: frozenset[str]
     default_timeout_s: float
+    settles: bool
     request_type: type[Message]
     response_type: type[Message]
 
@@ -43,6 +44,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         retryable=policy.retry in _RETRYABLE,
         roles=frozenset(options_pb2.Role.Name(r).removeprefix("ROLE_").lower() for r in policy.roles),
         default_timeout_s=timeout.seconds + timeout.nanos / 1e9 or _FALLBACK_TIMEOUT_S,
+        settles=policy.settles,
         request_type=message_factory.GetMessageClass(descriptor.input_type),
         response_type=message_factory.GetMessageClass(descriptor.output_type),
     )

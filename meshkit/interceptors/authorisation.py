@@ -31,7 +31,8 @@ class Authorisation(Step):
             context.principal, context.credential = caller.principal, caller.credential
         else:
             credential = caller.credential if caller is not None else credential_of(call.metadata)
-            answer = self._authenticator.authenticate(credential)
+            who = self._authenticator
+            answer = who.settle(credential) if call.method.settles else who.authenticate(credential)
             if not isinstance(answer, Principal):
                 return _wait(call, credential, answer)
             context.principal, context.credential = answer, credential

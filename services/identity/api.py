@@ -29,7 +29,7 @@ class IdentityApi(pb_grpc.IdentityServiceServicer):
 
     async def Authenticate(self, request: pb.AuthenticateRequest, context: object) -> pb.AuthenticateResponse:
         """See identity.proto."""
-        answer = await self._identity.authenticate(request.credential)
+        answer = await self._identity.authenticate(request.credential, settling=request.settling)
         response = pb.AuthenticateResponse(revision=answer.revision)
         if answer.who is not None:
             response.principal.CopyFrom(_principal(answer.who))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import Any
@@ -14,6 +15,7 @@ from llmops.identity.v1 import identity_pb2_grpc
 from llmops.orchestrator.v1 import orchestrator_pb2
 from llmops.router.v1 import router_pb2, router_pb2_grpc
 
+from tests.support.accounts import settled
 from tests.support.callers import TIMEOUT_S, MeshCallers, failure_of, user
 from tests.support.mesh_settings import ACME, Caller
 
@@ -96,3 +98,20 @@ async def test_a_revoked_key_ends_everywhere_within_a_second(callers: MeshCaller
             break
         assert time.monotonic() - revoked_s < 1
         await asyncio.sleep(0.01)
+
+
+async def test_a_call_whose_key_is_revoked_meanwhile_is_booked_all_the_same(callers: MeshCallers) -> None:
+    key_id, caller = await made_key(callers)
+    before = await settled(callers)
+    conversation = asking("alpha/unhurried")
+    request = orchestrator_pb2.CompleteStreamRequest(request_id=uuid.uuid4().hex, conversation=conversation)
+    stream = callers.orchestrator.CompleteStream(request, metadata=callers.metadata(caller), timeout=TIMEOUT_S)
+    assert (await stream.read()).WhichOneof("event") == "started"
+    stub: Any = identity_pb2_grpc.IdentityServiceStub(callers.channel("identity"))
+    revocation = pb.RevokeKeyRequest(request_id=uuid.uuid4().hex, key_id=key_id)
+    await stub.RevokeKey(revocation, metadata=callers.metadata(ACME), timeout=TIMEOUT_S)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+    # Nothing stays held, and the provider's words are paid for.
+    assert await settled(callers) > before

@@ -7,7 +7,7 @@ import contextlib
 import copy
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.identity.core.audit import Event, LogHead
 from services.identity.core.checkpoints import Checkpoint
@@ -235,7 +235,7 @@ class NoTokens:
         """See Tokens."""
         return False
 
-    def verify(self, credential: str, now: datetime) -> Identified | None:
+    def verify(self, credential: str, now: datetime, grace: timedelta) -> Identified | None:
         """See Tokens."""
         return None
 

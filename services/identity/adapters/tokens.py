@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class JwtTokens:
         """See Tokens: the first part of every JWT begins like this, for it is a JSON object in base64."""
         return credential.startswith("eyJ") and credential.count(".") == _DOTS
 
-    def verify(self, credential: str, now: datetime) -> Identified | None:
+    def verify(self, credential: str, now: datetime, grace: timedelta) -> Identified | None:
         """See Tokens."""
         import jwt  # noqa: PLC0415 - only where an issuer is trusted
 
@@ -89,14 +89,16 @@ class JwtTokens:
             )
         except (jwt.PyJWTError, ValueError, TypeError):
             return None
-        return self._identified(issuer.settings, claims, now)
+        return self._identified(issuer.settings, claims, now, grace)
 
     def _issuer_of(self, said: Mapping[str, Any]) -> _Issuer | None:
         name = said.get("iss")
         return self._issuers.get(name) if isinstance(name, str) else None
 
-    def _identified(self, issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime) -> Identified | None:
-        ends = _ends(issuer, claims, now)
+    def _identified(
+        self, issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime, grace: timedelta
+    ) -> Identified | None:
+        ends = _ends(issuer, claims, now, grace)
         organisation = issuer.organisation or _name(claims, issuer.organisation_claim)
         user = _name(claims, issuer.user_claim)
         roles = _roles(issuer, claims)
@@ -113,13 +115,15 @@ def _may_claim(issuer: IssuerSettings, organisation: str, platform: str) -> bool
     return organisation in issuer.organisations if issuer.organisations else organisation != platform
 
 
-def _ends(issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime) -> datetime | None:
+def _ends(issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime, grace: timedelta) -> datetime | None:
     """When a token ends, with the leeway; None when it has ended, has not begun, or does not say so in numbers."""
     now_s, leeway_s = now.timestamp(), issuer.leeway_s
     moments = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
     if any(isinstance(at, bool) or not isinstance(at, int | float) for at in moments.values()):
         return None
-    if moments["exp"] + leeway_s <= now_s or any(moments.get(name, 0) - leeway_s > now_s for name in ("nbf", "iat")):
+    if moments["exp"] + leeway_s + grace.total_seconds() <= now_s or any(
+        moments.get(name, 0) - leeway_s > now_s for name in ("nbf", "iat")
+    ):
         return None
     try:
         return datetime.fromtimestamp(moments["exp"] + leeway_s, UTC)

@@ -17,7 +17,7 @@ from services.identity.core.audit import Deed
 from services.identity.core.checkpoints import Checkpoint, Signer, make_checkpoint
 from services.identity.core.encoding import Entity, for_audit, from_plain, to_plain
 from services.identity.core.errors import AlreadyExists, InvalidRequest, KeyEnded, NotFound, RequestIdReused
-from services.identity.core.model import Actor, Key, KeySecret, Organisation, Scopes, Team, User, earliest
+from services.identity.core.model import SETTLING, Actor, Key, KeySecret, Organisation, Scopes, Team, User, earliest
 from services.identity.core.ports import Books, Clock, Observer, PastRequest, Randomness, Store, Written
 from services.identity.core.secret_keys import Peppers, has_key, key_text
 
@@ -196,7 +196,7 @@ class Administration:
             _require_live(key, now)
             fresh, secret = self._new_secret(now)
             ending = [replace(s, expire_time=earliest(s.expire_time, now + grace)) for s in key.secrets]
-            working = [s for s in ending if s.expire_time is not None and s.expire_time > now]
+            working = [s for s in ending if s.expire_time is not None and s.expire_time > now - SETTLING]
             rotated = replace(key, secrets=(*working[-(MAX_SECRETS - 1) :], fresh))
             deed = Deed("key.rotate", owner, f"key/{key_id}", for_audit(key), for_audit(rotated))
             return Change((rotated,), deed, secret)

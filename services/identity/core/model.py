@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+# How long after its end a credential may still end what was begun with it: longer than any call and its booking.
+SETTLING = timedelta(minutes=15)
 # Role service belongs to the processes of the mesh and to nobody who can be created.
 GRANTABLE_ROLES = frozenset({"viewer", "author", "approver", "publisher", "operator", "auditor", "caller"})
 

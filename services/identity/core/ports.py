@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from services.identity.core.audit import Event, LogHead
@@ -179,8 +179,8 @@ class Tokens(Protocol):
         """Whether this looks like a token rather than a key."""
         ...
 
-    def verify(self, credential: str, now: datetime) -> Identified | None:
-        """Whose token it is; None when no trusted issuer signed it, for us, for now."""
+    def verify(self, credential: str, now: datetime, grace: timedelta) -> Identified | None:
+        """Whose token it is; None when no trusted issuer signed it, for us, for now or until `grace` ago."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.identity.core import paging, rights
@@ -14,7 +14,7 @@ from services.identity.core.audit import Event
 from services.identity.core.checkpoints import Checkpoint, Signer
 from services.identity.core.errors import StorageUnavailable
 from services.identity.core.feed import Feed
-from services.identity.core.model import Actor, Identified, Key, Organisation, Team, User, earliest
+from services.identity.core.model import SETTLING, Actor, Identified, Key, Organisation, Team, User, earliest
 from services.identity.core.ports import Changes, Clock, FoundSecret, Observer, Store, Tokens
 from services.identity.core.secret_keys import Peppers, prefix_of
 
@@ -50,11 +50,11 @@ class Identity:
         self.feed = Feed(store, max_watchers)
         self._seen_revision = -1
 
-    async def authenticate(self, credential: str) -> Answer:
-        """Whose credential this is. Refusals are alike, and take the same steps."""
-        now = self._clock.now()
+    async def authenticate(self, credential: str, *, settling: bool = False) -> Answer:
+        """Whose credential this is; with `settling`, also of one that ended lately. Refusals take the same steps."""
+        now, grace = self._clock.now(), SETTLING if settling else timedelta(0)
         if self._tokens.is_token(credential):
-            return await self._authenticate_token(credential, now)
+            return await self._authenticate_token(credential, now, grace)
         prefix = prefix_of(credential)
         # Something that is no key at all is public knowledge: the database need not be asked.
         found, revision = await self._store.find_secret(prefix) if prefix else (None, await self._store.revision())
@@ -65,7 +65,7 @@ class Identity:
         if found is None or not genuine:
             self._observer.authenticated("unknown")
             return Answer(None, revision)
-        if not _works(found, now):
+        if not _works(found, now, grace):
             self._observer.authenticated("ended")
             return Answer(None, revision)
         await self._renew(found, credential)
@@ -170,10 +170,10 @@ class Identity:
         await self._store.add_checkpoint(made)
         return (await self._store.checkpoints(head.count - 1, 1) or [made])[0]
 
-    async def _authenticate_token(self, credential: str, now: datetime) -> Answer:
-        who = self._tokens.verify(credential, now)
+    async def _authenticate_token(self, credential: str, now: datetime, grace: timedelta) -> Answer:
+        who = self._tokens.verify(credential, now, grace)
         user, revision = await self._store.find_user(who.organisation if who else "", who.user if who else "")
-        if who is None or (user is not None and user.disabled):
+        if who is None or (user is not None and user.disabled and not grace):
             self._observer.authenticated("unknown" if who is None else "ended")
             return Answer(None, revision)
         self._observer.authenticated("token")
@@ -193,9 +193,10 @@ class Identity:
             self._observer.store_failed(error)
 
 
-def _works(found: FoundSecret, now: datetime) -> bool:
-    ends = earliest(found.key.expire_time, found.secret.expire_time)
-    return found.key.revoke_time is None and not found.user_disabled and (ends is None or now < ends)
+def _works(found: FoundSecret, now: datetime, grace: timedelta) -> bool:
+    """Whether a secret opens anything. When a user was disabled is not kept, so that ends no settling."""
+    ends = earliest(found.key.revoke_time, found.key.expire_time, found.secret.expire_time)
+    return (ends is None or now < ends + grace) and (not found.user_disabled or bool(grace))
 
 
 def _identified(found: FoundSecret) -> Identified:

@@ -212,3 +212,29 @@ async def test_a_key_in_the_wrong_field_is_refused_and_kept_nowhere() -> None:
             await attempt
         assert secret not in str(refused.value)
     assert await world.store.revision() == 1
+
+
+async def test_what_was_begun_with_a_credential_is_ended_with_it_for_a_quarter_of_an_hour() -> None:
+    world = World()
+    await world.administration.create_user(ACME, "u", "", "ada", "", "")
+    revoked, rotated, expiring, disabled = [
+        await world.key(),
+        await world.key(),
+        await world.key(expire_time=START + timedelta(seconds=1)),
+        await world.key(user="ada"),
+    ]
+    await world.administration.revoke_key(ACME, "r", "", revoked[0].key_id)
+    await world.administration.rotate_key(ACME, "t", "", rotated[0].key_id, timedelta(0))
+    await world.administration.update_user(ACME, "d", "", "ada", UserChange(None, None, disabled=True))
+    world.clock.time = START + timedelta(seconds=1)
+
+    async def opens(secret: str, *, settling: bool) -> bool:
+        return (await world.identity.authenticate(secret, settling=settling)).who is not None
+
+    for _, secret in (revoked, rotated, expiring, disabled):
+        assert not await opens(secret, settling=False)
+        assert await opens(secret, settling=True)
+    assert not await opens(revoked[1][:-1] + "!", settling=True)
+    world.clock.time += timedelta(minutes=15)
+    for _, secret in (revoked, rotated, expiring):
+        assert not await opens(secret, settling=True)

@@ -63,7 +63,7 @@ def by_hand(header: dict[str, Any], said: dict[str, Any], signature: bytes = b""
 
 
 def who(token: str, *issuers: IssuerSettings, now: datetime = START) -> Identified | None:
-    return tokens(*issuers).verify(token, now)
+    return tokens(*issuers).verify(token, now, timedelta(0))
 
 
 @pytest.mark.parametrize(
@@ -267,3 +267,10 @@ def test_a_moment_is_read_in_utc() -> None:
     assert identified is not None
     assert identified.expire_time is not None
     assert identified.expire_time.tzinfo is UTC
+
+
+def test_a_token_settles_for_a_while_after_its_end() -> None:
+    ended = signed(claims(exp=START.timestamp() - 60))
+    assert who(ended) is None
+    assert tokens().verify(ended, START, timedelta(minutes=5)) is not None
+    assert tokens().verify(ended, START, timedelta(seconds=29)) is None

@@ -4,138 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from llmops.common.v1 import options_pb2
 from llmops.identity.v1 import identity_pb2 as pb
 
-from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
-from meshkit.context import current, current_or_none, new_trace
+from meshkit.authentication import IdentityCacheSettings
+from meshkit.context import current_or_none
 from meshkit.errors import CallError, Failure, MeshError, Overloaded, Unauthenticated, Unavailable
-from meshkit.identity import ConfiguredKeys, Principal, Scopes, StoredKey, key_digest
+from meshkit.identity import Principal, Scopes
 from meshkit.testing import call_context
-
-CONFIGURED = Principal("acme", "", "root", "acme-key", frozenset({"caller"}))
-AWAY = CallError(Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "away"))
-
-
-@dataclass
-class Times:
-    """Both clocks, moved by hand."""
-
-    now_s: float = 1_000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.now_s, UTC)
-
-    def time_ns(self) -> int:
-        return int(self.now_s * 1e9)
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
-@dataclass
-class Identity:
-    """The service as a channel: what it answers is scripted, what it is asked is remembered."""
-
-    answers: dict[str, pb.AuthenticateResponse] = field(default_factory=dict)
-    revision: int = 1
-    away: bool = False
-    hold: asyncio.Event | None = None
-    asked: list[str] = field(default_factory=list)
-    credentials: set[str] = field(default_factory=set)
-    watches: list[tuple[int, asyncio.Queue[Any]]] = field(default_factory=list)
-    traces: list[str] = field(default_factory=list)
-
-    def knows(self, credential: str, key_id: str = "key-1", **response: Any) -> None:
-        principal = pb.Principal(organisation="acme", user="ada", key_id=key_id, roles=[options_pb2.ROLE_CALLER])
-        self.answers[credential] = pb.AuthenticateResponse(principal=principal, **response)
-
-    def unary_unary(self, path: str, *_: Any, **__: Any) -> Callable[..., Any]:
-        async def authenticate(request: pb.AuthenticateRequest, **_: Any) -> pb.AuthenticateResponse:
-            self.asked.append(request.credential)
-            self.credentials.add(current().credential)
-            response = pb.AuthenticateResponse(revision=self.revision)
-            response.MergeFrom(self.answers.get(request.credential, pb.AuthenticateResponse()))
-            if self.hold is not None:
-                await self.hold.wait()
-            if self.away:
-                raise AWAY
-            return response
-
-        return authenticate if path.endswith("Authenticate") else self._none
-
-    def unary_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., Any]:
-        async def watch(request: pb.WatchChangesRequest, **_: Any) -> AsyncIterator[pb.WatchChangesResponse]:
-            self.traces.append(current().trace.trace_id)
-            told: asyncio.Queue[Any] = asyncio.Queue()
-            self.watches.append((request.after_revision, told))
-            while True:
-                change = await told.get()
-                if isinstance(change, Exception):
-                    raise change
-                yield change
-                told.task_done()
-
-        return watch
-
-    stream_stream = stream_unary = unary_unary
-
-    async def _none(self, *_: Any, **__: Any) -> None: ...
-
-    async def tells(self, **change: Any) -> None:
-        """Sends a change and waits until it was taken."""
-        while not self.watches:
-            await asyncio.sleep(0)
-        self.revision = change.get("revision", self.revision)
-        told = self.watches[-1][1]
-        told.put_nowait(pb.WatchChangesResponse(**{"revision": self.revision, **change}))
-        await told.join()
-
-
-@dataclass
-class World:
-    """An authenticator between the two."""
-
-    authenticator: MeshAuthenticator
-    identity: Identity
-    times: Times
-
-    async def who(self, credential: str) -> str:
-        answer = self.authenticator.authenticate(credential)
-        principal = answer if isinstance(answer, Principal) else await answer
-        return principal.key_id
-
-    def at_once(self, credential: str) -> bool:
-        """Whether a credential is answered without waiting."""
-        answer = self.authenticator.authenticate(credential)
-        if isinstance(answer, Principal):
-            return True
-        answer.close()  # type: ignore[attr-defined]
-        return False
-
-
-@asynccontextmanager
-async def a_world(**settings: Any) -> AsyncIterator[World]:
-    identity, times = Identity(), Times()
-    identity.knows("good")
-    configured = ConfiguredKeys(b"pepper", [StoredKey(key_digest(b"pepper", "configured"), CONFIGURED)])
-    authenticator = MeshAuthenticator(
-        configured,
-        lambda: identity,
-        "mesh-key",
-        times,
-        lambda: new_trace(sampled=False),
-        IdentityCacheSettings(**settings),
-    )
-    yield World(authenticator, identity, times)
-    await authenticator.close()
+from tests.support.identity_double import AWAY, a_world
 
 
 async def test_a_credential_is_asked_about_once_and_then_answered_at_once() -> None:
@@ -368,6 +249,25 @@ async def test_the_watch_does_not_go_on_in_the_name_of_the_first_request(caplog:
             await asyncio.sleep(0.001)
     logger.removeHandler(handler)
     assert seen[0] is None
+
+
+async def test_an_ended_credential_settles_and_opens_nothing_else() -> None:
+    async with a_world() as world:
+        world.identity.ended["gone"] = world.identity.answers["good"]
+        for _ in range(2):
+            # Unknown for the first time, and remembered as unknown for the second.
+            settled = world.authenticator.settle("gone")
+            assert not isinstance(settled, Principal)
+            assert (await settled).key_id == "key-1"
+            with pytest.raises(Unauthenticated):
+                await world.who("gone")
+        with pytest.raises(Unauthenticated):
+            await world.authenticator.settle("never")  # type: ignore[misc]
+        with pytest.raises(Unauthenticated, match="send `authorization"):
+            world.authenticator.settle("")
+        await world.who("good")
+        assert isinstance(world.authenticator.settle("good"), Principal)
+        assert isinstance(world.authenticator.settle("configured"), Principal)
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED", "INTERNAL", "RESOURCE_EXHAUSTED"])

@@ -51,3 +51,11 @@ def test_the_mesh_itself_administers_nobody() -> None:
     administration = {m.name for m in everything() if "Identity" in m.service} - {"Authenticate", "WatchChanges"}
     assert not administration & allowed("service")
     assert len(administration) == 14
+
+
+def test_only_the_ends_of_a_reservation_settle() -> None:
+    assert {method.path.rsplit(".", 1)[1] for method in everything() if method.settles} == {
+        "LedgerService/Extend",
+        "LedgerService/Commit",
+        "LedgerService/Void",
+    }

@@ -135,10 +135,12 @@ class Checkpoint(_message.Message):
     def __init__(self, leaf_count: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
 
 class AuthenticateRequest(_message.Message):
-    __slots__ = ("credential",)
+    __slots__ = ("credential", "settling")
     CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    SETTLING_FIELD_NUMBER: _ClassVar[int]
     credential: str
-    def __init__(self, credential: _Optional[str] = ...) -> None: ...
+    settling: bool
+    def __init__(self, credential: _Optional[str] = ..., settling: bool = ...) -> None: ...
 
 class AuthenticateResponse(_message.Message):
     __slots__ = ("principal", "expire_time", "revision")
