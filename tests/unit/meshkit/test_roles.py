@@ -58,4 +58,5 @@ def test_only_the_ends_of_a_reservation_settle() -> None:
         "LedgerService/Extend",
         "LedgerService/Commit",
         "LedgerService/Void",
+        "LedgerService/MarkDispatched",
     }

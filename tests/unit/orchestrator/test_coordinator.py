@@ -339,55 +339,6 @@ def test_what_is_held_for_an_answer(asked: int | None, ceiling: int, held: int) 
     assert tokens_to_hold(POLICY, replace(TURN, max_output_tokens=asked), plan)[1] == held
 
 
-async def test_a_stream_from_the_cache() -> None:
-    case = Case(Script(exact=EXACT_HIT))
-    events = await case.stream()
-    assert [type(e) for e in events] == [Started, Delta, Finished]
-    assert events[1] == Delta("kept")
-
-
-async def test_an_empty_stream_still_starts_and_finishes() -> None:
-    assert [type(e) for e in await Case(Script(pieces=())).stream()] == [Started, Finished]
-
-
-async def test_a_cut_stream_is_booked_by_what_was_seen() -> None:
-    case = Case(Script(pieces=("a", "b", ModelFailed("UNAVAILABLE", "UPSTREAM_STREAM_CUT", "cut", {}))))
-    with pytest.raises(ModelFailed):
-        await case.stream()
-    assert [type(e) for e in case.events] == [Started, Delta, Delta]
-    [[line]] = case.script.committed
-    assert line.usage == Usage(input_tokens=26, output_tokens=20, estimated=True)
-    assert case.script.stored == []
-
-
-async def test_a_stream_that_never_began_gives_the_hold_back() -> None:
-    case = Case(Script(answer=FAILED))
-    with pytest.raises(ModelFailed):
-        await case.stream()
-    assert case.script.voided == ["upstream-refused"]
-
-
-async def test_a_reader_who_closes_the_stream_is_booked_by_what_was_seen() -> None:
-    case = Case(Script())
-    async with aclosing(case.coordinator.stream("request", case.record)) as events:
-        assert isinstance(await anext(events), Started)
-        await anext(events)
-    await case.ports.settled()
-    [[line]] = case.script.committed
-    assert line.usage.estimated
-    assert line.usage.output_tokens == 10
-    assert case.records.get("acme", "q-1").status == "CANCELLED"
-
-
-async def test_a_blocked_stream_ends_with_the_block_and_is_booked() -> None:
-    blocked = replace(Script().output, blocked=True, detectors=("pii-card",))  # type: ignore[type-var]
-    case = Case(Script(output=blocked))
-    with pytest.raises(OutputBlocked):
-        await case.stream()
-    assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
-    assert case.script.stored == []
-
-
 async def test_an_unexpected_error_is_recorded_without_its_text() -> None:
     case = Case(Script(answer=ValueError("secret prompt text")))
     with pytest.raises(ValueError, match="secret"):
