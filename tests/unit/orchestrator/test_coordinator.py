@@ -26,7 +26,6 @@ from services.orchestrator.core.model import (
     Delta,
     Finished,
     Found,
-    Plan,
     Rate,
     Record,
     Reservation,
@@ -34,7 +33,7 @@ from services.orchestrator.core.model import (
     Usage,
     UsageLine,
 )
-from services.orchestrator.core.policy import Policy, abandoned_lines, tokens_to_hold
+from services.orchestrator.core.policy import Policy, abandoned_lines
 from services.orchestrator.core.ports import CacheUnavailable
 from tests.support.orchestrator_ports import CHEAP, USED, Script, ScriptedServices
 
@@ -328,15 +327,6 @@ async def test_a_stream_starts_delivers_finishes_and_is_kept() -> None:
     assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
     assert case.script.stored == ["shown"]
     assert case.record.model == "acme-ai/cheap-1"
-
-
-@pytest.mark.parametrize(
-    ("asked", "ceiling", "held"), [(None, 128_000, 1000), (None, 300, 300), (500, 128_000, 500), (10**9, 4096, 4096)]
-)
-def test_what_is_held_for_an_answer(asked: int | None, ceiling: int, held: int) -> None:
-    """BerriAI/litellm#27509: without max_tokens the whole budget was held; and 10^9 tokens are nobody's answer."""
-    plan = Plan((CHEAP,), ("cheap",), ceiling, "route#1")
-    assert tokens_to_hold(POLICY, replace(TURN, max_output_tokens=asked), plan)[1] == held
 
 
 async def test_an_unexpected_error_is_recorded_without_its_text() -> None:
