@@ -59,6 +59,10 @@ async def prompts_arrived(callers: MeshCallers) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         while (await callers.complete(asked)).reason != "PROMPT_VARIABLES":
             await asyncio.sleep(0.05)
+        # The edge looks for the orchestrator by itself, and may have looked too early.
+        by_prompt = {"llmops": {"prompt": "greeting"}}
+        while (await callers.tried("alpha/words", "", **by_prompt)).reason != "PROMPT_VARIABLES":
+            await asyncio.sleep(0.05)
 
 
 class MeshCallers:
