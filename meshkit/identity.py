@@ -83,6 +83,15 @@ class Authenticator(Protocol):
         ...
 
 
+def require_organisation(name: str) -> None:
+    """Raises ValueError for a name of an organisation that means something else, or looks like another one."""
+    if name == "*" or any(letter.isspace() or not letter.isprintable() for letter in name):
+        raise ValueError(
+            f"organisation {name!r} cannot be used: '*' means every organisation elsewhere, and a name has no spaces "
+            "and no control characters; write another name"
+        )
+
+
 def new_key() -> str:
     """A fresh 256-bit API key."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
@@ -117,8 +126,12 @@ class ConfiguredKeys:
         return self.authenticate(credential)
 
     def mark(self, credential: str) -> bytes:
-        """What stands for a credential in the memory of this process."""
-        return hashlib.blake2s(credential.encode(), key=self._cache_key).digest()
+        """What stands for a credential in the memory of this process. Raises Unauthenticated when it is no text."""
+        try:
+            written = credential.encode()
+        except UnicodeEncodeError:
+            raise unknown_credential() from None
+        return hashlib.blake2s(written, key=self._cache_key).digest()
 
     def find(self, credential: str, mark: bytes) -> Principal | None:
         """The principal of a key of the configuration; `mark` is the credential's."""

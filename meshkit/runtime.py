@@ -13,7 +13,15 @@ from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
 from meshkit.calls import HandlerTable
 from meshkit.clock import Clock, SystemClock
 from meshkit.errors import Unavailable
-from meshkit.identity import ROLES, Authenticator, ConfiguredKeys, Principal, StoredKey, key_digest
+from meshkit.identity import (
+    ROLES,
+    Authenticator,
+    ConfiguredKeys,
+    Principal,
+    StoredKey,
+    key_digest,
+    require_organisation,
+)
 from meshkit.interceptors import build_chain
 from meshkit.interceptors.admission import AdmissionSettings
 from meshkit.logs import LogSettings
@@ -55,6 +63,7 @@ class KeySettings:
         """Raises ValueError when the entry cannot identify anyone."""
         if not self.id or not self.organisation:
             raise ValueError("id and organisation must not be empty")
+        require_organisation(self.organisation)
         if len(self.digest) != _DIGEST_CHARS or not set(self.digest) <= set("0123456789abcdef"):
             raise ValueError("digest must be 64 lower-case hex digits, as `llmops keys create --offline` prints it")
         unknown = set(self.roles) - ROLES

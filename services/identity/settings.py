@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from meshkit.identity import ROLES
+from meshkit.identity import ROLES, require_organisation
 from meshkit.settings import Secret
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# As CreateOrganisation takes it, and as a claim must have it.
+ORGANISATION_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ORIGIN = re.compile(r"[^\s+]{1,200}")
 _MIN_PEPPER_CHARS = 16
 _MAX_LEEWAY_S = 300.0
@@ -50,6 +51,11 @@ class IssuerSettings:
             raise ValueError("give the keys as jwks_file or as jwks, one of them")
         if bool(self.organisation) == bool(self.organisation_claim):
             raise ValueError("give organisation or organisation_claim, one of them")
+        if self.organisation:
+            require_organisation(self.organisation)
+        wrong = [name for name in self.organisations if not ORGANISATION_NAME.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"organisations: {wrong[0]!r} must be lower-case letters, digits, '.', '_' and '-'")
         unknown = {*self.roles, *self.claimable_roles} - ROLES
         if unknown:
             raise ValueError(f"roles must be among {', '.join(sorted(ROLES))}; found {', '.join(sorted(unknown))}")
@@ -70,7 +76,7 @@ class IdentitySettings:
     # How long a rotated key's older secret works when the request does not say.
     default_overlap_s: float = 86_400.0
     max_overlap_s: float = 30 * 86_400.0
-    # Keys of an organisation that are not revoked.
+    # Keys of an organisation that are neither revoked nor expired.
     max_keys: int = 10_000
     # How late, at most, this process sees what another replica changed.
     poll_interval_s: float = 0.2
@@ -92,7 +98,7 @@ class IdentitySettings:
 
     def validate(self) -> None:
         """Raises ValueError with a sentence that says what to do."""
-        if not _NAME.fullmatch(self.platform_organisation):
+        if not ORGANISATION_NAME.fullmatch(self.platform_organisation):
             raise ValueError("platform_organisation must be lower-case letters, digits, '.', '_' and '-'")
         if not _ORIGIN.fullmatch(self.audit_origin):
             raise ValueError("audit_origin must be 1 to 200 characters without spaces and '+'")

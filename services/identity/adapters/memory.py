@@ -172,10 +172,14 @@ class MemoryBooks:
         key = self._state.keys.get(key_id)
         return key if key is not None and key.organisation == organisation else None
 
-    async def live_keys(self, organisation: str) -> int:
+    async def live_keys(self, organisation: str, now: datetime) -> int:
         """See Books."""
-        keys = self._state.keys.values()
-        return sum(key.organisation == organisation and key.revoke_time is None for key in keys)
+        return sum(
+            key.organisation == organisation
+            and key.revoke_time is None
+            and (key.expire_time is None or key.expire_time > now)
+            for key in self._state.keys.values()
+        )
 
     async def write(self, written: Written) -> None:
         """See Books."""

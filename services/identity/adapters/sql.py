@@ -176,9 +176,9 @@ class SqlBooks:
         row = await self._connection.fetchrow(statements.KEY, organisation, key_id)
         return None if row is None else (await _with_secrets(self._connection, [row]))[0]
 
-    async def live_keys(self, organisation: str) -> int:
+    async def live_keys(self, organisation: str, now: datetime) -> int:
         """See Books."""
-        return int(await self._connection.fetchval(statements.LIVE_KEYS, organisation))
+        return int(await self._connection.fetchval(statements.LIVE_KEYS, organisation, now))
 
     async def write(self, written: Written) -> None:
         """See Books."""

@@ -54,7 +54,10 @@ SELECT organisation, name, team, display_name, disabled, create_time FROM users 
 """
 KEY = "SELECT * FROM api_keys WHERE organisation = $1 AND key_id = $2"
 SECRETS = "SELECT * FROM key_secrets WHERE key_id = ANY ($1::text[]) ORDER BY key_id, create_time, prefix"
-LIVE_KEYS = "SELECT count(*) FROM api_keys WHERE organisation = $1 AND revoke_time IS NULL"
+LIVE_KEYS = """
+SELECT count(*) FROM api_keys
+WHERE organisation = $1 AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > $2)
+"""
 
 # One statement is one snapshot: the revision is that of the rows. The row of the state is there when the secret is not.
 FIND_BY_PREFIX = """

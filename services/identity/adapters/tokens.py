@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.identity.core.model import Identified
-from services.identity.settings import ASYMMETRIC, IssuerSettings
+from services.identity.settings import ASYMMETRIC, ORGANISATION_NAME, IssuerSettings
 
 # Headers that would let a token choose its key, or ask for something that we do not know.
 _REFUSED_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
@@ -111,7 +111,12 @@ class JwtTokens:
 
 
 def _may_claim(issuer: IssuerSettings, organisation: str, platform: str) -> bool:
-    """A claim names one of the issuer's organisations; without a list, any but the platform's own."""
+    """A claim names one of the issuer's organisations; without a list, any but the platform's own.
+
+    In both cases it is a name as CreateOrganisation takes it: "*" means every organisation elsewhere.
+    """
+    if not ORGANISATION_NAME.fullmatch(organisation):
+        return False
     return organisation in issuer.organisations if issuer.organisations else organisation != platform
 
 

@@ -258,7 +258,7 @@ class Administration:
                 raise InvalidRequest("user", f"{wish.user} is disabled; enable the user first")
             team = team or user.team
         await _require_team(books, wish.organisation, team)
-        if await books.live_keys(wish.organisation) >= self._rules.max_keys:
+        if await books.live_keys(wish.organisation, self._clock.now()) >= self._rules.max_keys:
             raise InvalidRequest(
                 "organisation", f"has {self._rules.max_keys} keys, as many as identity.max_keys allows; revoke some"
             )

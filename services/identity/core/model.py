@@ -26,7 +26,9 @@ class Scopes:
             (self.routes, outer.routes),
             (self.environments, outer.environments),
         )
-        return all(not theirs or (mine and mine <= theirs) for mine, theirs in pairs)
+        # Where routes limit, a model that the key names may be used beside them: naming one is more than naming none.
+        names_no_more = not outer.routes or self.models <= outer.models
+        return names_no_more and all(not theirs or (mine and mine <= theirs) for mine, theirs in pairs)
 
 
 @dataclass(frozen=True, slots=True)

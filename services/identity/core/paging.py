@@ -13,6 +13,9 @@ from services.identity.core.errors import InvalidRequest
 T = TypeVar("T")
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1_000
+# A bigint of PostgreSQL.
+_MAX_NUMBER = 2**63 - 1
+_MAX_DIGITS = 19
 
 
 def page_size(asked: int) -> int:
@@ -33,9 +36,26 @@ def position(token: str, asked: str) -> str:
         bound_to, last = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError, binascii.Error, RecursionError):
         bound_to, last = None, ""
-    if bound_to != asked or not isinstance(last, str) or "\x00" in last:
-        raise InvalidRequest("page_token", "is not from the last answer to the same request; begin with an empty one")
+    if bound_to != asked or not isinstance(last, str) or not _keepable(last):
+        raise _foreign()
     return last
+
+
+def number(token: str, asked: str) -> int:
+    """As `position`, of a list whose entries are numbered; 0 for the first page."""
+    last = position(token, asked) or "0"
+    if not (last.isascii() and last.isdecimal() and len(last) <= _MAX_DIGITS and int(last) <= _MAX_NUMBER):
+        raise _foreign()
+    return int(last)
+
+
+def _keepable(last: str) -> bool:
+    """Whether PostgreSQL takes a text: no NUL, and no half of a surrogate pair."""
+    return "\x00" not in last and not any("\ud800" <= letter <= "\udfff" for letter in last)
+
+
+def _foreign() -> InvalidRequest:
+    return InvalidRequest("page_token", "is not from the last answer to the same request; begin with an empty one")
 
 
 def cut(found: Sequence[T], size: int) -> tuple[Sequence[T], bool]:

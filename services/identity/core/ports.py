@@ -87,8 +87,8 @@ class Books(Protocol):
         """A key with its secrets."""
         ...
 
-    async def live_keys(self, organisation: str) -> int:
-        """How many keys are not revoked."""
+    async def live_keys(self, organisation: str, now: datetime) -> int:
+        """How many keys are neither revoked nor expired."""
         ...
 
     async def write(self, written: Written) -> None:

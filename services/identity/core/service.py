@@ -112,7 +112,7 @@ class Identity:
         everything = actor.organisation == self._rules.platform and not organisation
         owner = "" if everything else rights.organisation_of(actor, organisation, self._rules.platform)
         size, asked = paging.page_size(size), f"events {owner}"
-        after = int(paging.position(token, asked) or 0)
+        after = paging.number(token, asked)
         found, more = paging.cut(await self._store.events(owner, after, size + 1), size)
         return found, paging.token_after(asked, str(found[-1].sequence)) if more else ""
 
@@ -120,7 +120,7 @@ class Identity:
         """Checkpoints in order."""
         rights.require_platform(actor, self._rules.platform, "read checkpoints: they are about the whole log")
         size, asked = paging.page_size(size), "checkpoints"
-        after = int(paging.position(token, asked) or 0)
+        after = paging.number(token, asked)
         found, more = paging.cut(await self._store.checkpoints(after, size + 1), size)
         return found, paging.token_after(asked, str(found[-1].leaf_count)) if more else ""
 

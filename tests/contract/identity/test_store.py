@@ -60,6 +60,18 @@ async def test_a_key_keeps_everything_it_was_given(store: Store) -> None:
     assert answer.revision == await store.revision() == 2
 
 
+async def test_keys_that_count_are_neither_revoked_nor_expired(store: Store) -> None:
+    world = World(store)
+    await world.key()
+    revoked, _ = await world.key()
+    await world.administration.revoke_key(ACME, "r", "", revoked.key_id)
+    await world.key(expire_time=START + timedelta(hours=1))
+    async with store.changing() as books:
+        ends = START + timedelta(hours=1)
+        counted = [await books.live_keys("acme", now) for now in (START, ends - timedelta(seconds=1), ends)]
+    assert counted == [2, 2, 1]
+
+
 async def test_a_mutation_that_fails_leaves_nothing(store: Store) -> None:
     world = World(store)
     await world.organisation("acme")

@@ -165,6 +165,16 @@ async def test_an_organisation_has_a_limit_of_keys_and_revoking_makes_room() -> 
     await world.key()
 
 
+async def test_expired_keys_do_not_lock_an_organisation_out() -> None:
+    world = World()
+    for _ in range(5):
+        await world.key(expire_time=START + timedelta(hours=1))
+    with pytest.raises(InvalidRequest, match="has 5 keys"):
+        await world.key()
+    world.clock.time = START + timedelta(hours=1)
+    await world.key()
+
+
 async def test_a_nul_is_refused_before_the_database_would() -> None:
     world = World()
     for attempt in (

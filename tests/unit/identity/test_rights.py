@@ -9,11 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from meshkit import identity
 from services.identity.core import rights
 from services.identity.core.administration import KeyWish
 from services.identity.core.errors import IdentityError, NotFound, PermissionDenied
 from services.identity.core.model import GRANTABLE_ROLES, Actor, Key, Scopes
-from services.identity.core.paging import position, token_after
+from services.identity.core.paging import number, position, token_after
 from tests.support.identity_world import ACME, ADMIN, GLOBEX, WISH, World
 
 
@@ -109,10 +110,37 @@ def test_a_key_gets_no_role_that_its_maker_has_not(roles: set[str], error: str) 
         (Scopes(frozenset("ac")), Scopes(frozenset("ab")), False),
         (Scopes(frozenset("a")), Scopes(frozenset("a"), frozenset("r")), False),
         (Scopes(environments=frozenset("p")), Scopes(environments=frozenset("p")), True),
+        # The escalation of the review: beside its routes a key may use the models that it names.
+        (Scopes(frozenset("a"), frozenset("r")), Scopes(routes=frozenset("r")), False),
+        (Scopes(frozenset("a"), frozenset("r")), Scopes(frozenset("a"), frozenset("r")), True),
     ],
 )
 def test_scopes_within_scopes(mine: Scopes, theirs: Scopes, within: bool) -> None:  # noqa: FBT001
     assert mine.within(theirs) is within
+
+
+_SOME = [frozenset[str](), *(frozenset(each) for each in ("m", "n", "r", "mn", "mr", "nr", "mnr"))]
+
+
+def allowed(scopes: Scopes) -> set[object]:
+    """Everything that meshkit lets a key with these scopes do, over all names and candidates."""
+    mesh = identity.Scopes(scopes.models, scopes.routes, scopes.environments)
+    calls = {
+        (name, candidates, is_model)
+        for name in "mnr"
+        for candidates in _SOME[1:]
+        for is_model in (True, False)
+        if mesh.allow_route(name, candidates, is_model=is_model)
+    }
+    references = [f"p{end}" for end in ("", "@e", "@f", "/1")]
+    return {*calls, *(each for each in references if mesh.allow_prompt(each, "e"))}
+
+
+def test_whatever_is_within_allows_nothing_that_the_outer_does_not() -> None:
+    every = [Scopes(m, r, e) for m in _SOME for r in _SOME for e in map(frozenset, ("", "e", "ef"))]
+    can = {scopes: allowed(scopes) for scopes in every}
+    beyond = [(a, b) for a in every for b in every if a.within(b) and not can[a] <= can[b]]
+    assert beyond == []
 
 
 async def test_a_limited_or_pinned_key_makes_keys_that_are_too() -> None:
@@ -143,17 +171,39 @@ def test_a_page_token_of_another_list_is_refused(token: str) -> None:
     assert position(token_after("teams acme", "a"), "teams acme") == "a"
 
 
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "٣", "9" * 19, "9" * 5000, "\ud800", "a\x00", ""])
+async def test_a_page_token_made_by_hand_is_refused_and_no_crash(last: str) -> None:
+    world = World()
+    for attempt in (
+        world.identity.events(ACME, "", 0, token_after("events acme", last)),
+        world.identity.checkpoints(ADMIN, 0, token_after("checkpoints", last)),
+    ):
+        if last:
+            with pytest.raises(IdentityError, match="page_token"):
+                await attempt
+        else:
+            assert (await attempt)[0] == []
+    if last in ("\ud800", "a\x00"):
+        with pytest.raises(IdentityError, match="page_token"):
+            position(token_after("teams acme", last), "teams acme")
+    assert number(token_after("x", str(2**63 - 1)), "x") == 2**63 - 1
+
+
 class NoWayUp(RuleBasedStateMachine):
     """S5: no sequence of allowed actions gives anyone a role, a scope or an organisation that he had not."""
 
     ROLES = frozenset({"operator", "caller", "viewer"})
-    SCOPES = Scopes(models=frozenset({"a", "b"}))
+    SCOPES = Scopes(frozenset("mn"), frozenset("r"), frozenset("e"))
 
     @initialize()
     def begin(self) -> None:
         self.world = World()
         self.world.rules = replace(self.world.rules, max_keys=1000)
-        self.actors = [Actor("acme", "", "first", self.ROLES, self.SCOPES)]
+        self.actors = [
+            Actor("acme", "", "first", self.ROLES, self.SCOPES),
+            Actor("acme", "", "second", self.ROLES, replace(self.SCOPES, models=frozenset())),
+        ]
+        self.may = {actor.key_id: allowed(actor.scopes) for actor in self.actors}
         self.held: list[Key] = []
         _run(self.world.organisation("acme"))
         # Somebody mightier is there, whose key could be taken over.
@@ -162,12 +212,23 @@ class NoWayUp(RuleBasedStateMachine):
     @rule(
         at=st.integers(0, 100),
         roles=st.sets(st.sampled_from(sorted(GRANTABLE_ROLES | {"service"})), max_size=3),
-        models=st.sets(st.sampled_from("abc")),
+        models=st.sampled_from(_SOME),
+        routes=st.sampled_from(_SOME),
+        environments=st.sets(st.sampled_from("ef")),
         organisation=st.sampled_from(["", "acme", "platform", "globex"]),
     )
-    def create(self, at: int, roles: set[str], models: set[str], organisation: str) -> None:
+    def create(
+        self,
+        at: int,
+        roles: set[str],
+        models: frozenset[str],
+        routes: frozenset[str],
+        environments: set[str],
+        organisation: str,
+    ) -> None:
         actor = self.actors[at % len(self.actors)]
-        wish = KeyWish(organisation, "", "", "", tuple(roles), Scopes(models=frozenset(models)), "", None)
+        scopes = Scopes(models, routes, frozenset(environments))
+        wish = KeyWish(organisation, "", "", "", tuple(roles), scopes, "", None)
         self._take(actor, self.world.administration.create_key(actor, self.world.request_id(), wish))
 
     @rule(at=st.integers(0, 100), which=st.integers(0, 100))
@@ -187,6 +248,9 @@ class NoWayUp(RuleBasedStateMachine):
         except IdentityError:
             return
         self.held.append(key)
+        if key.key_id not in self.may:
+            self.may[key.key_id] = allowed(key.scopes)
+            assert self.may[key.key_id] <= self.may[actor.key_id], (key.scopes, actor.scopes)
         self.actors.append(Actor(key.organisation, key.user, key.key_id, frozenset(key.roles), key.scopes))
 
     @invariant()
@@ -194,7 +258,7 @@ class NoWayUp(RuleBasedStateMachine):
         for key in getattr(self, "held", ()):
             assert key.organisation == "acme"
             assert frozenset(key.roles) <= self.ROLES
-            assert key.scopes.within(self.SCOPES)
+            assert self.may[key.key_id] <= self.may["first"] | self.may["second"]
 
 
 def _run(attempt: object) -> object:

@@ -171,6 +171,12 @@ def test_without_kid_there_must_be_one_key() -> None:
         ("globex", ("acme",), None),
         (None, (), None),
         ("", (), None),
+        # The ledger's name for every organisation, and names that look like the platform's.
+        ("*", (), None),
+        ("Platform", (), None),
+        ("platform ", (), None),
+        ("a/b", (), None),
+        ("a" * 65, (), None),
     ],
 )
 def test_an_organisation_by_claim_is_one_that_the_issuer_may_name(
@@ -250,6 +256,8 @@ def test_a_key_file_that_is_not_there_says_so() -> None:
         ({"roles": ("service",)}, "found service"),
         ({"claimable_roles": ("root",)}, "found root"),
         ({"leeway_s": 1e6}, "leeway_s"),
+        ({"organisation": "*"}, "cannot be used"),
+        ({"organisation": "", "organisation_claim": "org", "organisations": ("acme", "*")}, "must be lower-case"),
     ],
 )
 def test_an_entry_that_would_open_too_much_is_refused(wrong: dict[str, Any], error: str) -> None:

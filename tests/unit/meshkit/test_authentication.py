@@ -36,7 +36,7 @@ async def test_keys_of_the_configuration_ask_nobody() -> None:
         assert await world.who("configured") == "acme-key"
         with pytest.raises(Unauthenticated, match="send `authorization"):
             world.authenticator.authenticate("")
-        for nonsense in ("x" * 16_385, "ключ"):
+        for nonsense in ("x" * 16_385, "ключ", "\udcff"):
             with pytest.raises(Unauthenticated, match="not known here"):
                 world.authenticator.authenticate(nonsense)
         assert world.identity.asked == []

@@ -7,6 +7,7 @@ import pytest
 from meshkit.context import new_trace, parse_traceparent, remaining_s
 from meshkit.errors import Unauthenticated
 from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest, new_key
+from meshkit.runtime import KeySettings
 from meshkit.testing import call_context
 
 ADA = Principal("acme", "", "ada", "k", frozenset({"caller"}))
@@ -29,6 +30,24 @@ def test_no_key_and_a_wrong_key_have_different_advice() -> None:
         keys.authenticate("")
     with pytest.raises(Unauthenticated, match="not known here"):
         keys.authenticate("nope")
+
+
+@pytest.mark.parametrize("credential", ["\udcff", "llmops-\ud800", "ключ"])
+def test_a_credential_that_is_no_text_is_not_known(credential: str) -> None:
+    with pytest.raises(Unauthenticated, match="not known here"):
+        ConfiguredKeys(b"p", []).authenticate(credential)
+
+
+@pytest.mark.parametrize("name", ["*", "platform ", " platform", "acme\n", "ac\u200bme", "acme\x00"])
+def test_an_organisation_that_means_another_is_no_name(name: str) -> None:
+    # "*" is the ledger's name for every organisation.
+    with pytest.raises(ValueError, match="cannot be used"):
+        KeySettings("k", "0" * 64, name).validate()
+
+
+def test_an_organisation_may_be_named_as_before() -> None:
+    for name in ("acme", "Acme", "acme/eu", "société"):
+        KeySettings("k", "0" * 64, name).validate()
 
 
 def test_keys_are_long_and_different() -> None:
