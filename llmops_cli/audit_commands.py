@@ -96,13 +96,16 @@ def _parts(mesh: IdentityClient) -> Iterator[tuple[str, bytes] | Checkpoint]:
 def audit_verify(
     file: Annotated[Path, typer.Argument(help="An export.")],
     public_key: Annotated[
-        str, typer.Option("--public-key", help="Verifier key that must have signed every checkpoint.")
+        str, typer.Option("--public-key", help="Verifier key that must have signed every checkpoint, the last one too.")
     ] = "",
     against: Annotated[
         Path | None, typer.Option("--against", help="An earlier export: what was true then must be true now.")
     ] = None,
 ) -> None:
-    """Verify an export: chain, Merkle roots, signatures. Asks no mesh. Exit code 1 when it is not whole."""
+    """Verify an export: chain, Merkle roots, signatures. Asks no mesh. Exit code 1 when it is not whole.
+
+    Events that were cut off behind a signed checkpoint are found with --against only, or when you know a later one.
+    """
     from services.identity.core.verification import verify
 
     check = _verifier(public_key) if public_key else None
@@ -117,7 +120,10 @@ def audit_verify(
         event = f", event {verdict.problem.sequence}" if verdict.problem.sequence else ""
         sys.stdout.write(f"{file}: NOT WHOLE: line {verdict.problem.line}{event}: {verdict.problem.text}\n")
         raise typer.Exit(EXIT_NOT_WHOLE)
-    signed = f"{verdict.signatures} signatures" if check else "signatures not checked (--public-key)"
+    signed = "signatures not checked (--public-key)"
+    if check:
+        last = f"event {verdict.signed_events} at {verdict.signed_time or 'an unknown time'}"
+        signed = f"{verdict.signatures} signatures, the last over everything up to {last}"
     sys.stdout.write(f"{file}: whole: {verdict.events} events, {verdict.checkpoints} checkpoints, {signed}\n")
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from services.identity.core.merkle import HASH_BYTES
 
 _LEAST_BODY_LINES = 3
+_TIME = "time "
 
 
 class Signer(Protocol):
@@ -31,16 +32,17 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a note says: of which log, how many events, and the root over them."""
+    """What a note says: of which log, how many events, the root over them, and when; "" when it does not say."""
 
     origin: str
     leaf_count: int
     root: bytes
+    time: str = ""
 
 
 def make_checkpoint(origin: str, leaf_count: int, root: bytes, now: datetime, signer: Signer) -> Checkpoint:
     """The note over a tree head. The time is an extension line: signed, and ignored by other verifiers."""
-    body = f"{origin}\n{leaf_count}\n{base64.b64encode(root).decode()}\ntime {now.isoformat()}\n"
+    body = f"{origin}\n{leaf_count}\n{base64.b64encode(root).decode()}\n{_TIME}{now.isoformat()}\n"
     return Checkpoint(leaf_count, f"{body}\n{signer.signature_line(body.encode())}")
 
 
@@ -56,4 +58,5 @@ def read_note(note: str) -> Claim:
         raise ValueError("has a root that is not base64") from None
     if len(root) != HASH_BYTES:
         raise ValueError("has a root that is not a SHA-256")
-    return Claim(lines[0], int(lines[1]), root)
+    times = (line.removeprefix(_TIME) for line in lines[_LEAST_BODY_LINES:] if line.startswith(_TIME))
+    return Claim(lines[0], int(lines[1]), root, next(times, ""))

@@ -37,6 +37,9 @@ class Verdict:
     events: int = 0
     checkpoints: int = 0
     signatures: int = 0
+    # The newest checkpoint whose signature was checked: how many events it covers, and when it was made.
+    signed_events: int = 0
+    signed_time: str = ""
     roots: dict[int, bytes] = field(default_factory=dict)
     problem: Problem | None = None
 
@@ -131,6 +134,15 @@ class _Verification:
         missing = [count for count in self._known if count > self._tree.count]
         if missing:
             raise self._broken(f"an earlier export had {max(missing)} events; the log was rolled back")
+        self._check_covered()
+
+    def _check_covered(self) -> None:
+        """The export ends with a checkpoint: what stands behind the last one could be anybody's."""
+        count = self._tree.count
+        if self._covered < count:
+            raise self._broken(f"no checkpoint covers event {self._covered + 1} to event {count}", at=self._covered + 1)
+        if self._verify_note is not None and not self._verdict.signatures:
+            raise self._broken("nothing here is signed by this key")
 
     def _parts(self, line: bytes) -> tuple[bytes, bytes]:
         parts = line.split(b" ", _PARTS - 1)
@@ -188,6 +200,7 @@ class _Verification:
             if not self._verify_note(note):
                 raise self._broken("the checkpoint is not signed by this key")
             verdict.signatures += 1
+            verdict.signed_events, verdict.signed_time = claim.leaf_count, claim.time
         verdict.checkpoints += 1
         verdict.roots[claim.leaf_count] = claim.root
         self._covered = claim.leaf_count

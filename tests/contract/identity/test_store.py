@@ -11,6 +11,7 @@ import pytest
 
 from services.identity.core.administration import UserChange
 from services.identity.core.audit import LogHead
+from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.errors import AlreadyExists, NotFound, RequestIdReused, TooManyWatchers
 from services.identity.core.model import Scopes
 from services.identity.core.ports import Changes, Store
@@ -204,7 +205,10 @@ async def test_a_storm_of_changes_leaves_one_chain(store: Store) -> None:
         )
     )
     events = await store.events("", 0, 100)
-    parts = [(event.text, event.leaf_hash) for event in events]
+    parts: list[tuple[str, bytes] | Checkpoint] = [(event.text, event.leaf_hash) for event in events]
+    newest = await worlds[0].identity.checkpoint(ADMIN)
+    assert newest is not None
+    parts.append(newest)
     export = "".join(f"{line}\n" for line in export_lines(parts)).encode()
     verdict = verify(export)
     assert (verdict.problem, verdict.events) == (None, 24)

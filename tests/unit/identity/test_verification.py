@@ -57,8 +57,49 @@ def test_an_untouched_export_is_whole() -> None:
     assert verify(EXPORT).signatures == 0
 
 
+def test_the_last_signed_count_and_time_are_told() -> None:
+    verdict = verify(EXPORT, CHECK)
+    assert (verdict.signed_events, verdict.signed_time) == (10, START.isoformat())
+
+
 def test_an_empty_log_is_whole() -> None:
     assert verify(export([])) == Verdict()
+
+
+def test_a_log_that_nobody_signed_is_refused_with_a_public_key() -> None:
+    # Found by review: an export that somebody wrote anew, its `end` too, passed for want of anything to check.
+    assert found(export([]))[2] == "nothing here is signed by this key"
+    forged = rewritten([part for part in LOG if isinstance(part, Event)], 3, consistently=True)
+    assert found(export(forged))[1:] == (1, "no checkpoint covers event 1 to event 10")
+
+
+@pytest.mark.parametrize("cut", [5, 6, 8])
+def test_events_behind_the_last_checkpoint_are_refused(cut: int) -> None:
+    # `end` is written anew: everything hashes well, and events 5 and so on are covered by nothing.
+    log = [part for part in LOG[: cut + 1] if isinstance(part, Event) or part.leaf_count == 4]
+    assert isinstance(log[-1], Event)
+    for check in (CHECK, None):
+        problem = verify(export(log), check).problem
+        assert problem is not None
+        assert problem.text == f"no checkpoint covers event 5 to event {log[-1].sequence}"
+        assert problem.sequence == 5
+
+
+def test_an_invented_tail_is_refused_though_an_unsigned_checkpoint_covers_it() -> None:
+    *signed, last = LOG
+    assert isinstance(last, Checkpoint)
+    unsigned = replace(last, note=last.note.partition("— ")[0])
+    assert found(export([*signed, unsigned]))[2] == "the checkpoint is not signed by this key"
+
+
+def test_a_tail_deleted_behind_a_signed_checkpoint_is_found_by_an_earlier_export_only() -> None:
+    # What a signature does not prove: README and SECURITY say so.
+    shorter = LOG[:5]
+    assert isinstance(shorter[-1], Checkpoint)
+    assert verify(export(shorter), CHECK).problem is None
+    rolled_back = verify(export(shorter), CHECK, verify(EXPORT, CHECK).roots).problem
+    assert rolled_back is not None
+    assert "the log was rolled back" in rolled_back.text
 
 
 @settings(max_examples=400, deadline=None)
