@@ -21,6 +21,7 @@ from services.identity.adapters.tokens import JwtTokens
 from services.identity.api import IdentityApi
 from services.identity.core.administration import Administration, Rules
 from services.identity.core.checkpoints import Signer
+from services.identity.core.notary import Notary
 from services.identity.core.ports import Tokens
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.service import Identity
@@ -36,9 +37,10 @@ async def build(settings: IdentitySettings, kit: Kit) -> AsyncIterator[None]:
     database = await kit.database("identity", MIGRATIONS)
     store = SqlStore(database.pool, settings.storage_timeout_s)
     observer = TelemetryObserver(kit, kit.logger)
-    identity = Identity(store, peppers, tokens, kit.clock, signer, observer, rules, settings.max_watchers)
+    notary = Notary(store, kit.clock, signer, observer, settings.audit_origin)
+    identity = Identity(store, peppers, tokens, kit.clock, notary, observer, rules, settings.max_watchers)
     administration = Administration(
-        store, peppers, SystemRandomness(), kit.clock, signer, observer, rules, identity.feed.beat
+        store, peppers, SystemRandomness(), kit.clock, notary, observer, rules, identity.feed.beat
     )
     secret = await administration.bootstrap()
     if secret:
@@ -92,6 +94,5 @@ def rules_of(settings: IdentitySettings) -> Rules:
         max_overlap=timedelta(seconds=settings.max_overlap_s),
         max_keys=settings.max_keys,
         request_retention=timedelta(hours=settings.request_retention_h),
-        audit_origin=settings.audit_origin,
         checkpoint_events=settings.checkpoint_events,
     )

@@ -18,6 +18,7 @@ from services.identity.adapters.memory import (
 from services.identity.core.administration import Administration, KeyWish, Rules
 from services.identity.core.checkpoints import Signer
 from services.identity.core.model import GRANTABLE_ROLES, Actor, Key, Scopes
+from services.identity.core.notary import Notary
 from services.identity.core.ports import Randomness, Store, Tokens
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.service import Identity
@@ -30,7 +31,6 @@ RULES = Rules(
     max_overlap=timedelta(days=1),
     max_keys=5,
     request_retention=timedelta(days=7),
-    audit_origin="test/audit",
     checkpoint_events=4,
 )
 ADMIN = Actor("platform", "", "admin", GRANTABLE_ROLES)
@@ -54,15 +54,16 @@ class World:
 
     def __post_init__(self) -> None:
         self._numbers = count(1)
+        notary = Notary(self.store, self.clock, self.signer, self.observer, "test/audit")
         self.identity = Identity(
-            self.store, self.peppers, self.tokens, self.clock, self.signer, self.observer, self.rules, 2
+            self.store, self.peppers, self.tokens, self.clock, notary, self.observer, self.rules, 2
         )
         self.administration = Administration(
             self.store,
             self.peppers,
             self.randomness,
             self.clock,
-            self.signer,
+            notary,
             self.observer,
             self.rules,
             self.identity.feed.beat,

@@ -199,8 +199,6 @@ class MemoryBooks:
         state.events.append(written.event)
         if written.request is not None:
             state.requests[written.request.organisation, written.request.request_id] = written.request
-        if written.checkpoint is not None:
-            state.checkpoints.setdefault(written.checkpoint.leaf_count, written.checkpoint)
 
 
 @dataclass(slots=True)
@@ -251,6 +249,10 @@ class NoSignature:
         """See Signer."""
         return ""
 
+    def signed(self, note: str) -> bool:
+        """See Signer."""
+        return False
+
 
 @dataclass(slots=True)
 class RecordingObserver:
@@ -269,6 +271,10 @@ class RecordingObserver:
     def digest_renewed(self, pepper_id: str) -> None:
         """See Observer."""
         self.events.append(f"renewed {pepper_id}")
+
+    def log_rewritten(self, problem: str) -> None:
+        """See Observer."""
+        self.events.append(f"rewritten: {problem}")
 
     def store_failed(self, error: Exception) -> None:
         """See Observer."""

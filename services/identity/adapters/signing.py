@@ -34,6 +34,10 @@ class NoteSigner:
         signature = base64.b64encode(self._id + self._key.sign(body)).decode()
         return f"— {self._origin} {signature}\n"
 
+    def signed(self, note: str) -> bool:
+        """See Signer."""
+        return NoteVerifier(self.verifier_key()).verify(note)
+
     def verifier_key(self) -> str:
         """The public key as verifiers take it: `<origin>+<id>+<key>`."""
         return f"{self._origin}+{self._id.hex()}+{base64.b64encode(self._public).decode()}"

@@ -196,8 +196,6 @@ class SqlBooks:
                 request.answer,
                 request.create_time,
             )
-        if (checkpoint := written.checkpoint) is not None:
-            await run(statements.ADD_CHECKPOINT, checkpoint.leaf_count, checkpoint.note)
 
     async def _put(self, entity: Entity, revision: int) -> None:
         run = self._connection.execute

@@ -40,6 +40,10 @@ class TelemetryObserver:
         self._failures = instruments.counter(
             "llmops_identity_store_failures_total", "Looks at the database that failed in the background."
         )
+        self._rewritten = instruments.counter(
+            "llmops_identity_audit_log_mismatches_total",
+            "Looks at an audit log that does not continue the one that was seen: nothing is signed over it.",
+        )
 
     def count_watchers(self, count: Callable[[], int]) -> None:
         """Shows the number of open watches, read when metrics are."""
@@ -58,6 +62,11 @@ class TelemetryObserver:
     def digest_renewed(self, pepper_id: str) -> None:
         """See Observer."""
         self._renewed.inc()
+
+    def log_rewritten(self, problem: str) -> None:
+        """See Observer."""
+        self._rewritten.inc()
+        self._logger.error("the audit log was rewritten: nothing is signed", extra={"fields": {"problem": problem}})
 
     def store_failed(self, error: Exception) -> None:
         """See Observer."""

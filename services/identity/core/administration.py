@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeVar
 
 from services.identity.core import audit, rights
 from services.identity.core.audit import Deed
-from services.identity.core.checkpoints import Checkpoint, Signer, make_checkpoint
 from services.identity.core.encoding import Entity, for_audit, from_plain, to_plain
 from services.identity.core.errors import AlreadyExists, InvalidRequest, KeyEnded, NotFound, RequestIdReused
 from services.identity.core.model import SETTLING, Actor, Key, KeySecret, Organisation, Scopes, Team, User, earliest
+from services.identity.core.notary import Notary
 from services.identity.core.ports import Books, Clock, Observer, PastRequest, Randomness, Store, Written
 from services.identity.core.secret_keys import Peppers, has_key, key_text
 
@@ -57,7 +57,6 @@ class Rules:
     max_overlap: timedelta
     max_keys: int
     request_retention: timedelta
-    audit_origin: str
     checkpoint_events: int
 
 
@@ -78,7 +77,7 @@ class Administration:
         peppers: Peppers,
         randomness: Randomness,
         clock: Clock,
-        signer: Signer,
+        notary: Notary,
         observer: Observer,
         rules: Rules,
         on_change: Callable[[], None],
@@ -88,7 +87,7 @@ class Administration:
         self._peppers = peppers
         self._randomness = randomness
         self._clock = clock
-        self._signer = signer
+        self._notary = notary
         self._observer = observer
         self._rules = rules
         self._on_change = on_change
@@ -311,22 +310,16 @@ class Administration:
             event = await self._write(books, change, actor, request_id, request)
         self._observer.done(event, change.deed.action)
         self._on_change()
+        if event.sequence % self._rules.checkpoint_events == 0:
+            await self._notary.checkpoint_if_possible()
         return made, change.secret
 
     async def _write(
         self, books: Books, change: Change, actor: Actor, request_id: str, request: PastRequest | None
     ) -> audit.Event:
-        now = self._clock.now()
-        event, head = audit.append(books.head, change.deed, actor, request_id, now)
-        due = head.count % self._rules.checkpoint_events == 0
-        checkpoint = checkpoint_of(head, self._rules, now, self._signer) if due else None
-        await books.write(Written(books.revision + 1, change.entities, event, head, request, checkpoint))
+        event, head = audit.append(books.head, change.deed, actor, request_id, self._clock.now())
+        await books.write(Written(books.revision + 1, change.entities, event, head, request))
         return event
-
-
-def checkpoint_of(head: audit.LogHead, rules: Rules, now: datetime, signer: Signer) -> Checkpoint:
-    """The checkpoint over a whole log."""
-    return make_checkpoint(rules.audit_origin, head.count, head.tree().root(), now, signer)
 
 
 async def _require_team(books: Books, organisation: str, team: str) -> None:

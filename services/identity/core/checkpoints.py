@@ -21,6 +21,10 @@ class Signer(Protocol):
         """The signature of a note's text, as the line that stands below it; empty when nothing signs."""
         ...
 
+    def signed(self, note: str) -> bool:
+        """Whether this signer signed a note."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -8,6 +8,7 @@ IdentityError
 ├── AlreadyExists         ALREADY_EXISTS       the name is taken
 ├── RequestIdReused       ALREADY_EXISTS       the request id belongs to another payload
 ├── StorageUnavailable    UNAVAILABLE          the database did not answer
+├── LogRewritten          INTERNAL             the stored audit log is not the one that was seen: no checkpoint
 ├── TooManyWatchers       RESOURCE_EXHAUSTED   this process feeds as many watchers as it may
 └── ShuttingDown          UNAVAILABLE          the process drains; watch another replica
 """
@@ -99,6 +100,17 @@ class StorageUnavailable(IdentityError):
     def __init__(self) -> None:
         """Asks callers to wait."""
         super().__init__("identity's database does not answer; send the same request again shortly", retry_after_s=1.0)
+
+
+class LogRewritten(IdentityError):
+    """The stored audit log is not the one that this process saw, or that a checkpoint signs."""
+
+    def __init__(self, problem: str) -> None:
+        """Says what to do."""
+        super().__init__(
+            f"the stored audit log was rewritten or rolled back, and no checkpoint is made over it: {problem}; "
+            "compare it with an earlier export (after restoring a backup, restart identity)"
+        )
 
 
 class TooManyWatchers(IdentityError):

@@ -36,6 +36,10 @@ class Frontier:
         """Reads what `to_bytes` wrote."""
         return cls(count, (packed[at : at + HASH_BYTES] for at in range(0, len(packed), HASH_BYTES)))
 
+    def roots(self) -> tuple[bytes, ...]:
+        """The roots, largest subtree first."""
+        return tuple(self._roots)
+
     def to_bytes(self) -> bytes:
         """The roots, one after the other."""
         return b"".join(self._roots)

@@ -51,7 +51,6 @@ class Written:
     event: Event
     head: LogHead
     request: PastRequest | None = None
-    checkpoint: Checkpoint | None = None
 
 
 class Books(Protocol):
@@ -205,6 +204,10 @@ class Observer(Protocol):
 
     def digest_renewed(self, pepper_id: str) -> None:
         """A key is kept under the current pepper now."""
+        ...
+
+    def log_rewritten(self, problem: str) -> None:
+        """The stored log does not continue the one that was seen: somebody must look."""
         ...
 
     def store_failed(self, error: Exception) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.identity.core import paging, rights
-from services.identity.core.administration import Rules, checkpoint_of
+from services.identity.core.administration import Rules
 from services.identity.core.audit import Event
-from services.identity.core.checkpoints import Checkpoint, Signer
-from services.identity.core.errors import StorageUnavailable
+from services.identity.core.checkpoints import Checkpoint
+from services.identity.core.errors import LogRewritten, StorageUnavailable
 from services.identity.core.feed import Feed
 from services.identity.core.model import SETTLING, Actor, Identified, Key, Organisation, Team, User, earliest
+from services.identity.core.notary import Notary
 from services.identity.core.ports import Changes, Clock, FoundSecret, Observer, Store, Tokens
 from services.identity.core.secret_keys import Peppers, prefix_of
 
@@ -35,7 +37,7 @@ class Identity:
         peppers: Peppers,
         tokens: Tokens,
         clock: Clock,
-        signer: Signer,
+        notary: Notary,
         observer: Observer,
         rules: Rules,
         max_watchers: int,
@@ -44,7 +46,7 @@ class Identity:
         self._peppers = peppers
         self._tokens = tokens
         self._clock = clock
-        self._signer = signer
+        self._notary = notary
         self._observer = observer
         self._rules = rules
         self.feed = Feed(store, max_watchers)
@@ -127,7 +129,7 @@ class Identity:
     async def checkpoint(self, actor: Actor) -> Checkpoint | None:
         """A checkpoint over every event until now."""
         rights.require_platform(actor, self._rules.platform, "read checkpoints: they are about the whole log")
-        return await self._checkpoint_now()
+        return await self._notary.checkpoint()
 
     async def follow(self, poll_s: float, beat_s: float) -> None:
         """Looks for changes of other replicas for ever, and lets watchers know that it could look."""
@@ -146,11 +148,13 @@ class Identity:
             await asyncio.sleep(poll_s)
 
     async def keep(self, interval_s: float) -> None:
-        """Writes checkpoints and forgets old requests, now and then, for ever."""
+        """Looks at the log, then writes checkpoints and forgets old requests, now and then, for ever."""
+        with contextlib.suppress(LogRewritten, StorageUnavailable):
+            await self._notary.look()
         while True:
             await asyncio.sleep(interval_s)
+            await self._notary.checkpoint_if_possible()
             try:
-                await self._checkpoint_now()
                 await self._store.forget_requests(self._clock.now() - self._rules.request_retention)
             except StorageUnavailable as error:
                 self._observer.store_failed(error)
