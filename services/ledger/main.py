@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,8 +25,10 @@ from services.ledger.core.windows import MICROSECONDS, SteadyClock
 from services.ledger.settings import LedgerSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Reservation ids need to be unique, not unpredictable: they open nothing outside their organisation.
-_randbits = random.Random().getrandbits  # noqa: S311
+# 80 bits per reservation id, not to be guessed: a guessed id could be booked as an orphan before its owner does.
+_RANDOM_BYTES = 10
+# A backlog is worked off over several rounds: what is forgotten must not keep the sweeper from its holds.
+_MAX_FORGETS_PER_ROUND = 100
 
 
 @asynccontextmanager
@@ -42,7 +44,7 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
         await _prices(settings, kit),
         clock,
         cost_nano_usd,
-        lambda: f"{_randbits(80):020x}",
+        lambda: secrets.token_hex(_RANDOM_BYTES),
         LedgerTelemetry(kit, kit.logger),
         _rules(settings),
     )
@@ -93,5 +95,12 @@ async def _sweep(ledger: Ledger, settings: LedgerSettings) -> None:
     while True:
         while await ledger.sweep(settings.sweep_batch) == settings.sweep_batch:
             pass
-        await ledger.forget(retention_us, settings.sweep_batch)
+        await _forget(ledger, retention_us, settings.sweep_batch)
         await asyncio.sleep(settings.sweep_interval_s)
+
+
+async def _forget(ledger: Ledger, retention_us: int, batch: int) -> None:
+    """Deletes what is too old, batch after batch while they are full."""
+    for _ in range(_MAX_FORGETS_PER_ROUND):
+        if await ledger.forget(retention_us, batch) < batch:
+            return

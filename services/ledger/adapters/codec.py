@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.ledger.core.books import Books, Counter, Entry, Reservation
+from services.ledger.core.books import Books, Counter, Entry, Reservation, State
 from services.ledger.core.events import Event, EventKind, NumberedEvent, events_of
 from services.ledger.core.limits import CounterKey, Limit, LimitSet, Mode, Payer, Scope, Unit
 from services.ledger.core.operations import (
@@ -86,15 +86,25 @@ def decode_answer(kind: Kind, raw: bytes | str | msgspec.Raw) -> Answer:
     return answer
 
 
-def touch(batch: Iterable[Operation], limits: LimitSet, now_us: int, max_expired: int) -> tuple[Any, ...]:
+def most_expired(batch: Iterable[Operation], max_expired: int) -> int:
+    """How many due holds LOAD gives for a batch at most, beside those that it names."""
+    return max(max_expired, *(operation.max_reservations for operation in batch if isinstance(operation, Sweep)), 0)
+
+
+def due_count(books: Books, batch: Iterable[Operation], now_us: int) -> int:
+    """How many due holds LOAD gave, beside those that the batch names."""
+    named = {o.reservation_id for o in batch if not isinstance(o, (Sweep, Reserve, Allot))}
+    due = (i for i, r in books.reservations.items() if r.state is State.HELD and r.expire_us <= now_us)
+    return sum(reservation_id not in named for reservation_id in due)
+
+
+def touch(batch: Sequence[Operation], limits: LimitSet, now_us: int, max_expired: int) -> tuple[Any, ...]:
     """The arguments of LOAD for a batch of operations."""
     counters: dict[str, CounterKey] = {}
     reservation_ids: set[str] = set()
     keys: list[OperationKey] = []
-    sweep = 0
     for operation in batch:
         if isinstance(operation, Sweep):
-            sweep = max(sweep, operation.max_reservations)
             continue
         keys.append(operation.key)
         payer = payer_of(operation)
@@ -116,8 +126,8 @@ def touch(batch: Iterable[Operation], limits: LimitSet, now_us: int, max_expired
         starts,
         units,
         *columns(keys, 3),
-        max(sweep, max_expired),
-        sweep > 0,
+        most_expired(batch, max_expired),
+        any(isinstance(operation, Sweep) for operation in batch),
     )
 
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -24,21 +24,24 @@ from services.ledger.adapters.codec import (
     columns,
     counter_of,
     decode_answer,
+    due_count,
     event_of,
     limit_of,
     limit_row,
     loaded_books,
+    most_expired,
     text,
     touch,
     written,
 )
 from services.ledger.adapters.recollection import Recollection, believed
+from services.ledger.adapters.writer import Connections, Writer
 from services.ledger.core import decide, limit_changes
 from services.ledger.core.books import provider_account
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, StorageUnavailable
 from services.ledger.core.limits import Limit, LimitSet, declare
-from services.ledger.core.operations import Kind, Operation, ReserveAnswer, SetLimit
+from services.ledger.core.operations import Kind, Operation, ReserveAnswer, SetLimit, Sweep
 from services.ledger.core.ports import BookedDay, Decision, UsageQuery
 from services.ledger.core.windows import SteadyClock
 
@@ -63,18 +66,6 @@ _OUTAGES = (
 )
 
 
-class Connections(Protocol):
-    """Where connections come from; `meshkit.postgres.Database` is one."""
-
-    @property
-    def pool(self) -> Any:
-        """An asyncpg pool, for reads and rare writes."""
-
-    async def connect(self) -> Any:
-        """A connection outside the pool, for the writer."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
     """See settings."""
@@ -88,6 +79,10 @@ class StoreOptions:
 
 class _Raced(Exception):
     """Limits changed, or another replica decided one of the requests: the batch is decided again."""
+
+
+class _Contended(Exception):
+    """A batch lost too many races."""
 
 
 class PostgresStore:
@@ -107,7 +102,7 @@ class PostgresStore:
         self._logger = logger
         self._options = options
         self._limits = LimitSet(-1, ())
-        self._writer: _Writer | None = None
+        self._writer: Writer | None = None
         self._recollection = Recollection()
         self._commits: GroupCommit[Operation, decide.Outcome] = GroupCommit(
             self._flush, max_batch=options.max_batch, max_queue=options.max_queue
@@ -256,12 +251,13 @@ class PostgresStore:
                 await self._reload_limits()
             except _RETRYABLE as error:
                 self._logger.info("a batch is retried", extra={"fields": {"error": type(error).__name__}})
-        raise StorageUnavailable
+        # What one operation meets again and again must not fail the others: `_flush` writes a batch one by one then.
+        raise StorageUnavailable if len(batch) == 1 else _Contended
 
     async def _transact(self, batch: Sequence[Operation]) -> list[decide.Outcome]:
         writer = self._writer
         if writer is None or writer.closed():
-            writer = self._writer = await _Writer.open(self._database, self._options.lock_timeout_s)
+            writer = self._writer = await Writer.open(self._database, self._options.lock_timeout_s)
         now_us = self._clock.now_us()
         books = self._recollection.recall(batch, self._limits, now_us)
         if books is not None:
@@ -271,7 +267,7 @@ class PostgresStore:
         return await self._write_locked(writer, batch, now_us)
 
     async def _write_recalled(
-        self, writer: _Writer, batch: Sequence[Operation], books: Books, now_us: int
+        self, writer: Writer, batch: Sequence[Operation], books: Books, now_us: int
     ) -> list[decide.Outcome] | None:
         """Decides from memory; None when the rows are no longer so, and nothing was written."""
         reservations, counters = believed(books)
@@ -292,16 +288,37 @@ class PostgresStore:
         self._recollection.learn(books)
         return outcomes
 
-    async def _write_locked(self, writer: _Writer, batch: Sequence[Operation], now_us: int) -> list[decide.Outcome]:
+    async def _write_locked(self, writer: Writer, batch: Sequence[Operation], now_us: int) -> list[decide.Outcome]:
+        """Decides under locks.
+
+        More due holds than are loaded at once end first, each load in a transaction of its own: a decision depends on
+        the moment, never on how many holds were forgotten.
+        """
+        ended: list[Entry] = []
+        decided = [operation for operation in batch if not isinstance(operation, Sweep)]
+        while True:
+            # What a sweep asks for was done by the first load; the others need only what they touch.
+            outcomes, more = await self._locked(writer, batch, decided if ended else batch, now_us)
+            if not more:
+                first = outcomes[0]
+                return [first._replace(entries=(*ended, *first.entries)), *outcomes[1:]] if ended else outcomes
+            ended.extend(entry for outcome in outcomes for entry in outcome.entries)
+
+    async def _locked(
+        self, writer: Writer, batch: Sequence[Operation], loaded: Sequence[Operation], now_us: int
+    ) -> tuple[list[decide.Outcome], bool]:
+        """One transaction; true when it only ended due holds and there may be more."""
         limits = self._limits
         await writer.execute("BEGIN")
         try:
-            arguments = touch(batch, limits, now_us, self._options.max_expiries_per_batch)
+            arguments = touch(loaded, limits, now_us, self._options.max_expiries_per_batch)
             version, reservations, counters, answers = await writer.load(*arguments)
             if version != limits.version:
                 raise _Raced  # noqa: TRY301
             books = loaded_books(limits, reservations, counters, answers)
-            outcomes, known = self._decided(books, batch, now_us)
+            most = most_expired(loaded, self._options.max_expiries_per_batch)
+            more = any(not isinstance(o, Sweep) for o in batch) and due_count(books, loaded, now_us) >= most
+            outcomes, known = self._decided(books, [Sweep(most)] if more else batch, now_us)
             entries: list[Entry] = [entry for outcome in outcomes for entry in outcome.entries]
             if entries and await writer.write(*written(books, known, entries, now_us)) != len(entries):
                 raise _Raced  # noqa: TRY301
@@ -312,7 +329,7 @@ class PostgresStore:
             await self._roll_back(writer)
             raise
         self._recollection.learn(books)
-        return outcomes
+        return outcomes, more
 
     def _decided(
         self, books: Books, batch: Sequence[Operation], now_us: int
@@ -321,7 +338,7 @@ class PostgresStore:
         known = frozenset(books.reservations)
         return [decide.run(books, operation, now_us, self._cost) for operation in batch], known
 
-    async def _roll_back(self, writer: _Writer) -> None:
+    async def _roll_back(self, writer: Writer) -> None:
         try:
             await writer.execute("ROLLBACK")
         except (asyncpg.PostgresError, *_OUTAGES):
@@ -345,28 +362,6 @@ class PostgresStore:
     async def _read(self, method: str, statement: str, *arguments: Any) -> Any:
         async with _outages_named(), self._database.pool.acquire() as connection:
             return await getattr(connection, method)(statement, *arguments)
-
-
-class _Writer:
-    """The writer's connection with its prepared statements."""
-
-    def __init__(self, connection: Any, load: Any, write: Any, write_if_unchanged: Any) -> None:
-        self._connection = connection
-        self.closed = connection.is_closed
-        self.execute = connection.execute
-        self.load = load.fetchrow
-        self.write = write.fetchval
-        self.write_if_unchanged = write_if_unchanged.fetchval
-
-    @classmethod
-    async def open(cls, database: Connections, lock_timeout_s: float) -> _Writer:
-        connection = await database.connect()
-        await connection.execute(f"{statements.WRITER_SETTINGS}; SET lock_timeout = {int(lock_timeout_s * 1000)}")
-        hot = (statements.LOAD, statements.WRITE, statements.WRITE_IF_UNCHANGED)
-        return cls(connection, *[await connection.prepare(statement) for statement in hot])
-
-    def terminate(self) -> None:
-        self._connection.terminate()
 
 
 @asynccontextmanager

@@ -69,6 +69,8 @@ class Reports:
 
     async def why_blocked(self, organisation: str, request_id: str) -> Explanation:
         """A denial, and whether the same request would pass now. Raises NotFound."""
+        if "\0" in request_id:
+            raise InvalidRequest("request_id", "must not contain the character NUL")
         decision = await self._store.decision(organisation, request_id)
         if decision is None or decision.answer.granted:
             raise NotFound("denial", request_id or "latest")

@@ -11,7 +11,7 @@ from services.ledger.core.decide import Outcome
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import InvalidRequest, LedgerError, ModelUnpriced
 from services.ledger.core.estimates import OutputEstimates, Writer
-from services.ledger.core.limits import Limit, Payer
+from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Payer
 from services.ledger.core.operations import (
     Adjust,
     AdjustAnswer,
@@ -47,6 +47,8 @@ from services.ledger.core.windows import MICROSECONDS, SteadyClock
 
 # A reservation id begins with the milliseconds of its moment, in hex.
 _MOMENT_DIGITS = 12
+# How far the clock of another replica may be ahead of ours.
+_MAX_SKEW_US = 60 * MICROSECONDS
 A = TypeVar("A", bound=Answer)
 
 
@@ -122,7 +124,9 @@ class Ledger:
         # What is expected may change between two tries of one request: only what was asked makes it the same.
         asked: tuple[object, ...] = (tuple(payer), list(map(tuple, models)), input_tokens, max_output_tokens, ttl_us)
         if estimate_output:
-            covered = self._outputs.expect([Writer(*model, payer.feature) for model in models], covered)
+            covered = self._outputs.expect(
+                [Writer(payer.organisation, *model, payer.feature) for model in models], covered
+            )
             asked = (*asked, "estimated")
         key = _key(payer, Kind.RESERVE, request_id)
         operation = self._hold(key, _fingerprint(*asked), payer, models, Tokens(input_tokens, covered), ttl_us)
@@ -254,14 +258,19 @@ class Ledger:
         return (await self._execute(Sweep(max_reservations), SweepAnswer))[1].expired
 
     async def forget(self, older_than_us: int, max_rows: int) -> int:
-        """Deletes ended reservations and events that are too old; the journal keeps their story."""
+        """Deletes ended reservations and events that are too old; the journal keeps their story.
+
+        Returns how many at least one of the two had: fewer than `max_rows` means that nothing is left.
+        """
         before_us = self._clock.now_us() - older_than_us
-        await self._store.forget_events(before_us, max_rows)
-        return await self._store.forget_reservations(id_bound(before_us), max_rows)
+        events = await self._store.forget_events(before_us, max_rows)
+        return max(events, await self._store.forget_reservations(id_bound(before_us), max_rows))
 
     async def set_limit(self, payer: Payer, request_id: str, limit: Limit) -> Limit:
         """Creates or changes a limit of the payer's organisation. Raises InvalidRequest, NotFound."""
         _stored("limit.subject", limit.subject)
+        if payer.organisation == EVERY_ORGANISATION:
+            raise InvalidRequest("limit", "limits of every organisation are declared in mesh.yaml")
         operation = SetLimit(_key(payer, Kind.SET_LIMIT, request_id), _fingerprint(limit), limit)
         outcome = await self._store.set_limit(operation)
         return _answer(outcome, LimitAnswer).limit
@@ -315,7 +324,7 @@ class Ledger:
     def _can_be_orphan(self, reservation_id: str, now_us: int) -> bool:
         made = reservation_id[:_MOMENT_DIGITS]
         return len(reservation_id) > _MOMENT_DIGITS and (
-            id_bound(now_us - self._rules.retention_us) <= made <= id_bound(now_us + self._rules.max_ttl_us)
+            id_bound(now_us - self._rules.retention_us) <= made <= id_bound(now_us + _MAX_SKEW_US)
         )
 
     def _learn(self, outcome: Outcome, used: Sequence[UsedTokens]) -> None:
@@ -325,7 +334,9 @@ class Ledger:
             return
         for (provider, model), tokens, _ in used:
             if tokens.output_tokens and not tokens.estimated:
-                self._outputs.observe(Writer(provider, model, reservation.terms.payer.feature), tokens.output_tokens)
+                payer = reservation.terms.payer
+                writer = Writer(payer.organisation, provider, model, payer.feature)
+                self._outputs.observe(writer, tokens.output_tokens)
 
     def _line(self, used: UsedTokens, now_us: int) -> Line:
         (provider, model), tokens, attempt = used

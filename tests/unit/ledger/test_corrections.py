@@ -112,7 +112,14 @@ def test_a_known_reservation_is_no_orphan() -> None:
 def test_only_young_ids_of_ours_can_be_orphans() -> None:
     """One that could have been booked and forgotten would be booked twice."""
     desk = Desk([HOUR])
-    for reservation_id in ("made-up", "", lost(desk, 8 * 86_400), lost(desk, -3600), id_bound(desk.clock.ns // 1000)):
+    for reservation_id in (
+        "made-up",
+        "",
+        lost(desk, 8 * 86_400),
+        lost(desk, -3600),
+        lost(desk, -120),
+        id_bound(desk.clock.ns // 1000),
+    ):
         with pytest.raises(NotFound):
             orphan(desk, reservation_id, [used_tokens(1)])
     with pytest.raises(NotFound):

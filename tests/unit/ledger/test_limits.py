@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from services.ledger.core.errors import InvalidRequest, NotFound, RequestIdReused
-from services.ledger.core.limits import CounterKey, Limit, LimitSet, Payer, Scope, declare, limit_id_of
+from services.ledger.core.limits import (
+    EVERY_ORGANISATION,
+    CounterKey,
+    Limit,
+    LimitSet,
+    Payer,
+    Scope,
+    declare,
+    limit_id_of,
+)
 from services.ledger.core.windows import Period
 from tests.unit.ledger.builders import ADA, Desk, done, limit
 
@@ -169,3 +178,13 @@ def test_usage_by_scope_subject_and_moment_page_by_page() -> None:
     assert [u.limit.scope for u in usages] == [Scope.ORGANISATION]
     an_hour_ago = desk.clock.ns // 1000 - 3_600_000_000
     assert len(done(desk.ledger.reports.usage("acme", Scope.USER, "", an_hour_ago, 0, ""))[0]) == 3
+
+
+def test_review_4b_nobody_sets_limits_of_every_organisation() -> None:
+    """A credential of organisation "*" could deny everyone."""
+    desk = Desk()
+    star = ADA._replace(organisation=EVERY_ORGANISATION)
+    suspend = Limit("", EVERY_ORGANISATION, Scope.ORGANISATION, "", Period.QUERY, 0)
+    with pytest.raises(InvalidRequest, match=r"mesh\.yaml"):
+        done(desk.ledger.set_limit(star, "s", suspend))
+    assert desk.reserve(1).granted

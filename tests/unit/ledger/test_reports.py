@@ -120,7 +120,7 @@ def test_litellm_27509_no_maximum_does_not_hold_the_ceiling() -> None:
 
 def test_estimates_keep_the_latest_answers_of_each_writer_in_bounded_memory() -> None:
     estimates = OutputEstimates(1000)
-    unit, chat = Writer("p", "m", ""), Writer("p", "m", "chat")
+    unit, chat = Writer("acme", "p", "m", ""), Writer("acme", "p", "m", "chat")
     for _ in range(ENOUGH - 1):
         estimates.observe(unit, 8)
     assert estimates.expect([unit], 10**6) == 1000
@@ -131,8 +131,33 @@ def test_estimates_keep_the_latest_answers_of_each_writer_in_bounded_memory() ->
         estimates.observe(unit, 80)
     assert estimates.expect([unit], 10**6) == 100
     for number in range(MAX_KEYS):
-        estimates.observe(Writer("p", str(number), ""), 1)
+        estimates.observe(Writer(f"org-{number}", "p", "m", ""), 1)
     assert estimates.expect([unit], 10**6) == 1000
+
+
+def test_review_9_an_organisations_answers_change_nobody_elses_holds() -> None:
+    """Short answers of one tenant shrank the holds of all, and its features drove others' estimates out."""
+    desk = Desk(rules=Rules(default_output_tokens=77))
+    evil = ADA._replace(organisation="evil")
+    for _ in range(ENOUGH):
+        hold = desk.reserve(1, evil)
+        desk.commit(hold.reservation_id, 1, payer=evil)
+    for payer, expected in ((evil, 2), (ADA, 77)):
+        answer = desk.ledger.reserve(payer, "r", [Model("acme-ai", "unit")], 0, 99, 0, estimate_output=True)
+        assert done(answer).covered_output_tokens == expected
+    estimates = OutputEstimates(1000)
+    victim, first = Writer("victim", "p", "m", ""), Writer("evil", "p", "m", "0")
+    for _ in range(ENOUGH):
+        estimates.observe(victim, 8)
+        estimates.observe(first, 8)
+    for number in range(2 * MAX_KEYS):
+        estimates.observe(Writer("evil", "p", "m", f"feature-{number}"), 1)
+    assert (estimates.expect([victim], 10**6), estimates.expect([first], 10**6)) == (10, 1000)
+
+
+def test_review_16_a_nul_in_the_id_of_why_blocked_is_the_callers_mistake() -> None:
+    with pytest.raises(InvalidRequest, match="request_id"):
+        done(Desk([HOUR]).ledger.reports.why_blocked("acme", "a\0b"))
 
 
 def test_estimated_usage_and_failed_attempts_teach_nothing() -> None:
