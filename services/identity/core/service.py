@@ -163,17 +163,6 @@ class Identity:
         """Ends every watch, so that watchers turn to another replica at once."""
         self.feed.close()
 
-    async def _checkpoint_now(self) -> Checkpoint | None:
-        head = await self._store.head()
-        if not head.count:
-            return None
-        newest = await self._store.checkpoints(head.count - 1, 1)
-        if newest:
-            return newest[0]
-        made = checkpoint_of(head, self._rules, self._clock.now(), self._signer)
-        await self._store.add_checkpoint(made)
-        return (await self._store.checkpoints(head.count - 1, 1) or [made])[0]
-
     async def _authenticate_token(self, credential: str, now: datetime, grace: timedelta) -> Answer:
         who = self._tokens.verify(credential, now, grace)
         user, revision = await self._store.find_user(who.organisation if who else "", who.user if who else "")
