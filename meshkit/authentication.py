@@ -61,13 +61,13 @@ class IdentityCacheSettings:
 
 
 class _Entry:
-    """A remembered answer: when it was read, and when the credential ends by itself."""
+    """A remembered answer, when it was read, and when the credential ends by itself."""
 
     __slots__ = ("expire_ns", "principal", "read_s")
 
-    def __init__(self, principal: Principal, expire_ns: int, read_s: float) -> None:
+    def __init__(self, principal: Principal, read_s: float) -> None:
         self.principal = principal
-        self.expire_ns = expire_ns
+        self.expire_ns = _NEVER_NS if principal.expire_ns is None else principal.expire_ns
         self.read_s = read_s
 
 
@@ -200,9 +200,9 @@ class MeshAuthenticator:
             _bounded(self._unknown, self._settings.max_unknown)[mark] = read_s + self._settings.unknown_s
             return None
         expire = response.expire_time
-        expire_ns = expire.seconds * _NANOSECONDS + expire.nanos if response.HasField("expire_time") else _NEVER_NS
-        principal = _principal(response.principal)
-        _bounded(self._entries, self._settings.max_keys)[mark] = _Entry(principal, expire_ns, read_s)
+        expire_ns = expire.seconds * _NANOSECONDS + expire.nanos if response.HasField("expire_time") else None
+        principal = _principal(response.principal, expire_ns)
+        _bounded(self._entries, self._settings.max_keys)[mark] = _Entry(principal, read_s)
         if self._watch is None:
             self._revision = response.revision
             # In a context of its own: it outlives the request that happened to be the first.
@@ -281,7 +281,7 @@ def _bounded(kept: dict[bytes, Any], limit: int) -> dict[bytes, Any]:
     return kept
 
 
-def _principal(message: identity_pb2.Principal) -> Principal:
+def _principal(message: identity_pb2.Principal, expire_ns: int | None) -> Principal:
     scopes = message.scopes
     return Principal(
         message.organisation,
@@ -291,4 +291,5 @@ def _principal(message: identity_pb2.Principal) -> Principal:
         frozenset(_ROLE_NAMES[role] for role in message.roles if role in _ROLE_NAMES),
         message.guard_policy,
         Scopes(frozenset(scopes.models), frozenset(scopes.routes), frozenset(scopes.environments)),
+        expire_ns,
     )

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshkit.errors import Unauthenticated
@@ -52,7 +52,7 @@ EVERYTHING = Scopes()
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a call. `key_id` names the credential without revealing it."""
+    """Who makes a call. `key_id` names the credential without revealing it; `expire_ns` is when it ends by itself."""
 
     organisation: str
     team: str
@@ -61,6 +61,8 @@ class Principal:
     roles: frozenset[str]
     guard_policy: str = ""
     scopes: Scopes = EVERYTHING
+    # Not a part of who somebody is: two secrets of one key are the same principal.
+    expire_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from llmops.common.v1 import options_pb2
@@ -17,6 +17,8 @@ from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.errors import InvalidRequest
 from services.identity.core.model import Actor, Identified, Key, Organisation, Scopes, Team, User
 from services.identity.core.service import Identity
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class IdentityApi(pb_grpc.IdentityServiceServicer):
@@ -148,7 +150,8 @@ class IdentityApi(pb_grpc.IdentityServiceServicer):
 def _actor() -> Actor:
     who = current().principal
     scopes = Scopes(who.scopes.models, who.scopes.routes, who.scopes.environments)
-    return Actor(who.organisation, who.user, who.key_id, who.roles, scopes, who.guard_policy)
+    ends = None if who.expire_ns is None else _EPOCH + timedelta(microseconds=who.expire_ns // 1000)
+    return Actor(who.organisation, who.user, who.key_id, who.roles, scopes, who.guard_policy, ends)
 
 
 def _wish(request: pb.CreateKeyRequest) -> KeyWish:

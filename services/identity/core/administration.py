@@ -163,9 +163,11 @@ class Administration:
             organisation=owner,
             roles=tuple(sorted(set(asked.roles) or {"caller"})),
             guard_policy=asked.guard_policy or actor.guard_policy,
+            # No key outlives the credential that made it.
+            expire_time=earliest(asked.expire_time, actor.expire_time),
         )
         rights.require_grant(actor, wish.roles, wish.scopes, wish.guard_policy)
-        payload = [*wish[:5], _scopes_text(wish.scopes), wish.guard_policy, str(wish.expire_time)]
+        payload = [*wish[:5], _scopes_text(wish.scopes), wish.guard_policy, str(asked.expire_time)]
 
         async def decide(books: Books) -> Change:
             now = self._clock.now()
@@ -191,6 +193,7 @@ class Administration:
             key = await _existing_key(books, owner, key_id)
             # Whoever rotates a key holds its secret: that must not be a way to more.
             rights.require_grant(actor, key.roles, key.scopes, key.guard_policy)
+            rights.require_lasting(actor, key.expire_time)
             now = self._clock.now()
             _require_live(key, now)
             fresh, secret = self._new_secret(now)

@@ -33,7 +33,7 @@ class Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever makes a request: the principal, in the core's own terms."""
+    """Whoever makes a request: the principal, in the core's own terms, and until when its credential works."""
 
     organisation: str
     user: str
@@ -41,6 +41,7 @@ class Actor:
     roles: frozenset[str]
     scopes: Scopes = Scopes()
     guard_policy: str = ""
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from services.identity.core.errors import InvalidRequest, PermissionDenied
 from services.identity.core.model import GRANTABLE_ROLES, Actor, Scopes
@@ -23,6 +24,14 @@ def require_platform(actor: Actor, platform: str, what: str) -> None:
     if actor.organisation != platform:
         raise PermissionDenied(
             f"only keys of organisation {platform!r} may {what}; this one is of {actor.organisation!r}"
+        )
+
+
+def require_lasting(actor: Actor, expire_time: datetime | None) -> None:
+    """Raises PermissionDenied when a key outlives who would hold its secret: a loan must not grow."""
+    if actor.expire_time is not None and (expire_time is None or expire_time > actor.expire_time):
+        raise PermissionDenied(
+            f"this credential ends at {actor.expire_time.isoformat()}, and the key does not; use one that lasts as long"
         )
 
 

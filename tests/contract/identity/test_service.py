@@ -100,6 +100,15 @@ async def test_from_organisation_to_key_and_back(stub: Any) -> None:
     assert answer.revision == 5 + 1  # the first start made the platform
 
 
+async def test_a_key_that_ends_makes_a_key_that_ends_with_it(stub: Any) -> None:
+    ends = Timestamp()
+    ends.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+    request = pb.CreateKeyRequest(request_id="k", roles=[options_pb2.ROLE_OPERATOR], expire_time=ends)
+    maker = bearer((await stub.CreateKey(request, metadata=ACME)).secret)
+    child = pb.CreateKeyRequest(request_id="c", roles=[options_pb2.ROLE_OPERATOR])
+    assert (await stub.CreateKey(child, metadata=maker)).key.expire_time == ends
+
+
 async def test_lists_go_page_by_page(stub: Any) -> None:
     for name in ("a", "b", "c"):
         await stub.CreateTeam(pb.CreateTeamRequest(request_id=f"t-{name}", name=name), metadata=ACME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import settings
@@ -15,7 +16,7 @@ from services.identity.core.administration import KeyWish
 from services.identity.core.errors import IdentityError, NotFound, PermissionDenied
 from services.identity.core.model import GRANTABLE_ROLES, Actor, Key, Scopes
 from services.identity.core.paging import number, position, token_after
-from tests.support.identity_world import ACME, ADMIN, GLOBEX, WISH, World
+from tests.support.identity_world import ACME, ADMIN, GLOBEX, START, WISH, World
 
 
 async def test_another_organisation_is_refused_whether_it_exists_or_not() -> None:
@@ -152,6 +153,25 @@ async def test_a_limited_or_pinned_key_makes_keys_that_are_too() -> None:
         await world.key(limited, scopes=limited.scopes, guard_policy="default")
     key, _ = await world.key(limited, scopes=limited.scopes)
     assert key.guard_policy == "strict"
+
+
+async def test_a_short_lived_credential_makes_and_takes_no_key_that_outlives_it() -> None:
+    world = World()
+    ends = START + timedelta(hours=1)
+    short = replace(ACME, expire_time=ends)
+    for asked, given in ((None, ends), (ends + timedelta(days=1), ends), (START + timedelta(minutes=1),) * 2):
+        key, _ = await world.key(short, expire_time=asked)
+        assert key.expire_time == given
+    # A repetition with the next token of the same person is one.
+    again = replace(ACME, expire_time=ends + timedelta(minutes=5))
+    first, _ = await world.administration.create_key(short, "same", WISH)
+    repeated, secret = await world.administration.create_key(again, "same", WISH)
+    assert (repeated.key_id, secret) == (first.key_id, "")
+    lasting, _ = await world.key()
+    with pytest.raises(PermissionDenied, match="this credential ends at 2026-11-28T13"):
+        await world.administration.rotate_key(short, "r", "", lasting.key_id, None)
+    await world.administration.rotate_key(short, "s", "", first.key_id, None)
+    await world.administration.rotate_key(ACME, "t", "", lasting.key_id, None)
 
 
 async def test_rotating_a_mightier_key_is_refused() -> None:

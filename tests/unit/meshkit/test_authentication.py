@@ -135,6 +135,9 @@ async def test_expiry_is_checked_on_every_use() -> None:
         world.identity.knows("short", expire_time=world.times.now().replace(tzinfo=None))
         world.identity.answers["short"].expire_time.FromSeconds(1_010)
         assert await world.who("short") == "key-1"
+        principal = world.authenticator.authenticate("short")
+        assert isinstance(principal, Principal)
+        assert principal.expire_ns == 1_010 * 10**9
         world.times.now_s = 1_009.9
         assert world.at_once("short")
         world.times.now_s = 1_010.0
