@@ -45,6 +45,7 @@ async def build(settings: IdentitySettings, kit: Kit) -> AsyncIterator[None]:
     secret = await administration.bootstrap()
     if secret:
         announce(settings.platform_organisation, secret)
+    await identity.renew_all()
     observer.count_watchers(lambda: identity.feed.watchers)
     kit.ready_check("database", store.check)
     kit.serve(identity_pb2_grpc.add_IdentityServiceServicer_to_server, IdentityApi(identity, administration))

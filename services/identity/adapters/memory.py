@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -71,6 +72,21 @@ class MemoryStore:
                     for s in key.secrets
                 )
                 self._state.keys[key.key_id] = replace(key, secrets=kept)
+
+    async def move_other_peppers(self, current: str) -> int:
+        """See Store."""
+        async with self._changing:
+            state = self._state
+            live = (key for key in state.keys.values() if key.revoke_time is None)
+            moved = [key.key_id for key in live if any(s.pepper_id != current for s in key.secrets)]
+            state.revision += bool(moved)
+            state.moved.update(dict.fromkeys(moved, state.revision))
+            return len(moved)
+
+    async def secrets_by_pepper(self) -> dict[str, int]:
+        """See Store."""
+        live = (key for key in self._state.keys.values() if key.revoke_time is None)
+        return dict(Counter(secret.pepper_id for key in live for secret in key.secrets))
 
     async def revision(self) -> int:
         """See Store."""
@@ -267,6 +283,10 @@ class RecordingObserver:
     def done(self, event: Event, action: str) -> None:
         """See Observer."""
         self.events.append(f"{action} {event.sequence}")
+
+    def secrets_counted(self, by_pepper: Mapping[str, int]) -> None:
+        """See Observer."""
+        self.events.append(f"secrets {dict(by_pepper)}")
 
     def digest_renewed(self, pepper_id: str) -> None:
         """See Observer."""

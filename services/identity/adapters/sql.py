@@ -55,6 +55,19 @@ class SqlStore:
         async with self._connection() as connection:
             await connection.execute(statements.KEEP_DIGEST, prefix, old, pepper_id, new)
 
+    async def move_other_peppers(self, current: str) -> int:
+        """See Store."""
+        async with self._connection() as connection, connection.transaction():
+            revision = (await connection.fetchrow(statements.LOCK))["revision"] + 1
+            moved = await connection.fetch(statements.MOVE_OTHER_PEPPERS, current, revision)
+            if moved:
+                await connection.execute(statements.SET_REVISION, revision)
+            return len(moved)
+
+    async def secrets_by_pepper(self) -> dict[str, int]:
+        """See Store."""
+        return {row["pepper_id"]: row["count"] for row in await self._rows(statements.SECRETS_BY_PEPPER)}
+
     async def revision(self) -> int:
         """See Store."""
         return int((await self._row(statements.REVISION))["revision"])

@@ -32,6 +32,15 @@ PUT_DIGEST = """
 INSERT INTO key_secrets (prefix, key_id, pepper_id, digest, create_time, expire_time) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (prefix) DO UPDATE SET expire_time = excluded.expire_time WHERE key_secrets.key_id = excluded.key_id
 """
+SET_REVISION = "UPDATE identity_state SET revision = $1"
+MOVE_OTHER_PEPPERS = """
+UPDATE api_keys SET revision = $2 WHERE revoke_time IS NULL
+    AND key_id IN (SELECT key_id FROM key_secrets WHERE pepper_id <> $1) RETURNING key_id
+"""
+SECRETS_BY_PEPPER = """
+SELECT s.pepper_id, count(*) AS count FROM key_secrets s JOIN api_keys k ON k.key_id = s.key_id
+WHERE k.revoke_time IS NULL GROUP BY s.pepper_id
+"""
 KEEP_DIGEST = "UPDATE key_secrets SET pepper_id = $3, digest = $4 WHERE prefix = $1 AND digest = $2"
 
 ADD_EVENT = "INSERT INTO audit_events (sequence, organisation, event, leaf_hash) VALUES ($1, $2, $3, $4)"

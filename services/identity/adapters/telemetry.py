@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from services.identity.core.audit import Event
@@ -28,6 +28,7 @@ class TelemetryObserver:
         """Creates the instruments."""
         self._logger = logger
         self._instruments = instruments
+        self._counted: set[str] = set()
         self._asked = instruments.counter(
             "llmops_identity_authentications_total",
             "Credentials that processes asked about: key, token, unknown, ended.",
@@ -36,6 +37,9 @@ class TelemetryObserver:
         self._deeds = instruments.counter("llmops_identity_admin_actions_total", "Audited actions.", ("action",))
         self._renewed = instruments.counter(
             "llmops_identity_digests_renewed_total", "Keys that are kept under the current pepper since their last use."
+        )
+        self._secrets = instruments.gauge(
+            "llmops_identity_secrets", "Secrets of live keys by pepper: one that has none may go.", ("pepper_id",)
         )
         self._failures = instruments.counter(
             "llmops_identity_store_failures_total", "Looks at the database that failed in the background."
@@ -58,6 +62,14 @@ class TelemetryObserver:
         self._deeds.labels(action).inc()
         fields = {"action": action, "sequence": event.sequence, "organisation": event.organisation}
         self._logger.info("admin action", extra={"fields": fields})
+
+    def secrets_counted(self, by_pepper: Mapping[str, int]) -> None:
+        """See Observer."""
+        for pepper_id in self._counted - set(by_pepper):
+            self._secrets.labels(pepper_id).set(0)
+        self._counted |= set(by_pepper)
+        for pepper_id, count in by_pepper.items():
+            self._secrets.labels(pepper_id).set(count)
 
     def digest_renewed(self, pepper_id: str) -> None:
         """See Observer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -114,6 +115,14 @@ class Store(Protocol):
         """Stores the digest of a secret anew, unless somebody else did."""
         ...
 
+    async def move_other_peppers(self, current: str) -> int:
+        """Lets every live key with a secret under another pepper count as changed. Returns how many there are."""
+        ...
+
+    async def secrets_by_pepper(self) -> dict[str, int]:
+        """How many secrets of live keys are kept under each pepper."""
+        ...
+
     async def revision(self) -> int:
         """Where the store stands. One row."""
         ...
@@ -200,6 +209,10 @@ class Observer(Protocol):
 
     def done(self, event: Event, action: str) -> None:
         """An admin action is in the log."""
+        ...
+
+    def secrets_counted(self, by_pepper: Mapping[str, int]) -> None:
+        """How many secrets are kept under each pepper."""
         ...
 
     def digest_renewed(self, pepper_id: str) -> None:

@@ -131,6 +131,14 @@ class Identity:
         rights.require_platform(actor, self._rules.platform, "read checkpoints: they are about the whole log")
         return await self._notary.checkpoint()
 
+    async def renew_all(self) -> None:
+        """Once at start: keys under another pepper are asked about again, also by who remembers them.
+
+        A key in heavy use is answered from memory and would not be seen here before its process ends.
+        """
+        if await self._store.move_other_peppers(self._peppers.current):
+            self.feed.beat()
+
     async def follow(self, poll_s: float, beat_s: float) -> None:
         """Looks for changes of other replicas for ever, and lets watchers know that it could look."""
         loop = asyncio.get_running_loop()
@@ -151,11 +159,13 @@ class Identity:
         """Looks at the log, then writes checkpoints and forgets old requests, now and then, for ever."""
         with contextlib.suppress(LogRewritten, StorageUnavailable):
             await self._notary.look()
+            self._observer.secrets_counted(await self._store.secrets_by_pepper())
         while True:
             await asyncio.sleep(interval_s)
             await self._notary.checkpoint_if_possible()
             try:
                 await self._store.forget_requests(self._clock.now() - self._rules.request_retention)
+                self._observer.secrets_counted(await self._store.secrets_by_pepper())
             except StorageUnavailable as error:
                 self._observer.store_failed(error)
 

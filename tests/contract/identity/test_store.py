@@ -177,6 +177,28 @@ async def test_a_key_is_kept_under_the_current_pepper_once_it_is_used(store: Sto
     assert "renewed new" not in alone.observer.events
 
 
+async def test_a_start_with_another_pepper_lets_every_key_under_the_old_one_be_asked_about_again(store: Store) -> None:
+    # A key that processes remember never reaches identity: it would be under the old pepper until that is taken away.
+    secrets = {"old": "an-older-pepper-of-tests", "new": "the-pepper-of-all-tests"}
+    before = World(store, peppers=Peppers(secrets, "old"))
+    used, secret = await before.key()
+    unused, _ = await before.key()
+    revoked, _ = await before.key()
+    await before.administration.revoke_key(ACME, "r", "", revoked.key_id)
+    await before.identity.renew_all()
+    assert await store.revision() == 4
+    after = World(store, peppers=Peppers(secrets, "new"))
+    await after.identity.renew_all()
+    changes = await store.changes_after(4, 10)
+    assert (changes.revision, set(changes.key_ids)) == (5, {used.key_id, unused.key_id})
+    assert await store.secrets_by_pepper() == {"old": 2}
+    assert await after.who(secret) == used.key_id
+    assert await store.secrets_by_pepper() == {"old": 1, "new": 1}
+    # The next start asks for what is left.
+    await after.identity.renew_all()
+    assert await store.changes_after(5, 10) == Changes(6, (unused.key_id,))
+
+
 async def test_checkpoints_come_by_number_and_on_demand(store: Store) -> None:
     world = World(store, rules=replace(RULES, checkpoint_events=2))
     for name in ("a", "b", "c"):
