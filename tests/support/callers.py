@@ -54,7 +54,7 @@ def user(text: str) -> list[chat_pb2.ChatMessage]:
 
 
 async def prompts_arrived(callers: MeshCallers) -> None:
-    """Waits for the registry's first snapshot: processes that start together need not be there for each other."""
+    """Waits until a request passes every service: processes that start together need not be there for each other."""
     asked = pb.Conversation(prompt=pb.PromptInput(reference="greeting"))
     async with asyncio.timeout(TIMEOUT_S):
         while (await callers.complete(asked)).reason != "PROMPT_VARIABLES":
@@ -62,6 +62,13 @@ async def prompts_arrived(callers: MeshCallers) -> None:
         # The edge looks for the orchestrator by itself, and may have looked too early.
         by_prompt = {"llmops": {"prompt": "greeting"}}
         while (await callers.tried("alpha/words", "", **by_prompt)).reason != "PROMPT_VARIABLES":
+            await asyncio.sleep(0.05)
+        # Each service is looked for when it is first needed, and an absent cache is only marked.
+        for number in range(10**6):
+            probe = pb.Conversation(messages=user(f"Is everybody there? {number}"), model="alpha/words")
+            outcome = await callers.complete(probe)
+            if not (outcome.error or outcome.report.get("degraded")):
+                return
             await asyncio.sleep(0.05)
 
 
