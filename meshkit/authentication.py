@@ -149,7 +149,7 @@ class MeshAuthenticator:
             self._settling -= 1
         if not response.HasField("principal"):
             raise unknown_credential()
-        return _principal(response.principal)
+        return _principal(response)
 
     def _counts(self, entry: _Entry) -> bool:
         heard_s = max(entry.read_s, self._heard_s)
@@ -199,9 +199,7 @@ class MeshAuthenticator:
             self._entries.pop(mark, None)
             _bounded(self._unknown, self._settings.max_unknown)[mark] = read_s + self._settings.unknown_s
             return None
-        expire = response.expire_time
-        expire_ns = expire.seconds * _NANOSECONDS + expire.nanos if response.HasField("expire_time") else None
-        principal = _principal(response.principal, expire_ns)
+        principal = _principal(response)
         _bounded(self._entries, self._settings.max_keys)[mark] = _Entry(principal, read_s)
         if self._watch is None:
             self._revision = response.revision
@@ -281,7 +279,9 @@ def _bounded(kept: dict[bytes, Any], limit: int) -> dict[bytes, Any]:
     return kept
 
 
-def _principal(message: identity_pb2.Principal, expire_ns: int | None) -> Principal:
+def _principal(response: identity_pb2.AuthenticateResponse) -> Principal:
+    message, expire = response.principal, response.expire_time
+    expire_ns = expire.seconds * _NANOSECONDS + expire.nanos if response.HasField("expire_time") else None
     scopes = message.scopes
     return Principal(
         message.organisation,
