@@ -108,12 +108,13 @@ def _sweep(books: Books, sweep: Sweep, now_us: int) -> Outcome:
 
 
 def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
-    key, fingerprint, payer, amount, prices, ttl_us, reservation_id, tokens, input_cost, on_expiry, covered = operation
+    key, fingerprint, payer, amount, prices, ttl_us, reservation_id, tokens, input_cost, *_ = operation
+    covered, free = operation.covered_output_tokens, operation.free
     fitted = fit(books, operation, now_us)
     money_ids, violations, shadow, alerted, alerts, meters, pending = fitted
     rates = fitted.rates_left(now_us) if pending else ()
     if violations:
-        wait, asked = retry_after_us(violations), Asked(payer, amount, tokens)
+        wait, asked = retry_after_us(violations), Asked(payer, amount, tokens, free)
         return Entry(
             key,
             fingerprint,
@@ -142,7 +143,7 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
             0,
             expire_us,
             (*money_ids, *[meter.counter_id for meter in meters]) if meters else money_ids,
-            Terms(payer, prices, on_expiry, input_cost, tokens, meters),
+            Terms(payer, prices, operation.on_expiry, input_cost, tokens, meters),
         ),
         meters=meters,
     )

@@ -60,7 +60,8 @@ def expire(books: Books, held: Reservation, now_us: int) -> Entry:
         alerted,
         (Posting(key_account(held.terms.payer), charge), Posting(UNATTRIBUTED, -charge)) if charge else (),
         reservation=held._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=charge),
-        meters=_given_back(held, rates_too=not held.dispatched) if held.terms.meters else (),
+        # As of its time, whenever it is noticed: nobody decided on its counters meanwhile.
+        meters=_given_back(held, held.expire_us, rates_too=not held.dispatched) if held.terms.meters else (),
     )
 
 
@@ -98,7 +99,7 @@ def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> 
         lines,
         "after-void" if after_void else "late" if late else "",
         held._replace(state=State.COMMITTED, held_nano_usd=0, booked_nano_usd=amount, paid_to=_paid_to(lines)),
-        tuple(_settled(held, lines)) if held.terms.meters else (),
+        tuple(_settled(held, lines, now_us)) if held.terms.meters else (),
     )
 
 
@@ -170,7 +171,7 @@ def void(books: Books, operation: Void, now_us: int) -> Entry:
         held.money_ids,
         note=operation.reason,
         reservation=held._replace(state=State.VOIDED, held_nano_usd=0),
-        meters=_given_back(held, rates_too=True) if held.terms.meters else (),
+        meters=_given_back(held, now_us, rates_too=True) if held.terms.meters else (),
     )
 
 
@@ -221,15 +222,21 @@ def check_room(books: Books, counter_ids: Iterable[str], added: int, total: int,
         raise InvalidRequest(field, "the amount does not fit into 64 bits of nano-USD")
 
 
-def _given_back(held: Reservation, *, rates_too: bool) -> tuple[Meter, ...]:
+def _given_back(held: Reservation, at_us: int, *, rates_too: bool) -> tuple[Meter, ...]:
     return tuple(
-        meter._replace(amount=-meter.amount)
+        meter._replace(amount=-_refundable(meter, meter.amount, at_us))
         for meter in held.terms.meters
         if rates_too or meter.unit is Unit.CONCURRENCY
     )
 
 
-def _settled(held: Reservation, lines: tuple[BookedLine, ...]) -> Iterable[Meter]:
+def _refundable(meter: Meter, amount: int, at_us: int) -> int:
+    if meter.unit is Unit.CONCURRENCY:
+        return amount
+    return rates.refundable(amount, meter.tat_ns, at_us * rates.NANOSECONDS_PER_MICROSECOND)
+
+
+def _settled(held: Reservation, lines: tuple[BookedLine, ...], now_us: int) -> Iterable[Meter]:
     """Puts rates right: tokens as they were used, and the call itself where its hold had been taken for unsent."""
     live = held.state is State.HELD
     charged = live or (held.state is State.EXPIRED and held.dispatched)
@@ -244,8 +251,10 @@ def _settled(held: Reservation, lines: tuple[BookedLine, ...]) -> Iterable[Meter
         else:
             by_ns = _bounded_ns(_tokens(lines), meter.per_minute) - (meter.amount if charged else 0)
             # An estimate may be too low: on its word nothing is given back.
-            if by_ns > 0 or (by_ns < 0 and exact):
+            if by_ns > 0:
                 yield meter._replace(amount=by_ns)
+            elif by_ns < 0 and exact:
+                yield meter._replace(amount=-_refundable(meter, -by_ns, now_us))
 
 
 def _tokens(lines: Iterable[BookedLine]) -> int:

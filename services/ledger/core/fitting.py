@@ -39,6 +39,8 @@ class Fit(NamedTuple):
 def fit(books: Books, operation: Reserve, now_us: int) -> Fit:
     """Compares a request with every limit in force. Changes nothing."""
     amount = operation.amount_nano_usd
+    # Free is what has no price. A priced call of no tokens may cost more than it says: it needs room for something.
+    least = amount or int(not operation.free)
     money_ids: list[str] = []
     found: list[Violation] = []
     alerted: list[str] = []
@@ -46,7 +48,7 @@ def fit(books: Books, operation: Reserve, now_us: int) -> Fit:
     bindings = books.limits.bindings(operation.payer, now_us // MICROSECONDS)
     for index, (limit, counter_id, key, window_end_s) in enumerate(bindings):
         if key is None:
-            if not limit.fits(0, amount):
+            if not limit.fits(0, least):
                 found.append(Violation(limit, limit.stop_line_nano_usd, amount, None))
             continue
         if limit.unit is not _MONEY:
@@ -57,8 +59,9 @@ def fit(books: Books, operation: Reserve, now_us: int) -> Fit:
         counter = books.counters[counter_id]
         money_ids.append(counter_id)
         used = counter.used_nano_usd
-        if not limit.fits(used, amount):
-            found.append(money_violation(limit, used, amount, window_end_s, now_us))
+        if not limit.fits(used, least):
+            wait = _wait_us(limit, least, window_end_s, now_us)
+            found.append(Violation(limit, limit.stop_line_nano_usd - used, amount, window_end_s, wait))
             if limit.mode is not Mode.SHADOW:
                 continue
         if alerts_at(limit, counter, used + amount):
@@ -99,7 +102,8 @@ class _Metered:
             if binding.limit.unit is Unit.CONCURRENCY:
                 self._call_under_way(binding, counter)
             else:
-                count = 1 if binding.limit.unit is Unit.REQUESTS else operation.tokens
+                # No call is without tokens; the commit knows how many.
+                count = 1 if binding.limit.unit is Unit.REQUESTS else max(operation.tokens, 1)
                 self._rate(binding, counter, count, now_us * rates.NANOSECONDS_PER_MICROSECOND)
 
     def _call_under_way(self, binding: Binding, counter: Counter) -> None:
@@ -124,8 +128,8 @@ class _Metered:
             # In shadow mode the call comes all the same, but an enforced limit would not have counted it.
             by_ns = 0
         if fits:
-            # Also of a count of zero: the commit may know better.
-            self.meters.append(Meter(binding.counter_id, limit.unit, by_ns, limit.max_count))
+            tat_ns = rates.move(counter.tat_ns, now_ns, by_ns)
+            self.meters.append(Meter(binding.counter_id, limit.unit, by_ns, limit.max_count, tat_ns))
         self.pending.append((limit, counter.tat_ns, by_ns))
 
 
@@ -135,12 +139,11 @@ def _rate_left(limit: Limit, tat_ns: int, by_ns: int, now_ns: int) -> RateLeft:
     return RateLeft(limit, rates.remaining(after, now_ns, limit.rate), reset_us)
 
 
-def money_violation(limit: Limit, used: int, amount: int, window_end_s: int | None, now_us: int) -> Violation:
-    """An amount that does not fit; it will when the window ends, if it fits an empty one."""
-    wait = None
-    if window_end_s is not None and limit.fits(0, amount):
-        wait = window_end_s * MICROSECONDS - now_us
-    return Violation(limit, limit.stop_line_nano_usd - used, amount, window_end_s, wait)
+def _wait_us(limit: Limit, least: int, window_end_s: int | None, now_us: int) -> int | None:
+    """An amount that does not fit does when the window ends, if it fits an empty one."""
+    if window_end_s is None or not limit.fits(0, least):
+        return None
+    return window_end_s * MICROSECONDS - now_us
 
 
 def extension_violations(books: Books, held: Reservation, add: int, now_us: int) -> Iterable[Violation]:

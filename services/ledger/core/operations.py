@@ -47,6 +47,7 @@ class Reserve(NamedTuple):
     """Hold `amount_nano_usd` on every limit of the payer, or nothing. `reservation_id` is used if it is granted.
 
     `tokens` are input and output, for limits on tokens; `input_nano_usd` is what a dispatched call costs at least.
+    `free`: no token of any of the models costs anything, which an amount of 0 does not say.
     """
 
     key: OperationKey
@@ -60,6 +61,7 @@ class Reserve(NamedTuple):
     input_nano_usd: int = 0
     on_expiry: OnExpiry = OnExpiry.CHARGE_KNOWN
     covered_output_tokens: int = 0
+    free: bool = False
 
 
 class Dispatch(NamedTuple):
@@ -174,6 +176,7 @@ class Asked(NamedTuple):
     payer: Payer
     amount_nano_usd: int
     tokens: int
+    free: bool = False
 
 
 class Alert(NamedTuple):
@@ -288,10 +291,12 @@ Answer = (
 class Meter(NamedTuple):
     """A movement of a counter that is not money: calls under way, or nanoseconds of a rate's TAT.
 
-    `per_minute` is the rate at which it was counted: what is given back later is given back at the same rate.
+    `per_minute` is the rate at which it was counted: what is given back later is given back at the same rate. `tat_ns`
+    is the TAT right after it, which tells how much of it has drained.
     """
 
     counter_id: str
     unit: Unit
     amount: int
     per_minute: int = 0
+    tat_ns: int = 0

@@ -22,6 +22,11 @@ class Price(NamedTuple):
     cached_input_nano_usd_per_million_tokens: int
     cache_write_input_nano_usd_per_million_tokens: int
 
+    @property
+    def free(self) -> bool:
+        """Whether no token costs anything."""
+        return not any(self[3:])
+
 
 class Tokens(NamedTuple):
     """Token counts of one call; cached, written and reasoning tokens are parts of input and output."""

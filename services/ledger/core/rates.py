@@ -12,6 +12,8 @@ MINUTE_NS = 60 * 10**9
 NANOSECONDS_PER_MICROSECOND = 1000
 # A report of absurd usage, or a clock that was set back, shuts a subject out for no longer than this.
 MAX_DEBT_NS = 10 * MINUTE_NS
+# Clocks of replicas differ: to one that is behind, a full debt lies further ahead.
+MAX_SKEW_NS = MINUTE_NS
 
 
 class Rate(NamedTuple):
@@ -34,10 +36,11 @@ def cost_ns(count: int, per_minute: int) -> int:
 def pending_ns(tat_ns: int, now_ns: int) -> int:
     """What has not drained yet.
 
-    No movement leads further ahead than MAX_DEBT_NS: a TAT that lies there is of a clock that was wrong, and forgotten.
+    No movement leads further ahead than MAX_DEBT_NS: a TAT that lies beyond what clocks differ is of a clock that was
+    wrong, and forgotten.
     """
     ahead = tat_ns - now_ns
-    return ahead if 0 < ahead <= MAX_DEBT_NS else 0
+    return min(ahead, MAX_DEBT_NS) if 0 < ahead <= MAX_DEBT_NS + MAX_SKEW_NS else 0
 
 
 def fits(tat_ns: int, now_ns: int, count: int, rate: Rate) -> bool:
@@ -48,6 +51,14 @@ def fits(tat_ns: int, now_ns: int, count: int, rate: Rate) -> bool:
 def move(tat_ns: int, now_ns: int, by_ns: int) -> int:
     """The TAT after using, or after giving back (negative). What is given back never makes credit beyond the burst."""
     return now_ns + min(max(pending_ns(tat_ns, now_ns) + by_ns, 0), MAX_DEBT_NS)
+
+
+def refundable(amount_ns: int, tat_after_ns: int, now_ns: int) -> int:
+    """What may be given back of a charge that led to `tat_after_ns`: what has drained is used, whoever used it.
+
+    Giving it back all the same would erase what others took later.
+    """
+    return max(min(amount_ns, tat_after_ns - now_ns), 0)
 
 
 def remaining(tat_ns: int, now_ns: int, rate: Rate) -> int:

@@ -102,7 +102,7 @@ class Reports:
 
 def _as_asked(asked: Asked) -> Reserve:
     key = OperationKey(asked.payer.organisation, Kind.RESERVE, "")
-    return Reserve(key, 0, asked.payer, asked.amount_nano_usd, (), 0, "", asked.tokens)
+    return Reserve(key, 0, asked.payer, asked.amount_nano_usd, (), 0, "", asked.tokens, free=asked.free)
 
 
 def _place(limit: Limit) -> tuple[int, ...]:

@@ -307,6 +307,7 @@ class Ledger:
             self._estimate(Tokens(tokens.input_tokens, 0), prices) if tokens.input_tokens else 0,
             self._rules.on_expiry_of.get(payer.organisation, self._rules.on_expiry),
             tokens.output_tokens,
+            all(price.free for price in prices),
         )
 
     def _estimate(self, tokens: Tokens, prices: tuple[Price, ...]) -> int:

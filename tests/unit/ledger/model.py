@@ -18,6 +18,7 @@ from services.ledger.core.windows import Period
 
 MINUTE_NS = 60 * 10**9
 MOST_AHEAD_NS = 10 * MINUTE_NS
+SKEW_NS = MINUTE_NS
 
 
 class Place(NamedTuple):
@@ -45,6 +46,7 @@ class Hold:
     booked: int = 0
     state: str = "held"
     dispatched: bool = False
+    after: dict[Place, Fraction] = field(default_factory=dict)
 
 
 class Verdict(NamedTuple):
@@ -91,7 +93,7 @@ class Model:
         at, level = self.ahead.get(place, (now_ns, Fraction(0)))
         ahead = level - (now_ns - at)
         # Further ahead than anything leads: the clock was wrong when it was written.
-        return ahead if 0 < ahead <= MOST_AHEAD_NS else Fraction(0)
+        return min(ahead, Fraction(MOST_AHEAD_NS)) if 0 < ahead <= MOST_AHEAD_NS + SKEW_NS else Fraction(0)
 
     def move(self, place: Place, now_ns: int, by: Fraction) -> None:
         level = min(max(self.pending(place, now_ns) + by, Fraction(0)), Fraction(MOST_AHEAD_NS))
@@ -105,13 +107,17 @@ class Model:
             before = hold.amount
             hold.state, hold.booked, hold.amount = "expired", hold.spent_so_far if hold.dispatched else 0, 0
             if not hold.dispatched:
-                self.give_back(hold, now_us)
+                self.give_back(hold, hold.expire_us, now_us)
             self.raise_alerts(hold.places, hold.booked - before)
             self.expired.append(hold.booked)
 
-    def give_back(self, hold: Hold, now_us: int) -> None:
+    def give_back(self, hold: Hold, at_us: int, now_us: int) -> None:
         for place, amount, _ in hold.taken:
-            self.move(place, now_us * 1000, -amount)
+            self.move(place, now_us * 1000, -self.undrained(hold, place, amount, at_us))
+
+    def undrained(self, hold: Hold, place: Place, amount: Fraction, at_us: int) -> Fraction:
+        """What is left of the end of a charge."""
+        return max(min(amount, hold.after[place] - at_us * 1000), Fraction(0))
 
     def reserve(self, name: str, payer: Payer, amount: int, ttl_us: int, now_us: int) -> Verdict:
         violations, shadow, alerts, hold = set(), set(), set(), Hold(payer, amount, now_us + ttl_us, [], [], amount)
@@ -120,7 +126,7 @@ class Model:
             if found is not None:
                 (shadow if limit.mode is Mode.SHADOW else violations).add((place, *found))
             if limit.unit in (Unit.REQUESTS, Unit.TOKENS):
-                count = 1 if limit.unit is Unit.REQUESTS else amount
+                count = 1 if limit.unit is Unit.REQUESTS else max(amount, 1)
                 if found is None:
                     cost = Fraction(count * MINUTE_NS, limit.max_count)
                     hold.taken.append((place, cost, limit.max_count))
@@ -131,6 +137,7 @@ class Model:
         hold.reserved = amount
         for place, cost, _ in hold.taken:
             self.move(place, now_us * 1000, cost)
+            hold.after[place] = now_us * 1000 + self.pending(place, now_us * 1000)
         self.holds[name] = hold
         alerts = self.raise_alerts(hold.places, 1)
         return Verdict(True, frozenset(), frozenset(shadow), frozenset(alerts))
@@ -144,12 +151,12 @@ class Model:
             query = limit.period is Period.QUERY
             line = limit.cap_nano_usd if query else limit.cap_nano_usd * limit.stop_basis_points // 10_000
             used = 0 if query else self.spent(place) + self.held(place)
-            fits = limit.cap_nano_usd > 0 and (amount == 0 or used + amount <= line)
+            fits = limit.cap_nano_usd > 0 and used + max(amount, 1) <= line
             return None if fits else (line - used, amount)
         if limit.unit is Unit.CONCURRENCY:
             live = self.live(place)
             return None if live < limit.max_count else (limit.max_count - live, 1)
-        count = 1 if limit.unit is Unit.REQUESTS else amount
+        count = 1 if limit.unit is Unit.REQUESTS else max(amount, 1)
         if limit.max_count == 0:
             return 0, count
         burst = Fraction((limit.burst_count or limit.max_count) * MINUTE_NS, limit.max_count)
@@ -208,7 +215,8 @@ class Model:
         for place, taken, per_minute in hold.taken:
             if place.unit is Unit.TOKENS:
                 used = min(Fraction(amount * MINUTE_NS, per_minute), Fraction(MOST_AHEAD_NS))
-                self.move(place, now_us * 1000, used - (taken if kept else 0))
+                by = used - (taken if kept else 0)
+                self.move(place, now_us * 1000, by if by >= 0 else -self.undrained(hold, place, -by, now_us))
             elif not kept:
                 self.move(place, now_us * 1000, taken)
         hold.state, hold.booked, hold.amount = "committed", amount, 0
@@ -219,7 +227,7 @@ class Model:
         if hold.state != "held":
             return 0
         released, hold.amount, hold.state = hold.amount, 0, "voided"
-        self.give_back(hold, now_us)
+        self.give_back(hold, now_us, now_us)
         return released
 
     def adjust(self, name: str, delta: int) -> bool:

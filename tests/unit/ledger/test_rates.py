@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.ledger.core import rates
 from services.ledger.core.limits import Mode, Scope, Unit
 from services.ledger.core.rates import MINUTE_NS, Rate
+from services.ledger.core.service import Model
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, NANO, Desk, count_limit, done, limit, used_tokens
 
@@ -34,6 +35,101 @@ def test_r1_never_more_than_the_rate_times_the_time_plus_the_burst(rate: Rate, s
             total += count
             elapsed = at - admitted[first][0] + 1  # to the nanosecond
             assert (total - rate.burst) * MINUTE_NS <= elapsed * rate.per_minute
+
+
+waits = st.sampled_from([0, 0, SECOND, 20 * SECOND, MINUTE_NS])
+# A wait, a part of the burst in percent, and which call ends (none below 5).
+steps_with_ends = st.lists(st.tuples(waits, st.sampled_from([0, 10, 50, 100]), st.integers(0, 9)), max_size=40)
+
+
+@given(all_rates, steps_with_ends)
+@example(Rate(100, 100), [*[(MINUTE_NS, 100, 0)] * 4, *[(0, 100, 0), (0, 0, 5)] * 4])
+def test_review_7_r1_with_what_is_given_back(rate: Rate, steps: list[tuple[int, int, int]]) -> None:
+    """What was taken and kept exceeds the rate times the time by two bursts at most, whenever voids and commits come.
+
+    One is the burst. The other is what was under way: only what has not drained is given back, and that is never more.
+    """
+    tat, now = 0, 10**18
+    kept: list[tuple[int, int]] = []
+    under_way: list[tuple[int, int]] = []
+    for wait, percent, which in steps:
+        now, count = now + wait, rate.burst * percent // 100
+        if under_way and which >= 5:  # the end of a call that used a part of what it took
+            index, tat_after = under_way.pop(which % len(under_way))
+            at, taken = kept[index]
+            used = min(count, taken)
+            back = rates.cost_ns(taken, rate.per_minute) - rates.cost_ns(used, rate.per_minute)
+            tat = rates.move(tat, now, -rates.refundable(back, tat_after, now))
+            kept[index] = (at, used)
+        elif rates.fits(tat, now, count, rate):
+            tat = rates.move(tat, now, rates.cost_ns(count, rate.per_minute))
+            under_way.append((len(kept), tat))
+            kept.append((now, count))
+        for first in range(len(kept)):
+            total = sum(count for _, count in kept[first:])
+            elapsed = now - kept[first][0] + len(steps)  # each is rounded to the nanosecond
+            assert (total - 2 * rate.burst) * MINUTE_NS <= elapsed * rate.per_minute
+
+
+def test_review_7_a_void_gives_back_nothing_that_has_drained() -> None:
+    """120 old calls were voided, and 120 new ones came at once through 60 per minute with a burst of one."""
+    desk = Desk([count_limit(Unit.REQUESTS, 60, burst=1)])
+    holds = []
+    for _ in range(120):
+        holds.append(desk.reserve(1, ttl_s=900))
+        desk.clock.turn(1)
+    admitted = 0
+    for hold in holds:
+        admitted += desk.reserve(1).granted
+        desk.void(hold.reservation_id)
+    assert admitted == 1
+
+
+@pytest.mark.parametrize("end", ["commit", "expiry"])
+def test_review_7_a_late_end_gives_back_nothing_that_has_drained(end: str) -> None:
+    desk = Desk([count_limit(Unit.TOKENS, 1000)])
+    holds = []
+    for _ in range(5):
+        holds.append(desk.reserve(1000, ttl_s=890))
+        desk.clock.turn(60)
+    if end == "expiry":
+        desk.clock.turn(580)
+    assert desk.reserve(1000).granted
+    if end == "expiry":
+        desk.clock.turn(11)
+    else:
+        for hold in holds:
+            desk.commit(hold.reservation_id, 5)
+    assert not desk.reserve(1000).granted
+
+
+def test_review_10_a_full_debt_stays_for_a_replica_whose_clock_is_behind() -> None:
+    """A microsecond of skew forgave ten minutes of debt."""
+    now, rate = 10**18, Rate(1000, 1000)
+    tat = rates.move(0, now, rates.cost_ns(50_000, 1000))
+    assert tat == now + rates.MAX_DEBT_NS
+    for behind_ns in (0, 1000, rates.MAX_SKEW_NS):
+        assert rates.pending_ns(tat, now - behind_ns) == rates.MAX_DEBT_NS
+        assert not rates.fits(tat, now - behind_ns, 1, rate)
+    assert rates.pending_ns(tat, now - rates.MAX_SKEW_NS - 1) == 0
+
+
+def test_review_6_a_priced_call_without_tokens_passes_no_exhausted_limit() -> None:
+    """A hold of zero tokens was granted for ever, and its commit cost what it liked and took nothing of the rate."""
+    desk = Desk([limit(Scope.USER, Period.DAY, 100), count_limit(Unit.TOKENS, 100, scope=Scope.KEY)])
+    first = desk.reserve(0)
+    assert first.granted
+    desk.commit(first.reservation_id, 100)
+    denied = desk.reserve(0)
+    assert [v.limit.unit for v in denied.violations] == [Unit.MONEY, Unit.TOKENS]
+    assert denied.violations[0].retry_after_us is not None
+    why = done(desk.ledger.reports.why_blocked("acme", ""))
+    assert not why.would_pass_now
+    # What has no price fits every budget; tokens it takes all the same.
+    desk.clock.turn(60)
+    free = [Model("local", "free")]
+    assert done(desk.ledger.reserve(ADA, "free", free, 0, 0, 60 * MICROSECONDS)).granted
+    assert not desk.reserve(0).granted
 
 
 @given(all_rates, st.integers(0, 10**8), st.integers(0, rates.MAX_DEBT_NS))
