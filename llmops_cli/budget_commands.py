@@ -51,12 +51,12 @@ def budget_set(
     count: Annotated[int | None, typer.Option(help="The most of anything but money; 0 suspends.", min=0)] = None,
     unit: Annotated[str, typer.Option(help="money, requests, tokens, concurrency.")] = "money",
     subject: Annotated[str, typer.Option(help="Which team, user, key or feature; default: each by itself.")] = "",
-    mode: Annotated[str, typer.Option(help="enforce, or shadow: count and deny nothing.")] = "enforce",
-    zone: Annotated[str, typer.Option(help="Time zone of days and months, like Europe/Berlin.")] = "",
-    burst: Annotated[int, typer.Option(help="How much of a minute may come at once; default: all.", min=0)] = 0,
+    mode: Annotated[str | None, typer.Option(help="enforce (new limits), or shadow: count and deny nothing.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Time zone of days and months; new limits: UTC.")] = None,
+    burst: Annotated[int | None, typer.Option(help="Of a minute at once; 0 and new limits: all.", min=0)] = None,
     address: AddressOption = _HERE,
 ) -> None:
-    """Create or change a limit; usage is kept."""
+    """Create a limit, or change what is named of one; usage is kept."""
     from llmops_cli.budgets import WantedLimit, set_budget
 
     wanted = WantedLimit(scope, period, usd, count, unit, subject, mode, zone, burst)

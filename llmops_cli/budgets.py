@@ -13,6 +13,7 @@ from llmops.ledger.v1 import ledger_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2_grpc
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from llmops_cli.call import explain
 from meshkit.money import NANO_USD_PER_USD, format_usd
@@ -31,7 +32,7 @@ class Door(NamedTuple):
 
 
 class WantedLimit(NamedTuple):
-    """A limit as its options say; names are those of the contract in small letters."""
+    """A limit as its options say; names are those of the contract in small letters. None: not named, so it stays."""
 
     scope: str
     period: str
@@ -39,9 +40,9 @@ class WantedLimit(NamedTuple):
     most: int | None
     unit: str
     subject: str
-    mode: str
-    time_zone: str
-    burst: int
+    mode: str | None
+    time_zone: str | None
+    burst: int | None
 
 
 def list_budgets(door: Door) -> int:
@@ -50,9 +51,8 @@ def list_budgets(door: Door) -> int:
     def work(stub: Any, options: dict[str, Any]) -> int:
         table = _table("scope", "subject", "period", "cap", "alert", "stop", "mode", "zone", "version")
         for limit in _pages(stub.ListLimits, pb.ListLimitsRequest, "limits", options):
-            table.add_row(
-                *_names(limit), _cap(limit), *_lines(limit), _mode(limit), limit.time_zone, str(limit.version)
-            )
+            lines, version = _lines(limit), str(limit.version)
+            _add_row(table, *_names(limit), _cap(limit), *lines, _mode(limit), limit.time_zone, version)
         _print(table)
         return 0
 
@@ -60,16 +60,15 @@ def list_budgets(door: Door) -> int:
 
 
 def set_budget(door: Door, wanted: WantedLimit) -> int:
-    """Creates or changes a limit. Raises SettingsError for what cannot be one."""
+    """Creates a limit, or changes what is named of one. Raises SettingsError for what cannot be one."""
     limit = pb.Limit(
         scope=_enum(pb.LimitScope, "LIMIT_SCOPE_", wanted.scope),
         period=_enum(pb.LimitPeriod, "LIMIT_PERIOD_", wanted.period),
         unit=_enum(pb.LimitUnit, "LIMIT_UNIT_", wanted.unit),
-        mode=_enum(pb.LimitMode, "LIMIT_MODE_", wanted.mode),
         subject=wanted.subject,
-        time_zone=wanted.time_zone,
-        burst_count=wanted.burst,
     )
+    if wanted.mode is not None:
+        limit.mode = _enum(pb.LimitMode, "LIMIT_MODE_", wanted.mode)
     if wanted.unit == "money":
         limit.cap_nano_usd = _nano_usd(wanted.usd)
     elif wanted.most is None:
@@ -78,11 +77,25 @@ def set_budget(door: Door, wanted: WantedLimit) -> int:
         limit.max_count = wanted.most
 
     def work(stub: Any, options: dict[str, Any]) -> int:
+        _keep_what_is_not_named(limit, wanted, _pages(stub.ListLimits, pb.ListLimitsRequest, "limits", options))
         saved = stub.SetLimit(pb.SetLimitRequest(request_id=str(uuid.uuid4()), limit=limit), **options).limit
         sys.stdout.write(f"{saved.limit_id}: {' '.join(filter(None, _names(saved)))} {_cap(saved)} ({_mode(saved)})\n")
         return 0
 
     return _asked(door, "ledger.SetLimit", work)
+
+
+def _keep_what_is_not_named(limit: Any, wanted: WantedLimit, limits: Iterable[Any]) -> None:
+    """SetLimit replaces the whole limit: what no option names is sent back as it is."""
+    known = next((x for x in limits if _place(x) == _place(limit)), None) or pb.Limit()
+    limit.mode = limit.mode or known.mode
+    limit.time_zone = known.time_zone if wanted.time_zone is None else wanted.time_zone
+    limit.burst_count = min(known.burst_count, limit.max_count) if wanted.burst is None else wanted.burst
+    limit.alert_basis_points, limit.stop_basis_points = known.alert_basis_points, known.stop_basis_points
+
+
+def _place(limit: Any) -> tuple[Any, ...]:
+    return limit.scope, limit.subject, limit.period, limit.unit
 
 
 def show_usage(door: Door, subject: str) -> int:
@@ -112,7 +125,7 @@ def why_blocked(door: Door, request_id: str) -> int:
             if money:
                 amounts = (format_usd(violation.remaining_nano_usd), format_usd(violation.requested_nano_usd))
             wait = f"{violation.retry_after.ToTimedelta()}" if violation.HasField("retry_after") else "never"
-            table.add_row(*_names(limit), _cap(limit), *amounts, wait)
+            _add_row(table, *_names(limit), _cap(limit), *amounts, wait)
         _print(table)
         sys.stdout.write("now:\n")
         _print(_usage_table(why.usages))
@@ -148,7 +161,8 @@ def _usage_table(usages: Iterable[Any]) -> Table:
         ends = usage.window_end_time.ToDatetime().isoformat(timespec="minutes") + "Z"
         money = (format_usd(usage.spent_nano_usd), format_usd(usage.held_nano_usd), _NOTHING)
         counted = (_NOTHING, _NOTHING, str(usage.used_count))
-        table.add_row(
+        _add_row(
+            table,
             _short(pb.LimitScope, limit.scope),
             usage.subject,
             _period(limit),
@@ -161,6 +175,11 @@ def _usage_table(usages: Iterable[Any]) -> Table:
 
 def _table(*columns: str) -> Table:
     return Table(*columns, box=None, pad_edge=False)
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Names are what callers choose: text, never markup."""
+    table.add_row(*map(Text, cells))
 
 
 def _print(table: Table) -> None:

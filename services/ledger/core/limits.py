@@ -129,6 +129,11 @@ class Limit:
             yield "time_zone", str(error)
 
     @property
+    def place(self) -> tuple[Scope, str, Period, Unit]:
+        """What it is about: an organisation has one limit on it."""
+        return self.scope, self.subject, self.period, self.unit
+
+    @property
     def rate(self) -> Rate:
         """Of a limit per minute that does not suspend."""
         return Rate(self.max_count, self.burst_count or self.max_count)
@@ -234,11 +239,11 @@ class LimitSet:
     def of_organisation(self, organisation: str) -> list[Limit]:
         """What an organisation lives under, by id: its own limits, and those of everyone that it does not replace."""
         own = [limit for limit in self.by_id.values() if limit.organisation == organisation]
-        replaced = {_place(limit) for limit in own}
+        replaced = {limit.place for limit in own}
         shared = [
             limit
             for limit in self.by_id.values()
-            if limit.organisation == EVERY_ORGANISATION and _place(limit) not in replaced
+            if limit.organisation == EVERY_ORGANISATION and limit.place not in replaced
         ]
         return sorted(own + shared, key=lambda limit: limit.limit_id)
 
@@ -275,10 +280,6 @@ def declare(current: LimitSet, declared: Iterable[Limit]) -> LimitSet:
 def _revise(before: Limit, limit: Limit) -> Limit:
     same = replace(limit, version=before.version)
     return same if same == before else replace(limit, version=before.version + 1)
-
-
-def _place(limit: Limit) -> tuple[Scope, str, Period, Unit]:
-    return limit.scope, limit.subject, limit.period, limit.unit
 
 
 def _beside_money(unit: Unit) -> tuple[int, ...]:

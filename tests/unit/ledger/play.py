@@ -11,7 +11,7 @@ from typing import Any
 
 from services.ledger.adapters.memory import MemoryStore
 from services.ledger.core.books import State
-from services.ledger.core.errors import LedgerError, NotFound, NothingToCorrect, ReservationEnded
+from services.ledger.core.errors import InvalidRequest, LedgerError, NotFound, NothingToCorrect, ReservationEnded
 from services.ledger.core.limits import Limit, Mode, Payer, Scope, Unit, limit_id_of
 from services.ledger.core.operations import Kind, ReserveAnswer, Violation
 from services.ledger.core.rates import pending_ns
@@ -206,7 +206,14 @@ class Play:
         """L11: a limit is edited, or made, while calls are under way."""
         limit = any_limit(self.random)
         wanted = replace(limit, limit_id="", organisation="acme")
-        saved = done(self.desk.ledger.set_limit(ADA, f"s{next(self.numbers)}", wanted))
+        try:
+            saved = done(self.desk.ledger.set_limit(ADA, f"s{next(self.numbers)}", wanted))
+        except InvalidRequest:
+            place = Place(wanted.scope, wanted.subject, wanted.period, wanted.unit, 0)
+            before = self.model.limit_of(place)
+            assert before is not None, "a new limit is refused"
+            assert before.time_zone != wanted.time_zone, "only another zone forgets what was spent"
+            return
         self.model.limits[saved.limit_id] = saved
 
     def name(self) -> str:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ledger.core.errors import InvalidRequest
 from services.ledger.core.limits import LimitSet, Scope
 from services.ledger.core.windows import Period, window_at, zone_of
-from tests.unit.ledger.builders import ADA, Desk, TurnableClock, limit
+from tests.unit.ledger.builders import ADA, Desk, TurnableClock, done, limit
 
 ZONES = ["", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "America/Sao_Paulo", "Pacific/Apia"]
 
@@ -74,3 +75,21 @@ def test_an_unknown_zone_is_named() -> None:
     for name in ("Europe/Atlantis", "Europe", "../etc/passwd", "x\0y"):
         with pytest.raises(ValueError, match="not known here"):
             zone_of(name)
+
+
+@pytest.mark.parametrize("owner", ["acme", "*"])
+def test_review_8_another_zone_does_not_forget_what_was_spent_today(owner: str) -> None:
+    """`llmops budget set` without --zone made a day of UTC of one of Los Angeles, and the day began anew."""
+    pacific = replace(limit(Scope.ORGANISATION, Period.DAY, 100, organisation=owner), time_zone="America/Los_Angeles")
+    desk = Desk([pacific])
+    wanted = replace(pacific, organisation="acme", limit_id="", time_zone="")
+    desk.commit(desk.reserve(100).reservation_id, 100)
+    with pytest.raises(InvalidRequest, match="suspend the limit"):
+        done(desk.ledger.set_limit(ADA, "s1", wanted))
+    assert not desk.reserve(1).granted
+    raised = done(desk.ledger.set_limit(ADA, "s2", replace(wanted, time_zone=pacific.time_zone, cap_nano_usd=150)))
+    assert raised.cap_nano_usd == 150
+    assert not desk.reserve(51).granted
+    # Nothing is counted in a window that nobody has used yet.
+    desk.clock.turn(86_400)
+    assert done(desk.ledger.set_limit(ADA, "s3", wanted)).time_zone == ""
