@@ -134,6 +134,11 @@ class Limit:
         return self.scope, self.subject, self.period, self.unit
 
     @property
+    def suspends(self) -> bool:
+        """Whether it admits nothing at all."""
+        return self.mode is not Mode.SHADOW and not (self.cap_nano_usd or self.max_count)
+
+    @property
     def rate(self) -> Rate:
         """Of a limit per minute that does not suspend."""
         return Rate(self.max_count, self.burst_count or self.max_count)

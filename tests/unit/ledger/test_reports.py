@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from services.ledger.core.errors import InvalidRequest, NotFound, ShuttingDown, TooManyWatchers
 from services.ledger.core.estimates import ENOUGH, MAX_KEYS, WINDOW, OutputEstimates, Writer
 from services.ledger.core.events import EventKind
-from services.ledger.core.limits import Scope, Unit
+from services.ledger.core.limits import Limit, Mode, Scope, Unit
 from services.ledger.core.service import Model, Rules
 from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -168,6 +169,19 @@ def test_estimated_usage_and_failed_attempts_teach_nothing() -> None:
         done(desk.ledger.commit(ADA, f"c{number}", hold.reservation_id, used))
     answer = desk.ledger.reserve(ADA, "r", [Model("acme-ai", "unit")], 0, 99, 0, estimate_output=True)
     assert done(answer).covered_output_tokens == 77
+
+
+@pytest.mark.parametrize(
+    "suspended",
+    [limit(Scope.KEY, Period.QUERY, 0), count_limit(Unit.REQUESTS, 0), count_limit(Unit.CONCURRENCY, 0)],
+    ids=["query", "rate", "concurrency"],
+)
+def test_review_22_nothing_is_lent_where_a_limit_is_suspended(suspended: Limit) -> None:
+    desk = Desk([HOUR, suspended])
+    refused = done(desk.ledger.allot(ADA, "a", 80, 10 * MICROSECONDS, "edge-1"))
+    assert (refused.allotment_id, refused.granted_nano_usd) == ("", 0)
+    shadow = Desk([HOUR, replace(suspended, mode=Mode.SHADOW)])
+    assert done(shadow.ledger.allot(ADA, "a", 80, 10 * MICROSECONDS, "edge-1")).granted_nano_usd == 50
 
 
 def test_an_allotment_is_a_hold_of_half_of_what_is_left() -> None:
