@@ -1,6 +1,6 @@
 """What the journal stores, byte for byte: rows of earlier releases must stay readable.
 
-To accept an intended change, run with `UPDATE_GOLDEN=1` and review the difference.
+To accept an intended change, run with `LLMOPS_REGEN=1` and review the difference.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rows(desk: Desk) -> list[list[object]]:
 
 def test_the_journal_is_written_as_ever() -> None:
     found = rows(history())
-    if os.environ.get("UPDATE_GOLDEN"):
+    if os.environ.get("LLMOPS_REGEN"):
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
     assert found == json.loads(GOLDEN.read_text())
 
