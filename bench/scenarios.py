@@ -54,7 +54,15 @@ SCENARIOS: Final = (
     Scenario(
         "full-32", "encoder, guard heads and semantic cache on 32 tokens", ONE_WITH_MODELS, _TOKENS_32, 30, 8, "miss"
     ),
-    Scenario("plain-split", "plain, every service in its own process over gRPC", SPLIT, _LONG, 40, 16, "miss"),
+    Scenario(
+        "plain-split",
+        "plain; edge, orchestrator and router in one process, each leaf in its own",
+        SPLIT,
+        _LONG,
+        40,
+        16,
+        "miss",
+    ),
 )
 
 
