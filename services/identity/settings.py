@@ -70,7 +70,7 @@ class IdentitySettings:
     # Whose operators create organisations, act in any of them and read the whole audit log.
     platform_organisation: str = "platform"
     # Secrets under which keys are stored, by id; the launcher puts `auth.pepper` here as "auth" when there are none.
-    # Keep an old one until every key was used once since the change: a key whose pepper is gone opens nothing.
+    # Keep an old one until the gauge llmops_identity_secrets shows none under it: its keys would open nothing.
     peppers: dict[str, Secret] = field(default_factory=dict)
     current_pepper: str = ""
     # How long a rotated key's older secret works when the request does not say.
