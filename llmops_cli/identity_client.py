@@ -101,6 +101,9 @@ def show(messages: Sequence[Message], columns: Callable[[Any], Sequence[str]], *
             text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None, ensure_ascii=False)
             sys.stdout.write(text + "\n")
         return
+    if not messages:
+        sys.stderr.write("there is none yet\n")
+        return
     rows = [[printable(cell) for cell in columns(message)] for message in messages]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for row in rows:
