@@ -23,7 +23,8 @@ from services.router.core.fallback import RetryPolicy
 from services.router.core.ports import Provider as ProviderPort
 from services.router.core.ports import TokenCounter
 from services.router.core.router import Router
-from services.router.settings import Provider, RouterSettings
+from services.router.provider_settings import Provider
+from services.router.settings import RouterSettings
 
 _NICENESS = 10
 

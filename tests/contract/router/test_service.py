@@ -22,7 +22,8 @@ from meshkit.settings import Secret
 from meshkit.transports.remote import PeerSettings, open_channel
 from meshkit.transports.server import GrpcServer, ServerSettings
 from services.router.main import build
-from services.router.settings import DEFAULT_MODEL, ModelConfig, Provider, Route, RouterSettings
+from services.router.provider_settings import ModelConfig, Provider
+from services.router.settings import DEFAULT_MODEL, Route, RouterSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

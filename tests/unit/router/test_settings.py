@@ -4,11 +4,10 @@ import pytest
 
 from meshkit.settings import Secret, load
 from services.router.core.errors import ModelNotFound
+from services.router.provider_settings import ModelConfig, Provider
 from services.router.settings import (
     DEFAULT_MODEL,
     Limits,
-    ModelConfig,
-    Provider,
     Route,
     RouterSettings,
     with_environment,
