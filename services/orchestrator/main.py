@@ -12,6 +12,7 @@ from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 
 from meshkit.context import new_request_id
 from meshkit.kit import Kit
+from meshkit.settings import SettingsError
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
 from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
@@ -25,10 +26,10 @@ from services.orchestrator.api import OrchestratorApi
 from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
 from services.orchestrator.core.errors import AnswersUnavailable
-from services.orchestrator.core.idempotency import KeyLimits, OncePerKey
+from services.orchestrator.core.idempotency import KeyLimits, OncePerKey, Pauses
 from services.orchestrator.core.policy import Metering, Policy
 from services.orchestrator.core.ports import Answers
-from services.orchestrator.settings import KEY_MARGIN_S, IdempotencySettings, OrchestratorSettings
+from services.orchestrator.settings import RENEWALS_PER_LOCK, IdempotencySettings, OrchestratorSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -60,7 +61,7 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     policy = Policy(settings.guard_required, settings.semantic_cache, settings.assumed_output_tokens, metering)
     coordinator = Coordinator(services, policy)
     once = await _once(settings.idempotency, kit, work)
-    keyed = KeyedRequests(once, coordinator, settings.idempotency.lock_s - KEY_MARGIN_S)
+    keyed = KeyedRequests(once, coordinator, settings.idempotency.max_call_s)
     kit.serve(
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
         OrchestratorApi(coordinator, keyed, records, ContractReports(), kit.clock),
@@ -79,7 +80,10 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
 async def _once(settings: IdempotencySettings, kit: Kit, work: BackgroundWork) -> OncePerKey:
     limits = KeyLimits(settings.max_in_flight, settings.max_answer_bytes, settings.storage_timeout_s)
     answers = await _answers(settings, kit)
-    return OncePerKey(answers, work, _pausing(settings.look_again_s), new_request_id, limits)
+    pauses = Pauses(_pausing(settings.look_again_s), _pausing(settings.lock_s / RENEWALS_PER_LOCK))
+    once = OncePerKey(answers, work, pauses, new_request_id, limits)
+    kit.background("renew-claims", once.renewing)
+    return once
 
 
 async def _answers(settings: IdempotencySettings, kit: Kit) -> Answers:
@@ -87,17 +91,30 @@ async def _answers(settings: IdempotencySettings, kit: Kit) -> Answers:
     if not kit.has_database:
         kit.logger.info("idempotency keys are honoured by this process alone: it has no database")
         return MemoryAnswers(kit.clock, settings.lock_s, settings.retention_s, settings.memory_max_answers)
-    from services.orchestrator.adapters.sql import PostgresAnswers  # noqa: PLC0415 - the driver, only where it is used
+    try:
+        from services.orchestrator.adapters.sql import PostgresAnswers  # noqa: PLC0415 - only where it is used
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"answers under idempotency keys need the package {error.name} where there is a database; install "
+            "`pip install 'llmops-mesh[orchestrator]'`"
+        ) from None
 
     database = await kit.database("orchestrator", MIGRATIONS)
-    answers = PostgresAnswers(database.pool, settings.lock_s, settings.retention_s, settings.storage_timeout_s)
+    answers = PostgresAnswers(
+        database.pool,
+        settings.lock_s,
+        settings.retention_s,
+        settings.storage_timeout_s,
+        settings.max_kept_per_organisation,
+    )
 
     async def sweep() -> None:
         while True:
-            await asyncio.sleep(settings.sweep_interval_s)
             with contextlib.suppress(AnswersUnavailable):
                 while await answers.forget(settings.sweep_batch) == settings.sweep_batch:
                     pass
+                await answers.count()
+            await asyncio.sleep(settings.sweep_interval_s)
 
     kit.background("sweep-answers", sweep)
     return answers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-# A keyed call ends this long before its claim: time to store what came of it.
-KEY_MARGIN_S = 30.0
+# A claim is renewed this often in its life: it outlives renewals that a slow database swallowed.
+RENEWALS_PER_LOCK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,16 @@ class IdempotencySettings:
 
     # How long an answer stays, to be sent again.
     retention_s: float = 86_400.0
-    # A claim on a key that a crashed process left ends after this time; no keyed call lasts longer than it less 30 s.
-    # It must be more than the longest deadline, or a long call could be begun a second time.
-    lock_s: float = 960.0
+    # A claim that its owner does not renew ends after this time: what a duplicate waits when the owner has crashed.
+    # An owner that the database does not hear for so long has lost it, and may pay for what another does again.
+    lock_s: float = 20.0
+    # No keyed call lasts longer, whatever deadline it came with: it goes on when its caller has left.
+    max_call_s: float = 900.0
     # Longer answers are not kept: later duplicates learn that, and are not charged.
     max_answer_bytes: int = 1024 * 1024
+    # An organisation with more rows gets no new keys until older ones end. Counted at each sweep, so it may be
+    # overrun by what comes between two.
+    max_kept_per_organisation: int = 100_000
     # Keyed calls under way in this process: they go on when their callers leave, so admission does not count them.
     max_in_flight: int = 1024
     # Answers that a process without a database remembers.
@@ -37,9 +42,11 @@ class IdempotencySettings:
         for name in self.__dataclass_fields__:
             if getattr(self, name) <= 0:
                 raise ValueError(f"idempotency.{name} must be greater than 0")
-        if self.lock_s <= 2 * KEY_MARGIN_S:
+        if self.lock_s < RENEWALS_PER_LOCK * self.storage_timeout_s:
             raise ValueError(
-                f"idempotency.lock_s must be more than {2 * KEY_MARGIN_S:g}, and than the longest deadline"
+                f"idempotency.lock_s must be at least {RENEWALS_PER_LOCK} times idempotency.storage_timeout_s "
+                f"({self.storage_timeout_s:g} s): a claim must outlive a renewal that the database did not take; "
+                "raise lock_s or lower storage_timeout_s"
             )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.orchestrator.adapters.memory import MemoryAnswers
 from services.orchestrator.core.errors import AnswersUnavailable, BudgetUnavailable
-from services.orchestrator.core.idempotency import KeyLimits, OncePerKey, name_of
+from services.orchestrator.core.idempotency import KeyLimits, OncePerKey, Pauses
 from services.orchestrator.core.ports import Claim, Outcome, RequestName
+from services.orchestrator.core.request_names import name_of
 
 NAME = name_of("acme", "key-1", "Complete", "k", b"request")
 OTHER = name_of("acme", "key-1", "Complete", "k", b"another request")
@@ -35,13 +36,18 @@ class Job:
     error: Exception | None = None
     spent: bool = True
     runs: int = 0
+    cancelled: bool = False
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> bytes:
         self.runs += 1
         self.begun.set()
-        await self.gate.wait()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
         if self.error is not None:
             raise self.error
         return self.answer
@@ -95,7 +101,9 @@ class World:
         self.once = self.replica()
 
     def replica(self) -> OncePerKey:
-        return OncePerKey(self.store, self, self.pause, lambda: f"owner-{next(self.owners)}", self.limits)
+        return OncePerKey(
+            self.store, self, Pauses(self.pause, self.pause), lambda: f"owner-{next(self.owners)}", self.limits
+        )
 
     def run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def do() -> None:
@@ -128,10 +136,15 @@ class AwayStore(MemoryAnswers):
             raise AnswersUnavailable
         return claim
 
-    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> None:
+    async def renew(self, held: Sequence[tuple[RequestName, str]]) -> frozenset[str]:
         if self.away:
             raise AnswersUnavailable
-        await super().keep(name, owner, outcome)
+        return await super().renew(held)
+
+    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> Outcome | None:
+        if self.away:
+            raise AnswersUnavailable
+        return await super().keep(name, owner, outcome)
 
     async def release(self, name: RequestName, owner: str) -> None:
         if self.away:

@@ -76,6 +76,8 @@ RULES = (
     # more words than anyone waits for.
     Rule(model="leaky", text="Plain words. " * 400 + LEAKED + " and more" * 5_000, token_interval_ms=1),
     Rule(model="late*", latency_ms=1_000),
+    # Longer than the claim on an idempotency key in the suite of two orchestrators.
+    Rule(model="slow", latency_ms=5_000),
     Rule(model="unhurried", output_tokens=300, token_interval_ms=5),
     # More words than a hold covers, faster than anyone reads.
     Rule(model="torrent", output_tokens=20_000, chunks=2_000, token_interval_ms=1),
@@ -86,7 +88,7 @@ RULES = (
 )
 _ALPHA = (
     *("words", "echo", "capital", "essay", "weather", "city", "bad-city"),
-    *("cut", "endless", "late", "leaky", "unhurried", "unpriced", "torrent", "flaky", "stubborn"),
+    *("cut", "endless", "late", "slow", "leaky", "unhurried", "unpriced", "torrent", "flaky", "stubborn"),
     *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
     *("hanging", "hanging-alone", "hanging-stream"),
 )

@@ -18,9 +18,10 @@ from services.orchestrator.adapters.assembly import Assembly
 from services.orchestrator.adapters.report import ContractReports, delta_of
 from services.orchestrator.core.coordinator import Coordinator
 from services.orchestrator.core.errors import KeyMalformed
-from services.orchestrator.core.idempotency import OncePerKey, name_of
+from services.orchestrator.core.idempotency import OncePerKey
 from services.orchestrator.core.model import Record
 from services.orchestrator.core.ports import Outcome, RequestName
+from services.orchestrator.core.request_names import name_of
 
 MAX_KEY_CHARS = 255
 REPLAYED = "idempotent-replayed"
@@ -37,7 +38,7 @@ class KeyedRequests:
     """Complete and CompleteStream for those who sent a key."""
 
     def __init__(self, once: OncePerKey, coordinator: Coordinator, max_call_s: float) -> None:
-        """Wires it. No keyed call lasts longer than `max_call_s`: its claim would have ended before it."""
+        """Wires it. No keyed call lasts longer than `max_call_s`: nobody else ends one whose caller has left."""
         self._once = once
         self._coordinator = coordinator
         self._reports = ContractReports()
@@ -189,7 +190,7 @@ def _name(rpc: str, key: str, request: pb.Conversation) -> RequestName:
 
 
 def _limited(max_call_s: float) -> CallContext:
-    """The running call with a deadline that comes before its claim on the key ends."""
+    """The running call with a deadline, also when it came without one."""
     call = current()
     latest_s = asyncio.get_running_loop().time() + max_call_s
     deadline_s = latest_s if call.deadline_s is None else min(call.deadline_s, latest_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.orchestrator.core.errors import RecordNotFound
@@ -56,19 +57,35 @@ class MemoryAnswers:
         now_s = self._clock.monotonic()
         entry = self._entries.get(name.scope)
         if entry is not None and entry.expires_s > now_s:
-            return Claim(granted=False, digest=entry.digest, outcome=entry.outcome)
+            shown = entry.outcome if entry.digest == name.digest else None
+            return Claim(granted=False, digest=entry.digest, outcome=shown)
         self._entries[name.scope] = _Entry(name.digest, owner, now_s + self._lock_s)
         return Claim(granted=True, digest=name.digest)
 
-    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> None:
+    async def renew(self, held: Sequence[tuple[RequestName, str]]) -> frozenset[str]:
+        """See Answers."""
+        kept = set()
+        for name, owner in held:
+            entry = self._entries.get(name.scope)
+            if entry is not None and entry.owner == owner and entry.outcome is None:
+                entry.expires_s = self._clock.monotonic() + self._lock_s
+                kept.add(owner)
+        return frozenset(kept)
+
+    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> Outcome | None:
         """See Answers."""
         entry = self._entries.get(name.scope)
-        if entry is None or entry.owner != owner:
-            return
-        entry.outcome = outcome
-        entry.expires_s = self._clock.monotonic() + self._retention_s
+        if entry is not None and entry.digest != name.digest:
+            return None
+        if entry is not None and entry.outcome is not None:
+            return entry.outcome
+        if entry is not None and entry.owner != owner and outcome.failure:
+            return None
+        expires_s = self._clock.monotonic() + self._retention_s
+        self._entries[name.scope] = _Entry(name.digest, owner, expires_s, outcome)
         self._entries.move_to_end(name.scope)
         self._forget()
+        return None
 
     async def release(self, name: RequestName, owner: str) -> None:
         """See Answers."""

@@ -217,6 +217,47 @@ class KeyInProgress(RequestFailed):
         self.retry_after_s = 1.0
 
 
+class KeyTakenOver(RequestFailed):
+    """Another replica has the key now: this one could not renew its claim in time, and has stopped."""
+
+    status = "ABORTED"
+    reason = "IDEMPOTENCY_IN_PROGRESS"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another replica took the request with this idempotency key over, because this one had not been heard of; "
+            "ask again with the same key"
+        )
+        self.retry_after_s = 1.0
+
+
+class AnswerUnreadable(RequestFailed):
+    """The answer of this key does not open: its row was damaged or changed."""
+
+    status = "ALREADY_EXISTS"
+    reason = "ANSWER_NOT_KEPT"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a request with this idempotency key was answered and paid for; its answer was damaged in the store and "
+            "cannot be sent again; a new key asks and pays anew, and whoever operates this should look at the database"
+        )
+
+
+class TooManyKept(RequestFailed):
+    """The organisation has as many kept answers as it may."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"your organisation has more than {limit} answers kept under idempotency keys; ask without a key, wait "
+            "until older ones end, or have orchestrator.idempotency.max_kept_per_organisation raised"
+        )
+        self.retry_after_s = 60.0
+
+
 class AnswerNotKept(RequestFailed):
     """The answer of this key was too long to be kept."""
 

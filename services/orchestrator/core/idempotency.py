@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,12 +18,15 @@ from services.orchestrator.core.errors import (
     AnswersUnavailable,
     KeyInProgress,
     KeyReused,
+    KeyTakenOver,
     ProcessEnding,
+    RequestFailed,
     TooManyKeyed,
 )
 from services.orchestrator.core.ports import Afterwards, Answers, Claim, Outcome, RequestName
 
 Event = TypeVar("Event")
+Written = TypeVar("Written")
 
 
 class Work(Protocol):
@@ -83,19 +85,26 @@ class KeyLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Pauses:
+    """Waits: before a request under way in another replica is looked at again, and before claims are renewed again."""
+
+    look_again: Callable[[], Awaitable[None]]
+    renew: Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A claim of this process. `stop` ends the work when the claim is lost; nothing ends a stream that is read."""
+
+    name: RequestName
+    stop: Callable[[], object] | None = None
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Flight:
     digest: bytes
     task: asyncio.Task[tuple[Outcome, bool] | None]
-
-
-def name_of(organisation: str, key_id: str, rpc: str, key: str, request: bytes) -> RequestName:
-    """What identifies a keyed request. Each part is hashed with its length: no two lists of parts look alike."""
-    scope = hashlib.sha256()
-    for part in (organisation, key_id, rpc, key):
-        encoded = part.encode()
-        scope.update(len(encoded).to_bytes(4, "big"))
-        scope.update(encoded)
-    return RequestName(organisation, scope.digest(), hashlib.sha256(request).digest())
 
 
 class OncePerKey:
@@ -105,7 +114,7 @@ class OncePerKey:
         self,
         answers: Answers,
         afterwards: Afterwards,
-        pause: Callable[[], Awaitable[None]],
+        pauses: Pauses,
         new_owner: Callable[[], str],
         limits: KeyLimits,
     ) -> None:
@@ -114,16 +123,17 @@ class OncePerKey:
         Args:
             answers: What was answered, shared by all replicas.
             afterwards: For storing that has to wait.
-            pause: Waits before a request under way in another replica is looked at again.
+            pauses: How it waits.
             new_owner: A fresh id, by which the store knows who holds a name.
             limits: Bounds.
         """
         self._answers = answers
         self._afterwards = afterwards
-        self._pause = pause
+        self._pauses = pauses
         self._new_owner = new_owner
         self._limits = limits
         self._flights: dict[bytes, _Flight] = {}
+        self._held: dict[str, _Held] = {}
         self._closed = False
 
     async def answer(self, name: RequestName, work: Work) -> tuple[Outcome, bool]:
@@ -148,7 +158,7 @@ class OncePerKey:
             if landed is not None:
                 return landed[0], landed[1] or not own
             # Another replica is at work; this caller waits as long as it has time.
-            await self._pause()
+            await self._pauses.look_again()
 
     async def stream(self, name: RequestName, work: StreamWork[Event]) -> AsyncGenerator[Event, None]:
         """The events of `work`, or of the answer that was kept. Raises KeyInProgress while it is being made."""
@@ -165,15 +175,37 @@ class OncePerKey:
             async for event in events:
                 yield event
 
+    async def renewing(self) -> None:
+        """Renews every claim of this process, again and again: a claim that is not renewed is a crashed owner's."""
+        while True:
+            with contextlib.suppress(AnswersUnavailable):
+                await self.renew()
+            await self._pauses.renew()
+
+    async def renew(self) -> None:
+        """Renews the claims once, all in one step. Work whose claim is another's by now is stopped."""
+        held = dict(self._held)
+        if not held:
+            return
+        kept = await self._answers.renew([(one.name, owner) for owner, one in held.items()])
+        for owner in held.keys() - kept:
+            # What has ended meanwhile has ended its claim by itself.
+            if self._held.pop(owner, None) is not None:
+                held[owner].lost = True
+                stop = held[owner].stop
+                if stop is not None:
+                    stop()
+
     async def close(self, patience_s: float) -> None:
         """Lets what is under way finish for a while; then ends it. What had cost money by then is kept as it ended."""
         self._closed = True
         tasks = [flight.task for flight in self._flights.values()]
         if tasks:
+            renewing = asyncio.ensure_future(self.renewing())
             _, late = await asyncio.wait(tasks, timeout=patience_s)
-            for task in late:
+            for task in (*late, renewing):
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.gather(*late, renewing, return_exceptions=True)
 
     def _launch(self, name: RequestName, work: Work) -> _Flight:
         if self._closed:
@@ -199,17 +231,23 @@ class OncePerKey:
             return claim.outcome, True
         if not claim.granted:
             return None
+        running = asyncio.ensure_future(work.run())
+        held = self._held[owner] = _Held(name, running.cancel)
         try:
-            outcome = Outcome(answer=await work.run())
+            outcome = Outcome(answer=await running)
         except BaseException as error:
+            if held.lost:
+                raise KeyTakenOver from error
             if work.spent:
                 told = ProcessEnding() if isinstance(error, asyncio.CancelledError) else error
                 await self._keep(name, owner, Outcome(failure=work.failure(told)))
             else:
                 await self._now_or_later("release", lambda: self._answers.release(name, owner))
             raise
-        await self._keep(name, owner, self._bounded(outcome, work.failure))
-        return outcome, False
+        finally:
+            self._held.pop(owner, None)
+        earlier = await self._keep(name, owner, self._bounded(outcome, work.failure))
+        return (outcome, False) if earlier is None else (earlier, True)
 
     async def _claim(self, name: RequestName, owner: str) -> Claim:
         try:
@@ -232,7 +270,7 @@ class OncePerKey:
             raise
 
     async def _give_up(self, name: RequestName, owner: str, claiming: asyncio.Future[Claim]) -> None:
-        with contextlib.suppress(AnswersUnavailable, KeyReused):
+        with contextlib.suppress(RequestFailed):
             if (await claiming).granted:
                 await self._persist(lambda: self._answers.release(name, owner))
 
@@ -241,6 +279,7 @@ class OncePerKey:
     ) -> AsyncGenerator[Event, None]:
         whole: Outcome | None = None
         kept = False
+        self._held[owner] = _Held(name)
         try:
             async with aclosing(work.run()) as events:
                 async for event in events:
@@ -254,6 +293,8 @@ class OncePerKey:
             if not kept:
                 self._end_later(name, owner, work, whole, error)
             raise
+        finally:
+            self._held.pop(owner, None)
 
     def _end_later(
         self, name: RequestName, owner: str, work: StreamWork[Event], whole: Outcome | None, error: BaseException
@@ -270,23 +311,25 @@ class OncePerKey:
             return outcome
         return Outcome(failure=outcome.failure or failure(AnswerNotKept(self._limits.max_answer_bytes)))
 
-    async def _keep(self, name: RequestName, owner: str, outcome: Outcome) -> None:
-        await self._now_or_later("keep-answer", lambda: self._answers.keep(name, owner, outcome))
+    async def _keep(self, name: RequestName, owner: str, outcome: Outcome) -> Outcome | None:
+        """Returns the outcome that another owner had kept before, if one had."""
+        return await self._now_or_later("keep-answer", lambda: self._answers.keep(name, owner, outcome))
 
-    async def _now_or_later(self, what: str, write: Callable[[], Awaitable[None]]) -> None:
+    async def _now_or_later(self, what: str, write: Callable[[], Awaitable[Written]]) -> Written | None:
         """An answer that was paid for leaves also when it cannot be stored at once; storing is tried again then."""
         try:
             async with asyncio.timeout(self._limits.storage_timeout_s):
-                await write()
+                return await write()
         except (AnswersUnavailable, TimeoutError):
             self._afterwards.run(what, lambda: self._persist(write))
+            return None
 
-    async def _persist(self, write: Callable[[], Awaitable[None]]) -> None:
+    async def _persist(self, write: Callable[[], Awaitable[object]]) -> None:
         """Repeats while the store is away; the time of work that follows an answer ends it."""
         while True:
             try:
                 await write()
             except AnswersUnavailable:
-                await self._pause()
+                await self._pauses.look_again()
             else:
                 return

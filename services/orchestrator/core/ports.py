@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.orchestrator.core.model import (
@@ -126,11 +126,15 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestName:
-    """What identifies a request with an idempotency key: `scope` is whose key it is, `digest` what was asked."""
+    """What identifies a request with an idempotency key: `scope` is whose key it is, `digest` what was asked.
+
+    `seal_key` (32 bytes) is for the answer's encryption. It is never stored: the client's next request brings it.
+    """
 
     organisation: str
     scope: bytes
     digest: bytes
+    seal_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ class Outcome:
 class Claim:
     """A name in the store. Granted: it is the caller's. Else it has an outcome, or somebody is at work.
 
-    `digest` is that of the request which the name belongs to.
+    `digest` is that of the request which the name belongs to; when it is another's, no outcome is shown.
     """
 
     granted: bool
@@ -157,11 +161,22 @@ class Answers(Protocol):
     """What keyed requests ended with, for all replicas. Raises AnswersUnavailable."""
 
     async def claim(self, name: RequestName, owner: str) -> Claim:
-        """Takes a name that nobody has. A claim that was not ended in time is anybody's."""
+        """Takes a name that nobody has. A claim that was neither ended nor renewed in time is anybody's.
+
+        Raises AnswerUnreadable for an outcome that was damaged, TooManyKept when the organisation has no room.
+        """
         ...
 
-    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> None:
-        """Ends the owner's claim with an outcome, which stays for a while. Nothing when the claim was lost."""
+    async def renew(self, held: Sequence[tuple[RequestName, str]]) -> frozenset[str]:
+        """Lets claims live on, all in one step. Returns the owners that still have theirs; the others lost them."""
+        ...
+
+    async def keep(self, name: RequestName, owner: str, outcome: Outcome) -> Outcome | None:
+        """Ends a claim with an outcome, which stays for a while. Returns the outcome that stands instead, if one does.
+
+        The first that is kept stands. A whole answer is kept also by an owner that lost its claim, as long as the name
+        belongs to the same request: it was paid for. A failure is kept by the owner alone.
+        """
         ...
 
     async def release(self, name: RequestName, owner: str) -> None:

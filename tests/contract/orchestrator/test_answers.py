@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import shutil
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +15,9 @@ from meshkit.postgres import Database, DatabaseSettings, open_database
 from meshkit.settings import Secret
 from services.orchestrator.adapters.memory import MemoryAnswers
 from services.orchestrator.adapters.sql import PostgresAnswers
-from services.orchestrator.core.errors import AnswersUnavailable
-from services.orchestrator.core.idempotency import name_of
+from services.orchestrator.core.errors import AnswersUnavailable, AnswerUnreadable, TooManyKept
 from services.orchestrator.core.ports import Answers, Claim, Outcome
+from services.orchestrator.core.request_names import name_of
 from services.orchestrator.main import MIGRATIONS
 
 NAME = name_of("acme", "key-1", "Complete", "k", b"request")
@@ -43,7 +46,7 @@ def make(request: pytest.FixtureRequest) -> Make:
     if request.param == "memory":
         return lambda lock_s, retention_s: MemoryAnswers(SystemClock(), lock_s, retention_s, 100)
     database: Database = request.getfixturevalue("empty_schema")
-    return lambda lock_s, retention_s: PostgresAnswers(database.pool, lock_s, retention_s, 5.0)
+    return lambda lock_s, retention_s: PostgresAnswers(database.pool, lock_s, retention_s, 5.0, 100)
 
 
 async def test_one_claim_is_granted(make: Make) -> None:
@@ -57,7 +60,7 @@ async def test_one_claim_is_granted(make: Make) -> None:
 async def test_what_was_kept_is_found(make: Make, outcome: Outcome) -> None:
     store = make(60, 60)
     assert (await store.claim(NAME, "first")).granted
-    await store.keep(NAME, "first", outcome)
+    assert await store.keep(NAME, "first", outcome) is None
     assert await store.claim(NAME, "second") == Claim(granted=False, digest=NAME.digest, outcome=outcome)
 
 
@@ -66,7 +69,7 @@ async def test_the_name_shows_what_was_asked(make: Make) -> None:
     await store.claim(NAME, "first")
     assert await store.claim(OTHER, "second") == Claim(granted=False, digest=NAME.digest)
     await store.keep(NAME, "first", WHOLE)
-    assert (await store.claim(OTHER, "second")).digest == NAME.digest
+    assert await store.claim(OTHER, "second") == Claim(granted=False, digest=NAME.digest)
 
 
 async def test_a_released_name_is_free(make: Make) -> None:
@@ -92,8 +95,70 @@ async def test_a_claim_ends_by_itself_and_its_owner_writes_nothing_any_more(make
     async with asyncio.timeout(5):
         while not (await store.claim(OTHER, "second")).granted:
             await asyncio.sleep(0.005)
-    await store.keep(NAME, "crashed", WHOLE)
+    assert await store.keep(NAME, "crashed", WHOLE) is None
     assert (await store.claim(OTHER, "third")).outcome is None
+
+
+async def test_a_renewed_claim_lives_on_and_one_that_is_not_ends(make: Make) -> None:
+    store = make(0.3, 60)
+    left = name_of("acme", "key-1", "Complete", "left alone", b"request")
+    await store.claim(NAME, "at work")
+    await store.claim(left, "crashed")
+    async with asyncio.timeout(5):
+        while not (await store.claim(left, "second")).granted:
+            assert await store.renew([(NAME, "at work")]) == {"at work"}
+            await asyncio.sleep(0.02)
+    assert not (await store.claim(NAME, "second")).granted
+
+
+async def test_a_claim_whose_time_is_over_is_renewed_while_nobody_else_has_it(make: Make) -> None:
+    store = make(0.01, 60)
+    await store.claim(NAME, "slow")
+    await asyncio.sleep(0.03)
+    if isinstance(store, PostgresAnswers):
+        assert await store.forget(10) == 0, "its owner may be there again when the database is"
+    assert await store.renew([(NAME, "slow")]) == {"slow"}
+    await _taken_over(store)
+    assert await store.renew([(NAME, "slow"), (NAME, "second")]) == {"second"}
+    await store.keep(NAME, "second", WHOLE)
+    assert await store.renew([(NAME, "second")]) == frozenset(), "an answer is nobody's claim"
+    assert await store.renew([]) == frozenset()
+
+
+async def _taken_over(store: Answers) -> None:
+    async with asyncio.timeout(5):
+        while not (await store.claim(NAME, "second")).granted:
+            await asyncio.sleep(0.005)
+
+
+async def test_of_two_answers_the_first_that_is_kept_stands(make: Make) -> None:
+    store = make(0.01, 60)
+    await store.claim(NAME, "slow")
+    await _taken_over(store)
+    assert await store.keep(NAME, "slow", WHOLE) is None, "it was paid for, and nobody has another answer yet"
+    late = Outcome(b"another answer")
+    assert await store.keep(NAME, "second", late) == WHOLE
+    assert await store.keep(NAME, "second", BROKEN) == WHOLE
+    assert (await store.claim(NAME, "third")).outcome == WHOLE
+
+
+async def test_a_failure_of_an_owner_that_lost_its_claim_is_not_kept(make: Make) -> None:
+    store = make(0.01, 60)
+    await store.claim(NAME, "slow")
+    await _taken_over(store)
+    assert await store.keep(NAME, "slow", BROKEN) is None
+    await store.release(NAME, "slow")
+    assert await store.keep(NAME, "second", WHOLE) is None
+    assert (await store.claim(NAME, "third")).outcome == WHOLE
+
+
+async def test_answers_kept_at_the_same_time_are_one(make: Make) -> None:
+    store = make(60, 60)
+    await store.claim(NAME, "o-0")
+    stands = await asyncio.gather(*(store.keep(NAME, f"o-{n}", Outcome(b"%d" % n)) for n in range(10)))
+    kept = (await store.claim(NAME, "later")).outcome
+    assert kept is not None
+    assert sorted(stands, key=repr) == sorted([None, *[kept] * 9], key=repr)
 
 
 async def test_an_answer_ends_by_itself(make: Make) -> None:
@@ -117,9 +182,11 @@ async def test_memory_forgets_the_oldest_answers_and_no_claim() -> None:
 
 async def test_rows_whose_time_is_over_are_deleted(empty_schema: Database) -> None:
     pool = empty_schema.pool
-    store, lasting = PostgresAnswers(pool, 0.001, 0.001, 5), PostgresAnswers(pool, 60, 60, 5)
+    store, lasting = PostgresAnswers(pool, 0.001, 0.001, 5, 100), PostgresAnswers(pool, 60, 60, 5, 100)
     for number in range(5):
-        await store.claim(name_of("acme", "key-1", "Complete", str(number), b""), "o")
+        name = name_of("acme", "key-1", "Complete", str(number), b"")
+        await store.claim(name, "o")
+        await store.keep(name, "o", WHOLE)
     await lasting.claim(NAME, "o")
     async with asyncio.timeout(5):
         deleted = 0
@@ -130,15 +197,16 @@ async def test_rows_whose_time_is_over_are_deleted(empty_schema: Database) -> No
 
 async def test_an_absent_database_is_told(postgres_url: str) -> None:
     database = await open_database(DatabaseSettings(url=Secret(postgres_url)), "orchestrator_contract", MIGRATIONS)
-    store = PostgresAnswers(database.pool, 60, 60, 1)
+    store = PostgresAnswers(database.pool, 60, 60, 1, 100)
     await database.close()
-    for call in (store.claim(NAME, "o"), store.keep(NAME, "o", WHOLE), store.release(NAME, "o"), store.forget(1)):
+    reads = (store.claim(NAME, "o"), store.renew([(NAME, "o")]), store.forget(1), store.count())
+    for call in (*reads, store.keep(NAME, "o", WHOLE), store.release(NAME, "o")):
         with pytest.raises(AnswersUnavailable):
             await call
 
 
 async def test_a_locked_table_counts_as_absence(empty_schema: Database) -> None:
-    store = PostgresAnswers(empty_schema.pool, 60, 60, 0.05)
+    store = PostgresAnswers(empty_schema.pool, 60, 60, 0.05, 100)
     blocker = await empty_schema.connect()
     try:
         async with blocker.transaction():
@@ -147,4 +215,81 @@ async def test_a_locked_table_counts_as_absence(empty_schema: Database) -> None:
                 await store.claim(NAME, "o")
     finally:
         await blocker.close()
-    assert (await PostgresAnswers(empty_schema.pool, 60, 60, 5).claim(NAME, "o")).granted
+    assert (await PostgresAnswers(empty_schema.pool, 60, 60, 5, 100).claim(NAME, "o")).granted
+
+
+async def test_an_organisation_with_too_many_rows_gets_no_new_ones(empty_schema: Database) -> None:
+    store = PostgresAnswers(empty_schema.pool, 60, 60, 5, max_kept=2)
+    for number in range(3):
+        await store.claim(name_of("acme", "key-1", "Complete", str(number), b""), "o")
+    await store.keep(name_of("acme", "key-1", "Complete", "0", b""), "o", WHOLE)
+    new = name_of("acme", "key-1", "Complete", "new", b"")
+    await store.count()
+    with pytest.raises(TooManyKept, match="more than 2 answers kept"):
+        await store.claim(new, "o")
+    assert (await store.claim(name_of("acme", "key-1", "Complete", "0", b""), "o-2")).outcome == WHOLE
+    assert (await store.claim(name_of("globex", "key-2", "Complete", "new", b""), "o")).granted
+    await store.release(name_of("acme", "key-1", "Complete", "1", b""), "o")
+    await store.count()
+    assert (await store.claim(new, "o")).granted
+
+
+async def test_the_table_alone_reveals_nothing(empty_schema: Database) -> None:
+    """Neither key, question nor answer is in it, nor a plain hash of them that a guess could be compared with."""
+    store = PostgresAnswers(empty_schema.pool, 60, 60, 5, 100)
+    key, request, said = "client-key-7f3a", b"what was asked", b"what was answered"
+    name = name_of("acme", "key-1", "Complete", key, request)
+    await store.claim(name, "o")
+    await store.keep(name, "o", Outcome(said, b"a failure"))
+    row = await empty_schema.pool.fetchrow("SELECT * FROM answers")
+    stored = b"|".join(value if isinstance(value, bytes) else str(value).encode() for value in row.values())
+    secrets = (key.encode(), request, said, b"a failure")
+    for plain in (*secrets, *(hashlib.sha256(secret).digest() for secret in secrets), name.seal_key):
+        assert plain not in stored
+    assert name.seal_key.hex() not in repr(name)
+    assert (await store.claim(name, "later")).outcome == Outcome(said, b"a failure")
+
+
+async def test_a_row_that_was_changed_does_not_open(empty_schema: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """A flipped bit, a lost end, an answer in another's place: an error that says what to do, never a wrong answer."""
+    store, pool = PostgresAnswers(empty_schema.pool, 60, 60, 5, 100), empty_schema.pool
+    twin = name_of("acme", "key-1", "Complete", "twin", b"request")
+    for name in (NAME, twin):
+        await store.claim(name, "o")
+        await store.keep(name, "o", WHOLE)
+    sealed = await pool.fetchval("SELECT sealed FROM answers WHERE scope = $1", NAME.scope)
+    others = await pool.fetchval("SELECT sealed FROM answers WHERE scope = $1", twin.scope)
+    assert sealed != others
+    flipped = [sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :] for at in range(len(sealed))]
+    for damaged in (*flipped, sealed[:-1], sealed[:5], b"", others):
+        await pool.execute("UPDATE answers SET sealed = $2 WHERE scope = $1", NAME.scope, damaged)
+        with pytest.raises(AnswerUnreadable, match="a new key asks and pays anew"):
+            await store.claim(NAME, "later")
+    assert caplog.records[0].name == "services.orchestrator.adapters.sql"
+    assert "an answer" not in caplog.text
+    await pool.execute("UPDATE answers SET sealed = $2 WHERE scope = $1", NAME.scope, sealed)
+    assert (await store.claim(NAME, "later")).outcome == WHOLE
+
+
+async def test_what_lay_in_clear_is_dropped(postgres_url: str, tmp_path: Path) -> None:
+    old = tmp_path / "versions"
+    old.mkdir()
+    shutil.copy(MIGRATIONS / "versions" / "0001_answers.py", old)
+    settings = DatabaseSettings(url=Secret(postgres_url))
+    before = await open_database(settings, "orchestrator_sealing", tmp_path)
+    await before.pool.execute(
+        "INSERT INTO answers VALUES ($1, 'acme', $2, 'o', true, 'clear', NULL, now() + interval '1 day')",
+        NAME.scope,
+        NAME.digest,
+    )
+    await before.close()
+    after = await open_database(settings, "orchestrator_sealing", MIGRATIONS)
+    try:
+        assert await after.pool.fetchval("SELECT count(*) FROM answers") == 0
+        store = PostgresAnswers(after.pool, 60, 60, 5, 100)
+        assert (await store.claim(NAME, "o")).granted
+        await store.keep(NAME, "o", WHOLE)
+        assert (await store.claim(NAME, "o-2")).outcome == WHOLE
+    finally:
+        await after.pool.execute("DROP SCHEMA orchestrator_sealing CASCADE")
+        await after.close()

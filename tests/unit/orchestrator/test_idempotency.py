@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from services.orchestrator.adapters.memory import MemoryAnswers
 from services.orchestrator.core.errors import (
     AnswersUnavailable,
     BudgetUnavailable,
     KeyReused,
+    KeyTakenOver,
     ProcessEnding,
     TooManyKeyed,
 )
-from services.orchestrator.core.idempotency import name_of
-from services.orchestrator.core.ports import Outcome
+from services.orchestrator.core.ports import Outcome, RequestName
+from services.orchestrator.core.request_names import name_of
 from tests.support.keyed_work import NAME, OTHER, Job, Pieces, World, away_world, read
 
 
@@ -130,8 +133,95 @@ async def test_a_claim_of_a_crashed_process_ends() -> None:
     assert job.runs == 0
     world.clock.now_s = 61
     assert await asking == (Outcome(b"answer"), False)
-    await world.store.keep(NAME, "crashed", Outcome(b"late"))
-    assert await world.kept() == Outcome(b"answer"), "who lost the claim writes nothing any more"
+    assert await world.store.keep(NAME, "crashed", Outcome(b"late")) == Outcome(b"answer"), "the first kept stands"
+
+
+async def test_a_renewed_claim_outlives_its_lock() -> None:
+    world, job = World(), Job()
+    asking = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    for _ in range(10):
+        world.clock.now_s += 50
+        await world.once.renew()
+        assert not (await world.store.claim(NAME, "second")).granted
+    job.gate.set()
+    assert await asking == (Outcome(b"answer"), False)
+    assert await world.kept() == Outcome(b"answer")
+
+
+async def test_all_claims_of_a_process_are_renewed_in_one_step() -> None:
+    world, job, held = World(), Job(), []
+
+    class Counting(MemoryAnswers):
+        async def renew(self, claims: Sequence[tuple[RequestName, str]]) -> frozenset[str]:
+            held.append(len(claims))
+            return await super().renew(claims)
+
+    world.store = Counting(world.clock, 60, 600, 100)
+    once = world.replica()
+    await once.renew()
+    names = [name_of("acme", "key-1", "Complete", str(number), b"") for number in range(5)]
+    asking = [asyncio.ensure_future(once.answer(name, job)) for name in names]
+    while job.runs < 5:
+        await asyncio.sleep(0)
+    reading = once.stream(OTHER, Pieces())
+    await anext(reading)
+    await once.renew()
+    await reading.aclose()
+    job.gate.set()
+    await asyncio.gather(*asking)
+    await once.renew()
+    assert held == [6], "nothing is asked for nothing"
+
+
+async def test_who_lost_its_claim_stops_and_the_other_answer_stands() -> None:
+    """A process that stood still for longer than its lock: another one does the work, and the late one pays no more."""
+    world, slow, quick = World(), Job(b"slow"), Job(b"quick")
+    asking = [asyncio.ensure_future(world.once.answer(NAME, slow)) for _ in range(2)]
+    await slow.begun.wait()
+    world.clock.now_s = 61
+    quick.gate.set()
+    assert await world.replica().answer(NAME, quick) == (Outcome(b"quick"), False)
+    await world.once.renew()
+    for lost in asking:
+        with pytest.raises(KeyTakenOver):
+            await lost
+    assert slow.cancelled
+    assert await world.once.answer(NAME, slow) == (Outcome(b"quick"), True)
+    assert slow.runs == 1
+
+
+async def test_who_finishes_first_is_kept_and_the_other_gives_that_answer() -> None:
+    world, slow, second = World(), Job(b"slow"), Job(b"second")
+    first = asyncio.ensure_future(world.once.answer(NAME, slow))
+    await slow.begun.wait()
+    world.clock.now_s = 61
+    other = asyncio.ensure_future(world.replica().answer(NAME, second))
+    await second.begun.wait()
+    slow.gate.set()
+    assert await first == (Outcome(b"slow"), False)
+    second.gate.set()
+    assert await other == (Outcome(b"slow"), True), "one answer per key"
+
+
+async def test_claims_are_renewed_while_the_process_ends_and_while_the_store_is_away() -> None:
+    world, store = away_world()
+    job = Job()
+    asking = asyncio.ensure_future(world.once.answer(NAME, job))
+    await job.begun.wait()
+    store.away = True
+    closing = asyncio.ensure_future(world.once.close(60))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    store.away = False
+    world.clock.now_s = 50
+    while world.pauses < 20:
+        await asyncio.sleep(0)
+    world.clock.now_s = 100
+    assert not (await world.store.claim(NAME, "second")).granted
+    job.gate.set()
+    assert await asking == (Outcome(b"answer"), False)
+    await closing
 
 
 async def test_an_answer_is_forgotten_after_its_time() -> None:
@@ -190,17 +280,3 @@ async def test_the_end_of_the_process_waits_and_then_keeps_what_was_paid() -> No
     assert await world.kept() == Outcome(failure=b"failed: ProcessEnding")
     with pytest.raises(ProcessEnding):
         await world.once.answer(OTHER, Job())
-
-
-def test_no_two_lists_of_parts_have_one_name() -> None:
-    names = {
-        name_of(*parts, b"").scope
-        for parts in (
-            ("acme", "key-1", "Complete", "k"),
-            ("acme", "key-1", "CompleteStream", "k"),
-            ("acme", "key-2", "Complete", "k"),
-            ("acm", "ekey-1", "Complete", "k"),
-            ("acme", "key-1Complete", "", "k"),
-        )
-    }
-    assert len(names) == 5
