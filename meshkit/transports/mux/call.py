@@ -16,14 +16,14 @@ from meshkit.methods import Method
 from meshkit.transports.remote import RETRY_TOKEN_RATIO, RETRY_TOKENS
 from meshkit.transports.status import DETAILS_KEY, code_of, decode
 
-# Before a handler's UNAVAILABLE is answered by another attempt, at most: the backoff that gRPC's policy begins with.
+# Before another attempt, at most: the backoff that gRPC's policy begins with.
 _RETRY_BACKOFF_S = 0.05
 _OWN_FIELDS = frozenset({"authorization", "x-request-id", "traceparent"})
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 
 
 class RetryBudget:
-    """Stops repeating what a channel's peer refuses when too much is refused, as gRPC's throttle does."""
+    """Stops repeating what a channel's peer refuses or loses when that is too much, as gRPC's throttle does."""
 
     __slots__ = ("_tokens",)
 
@@ -35,8 +35,8 @@ class RetryBudget:
         if self._tokens < RETRY_TOKENS:
             self._tokens = min(RETRY_TOKENS, self._tokens + RETRY_TOKEN_RATIO)
 
-    def refused(self) -> bool:
-        """A call was answered UNAVAILABLE. Returns whether it may be repeated."""
+    def failed(self) -> bool:
+        """A call was answered UNAVAILABLE, or its stream broke. Returns whether it may be repeated."""
         self._tokens = max(0, self._tokens - 1)
         return self._tokens > RETRY_TOKENS / 2
 
@@ -112,15 +112,19 @@ class MuxCall(asyncio.Future[Any]):
             self.set_result(response)
 
     def lost(self, details: str) -> None:
-        """The stream broke. What cannot have begun, and what the contract allows to repeat, is sent again."""
+        """The stream broke. What cannot have begun is sent again at once, as gRPC does with what never left.
+
+        What the contract allows to repeat is repeated as after UNAVAILABLE, a little later and under the same throttle:
+        all that a dying peer had at hand must not come down on the others in one moment.
+        """
         if self.done():
             return
         self._carrier = None
-        if self._rpc.method.retryable or not self.written:
-            self._send_again()
-            return
         self._timer.cancel()
-        self._fail(grpc.StatusCode.UNAVAILABLE, details)
+        if not self.written:
+            self._send_again()
+        elif not self._repeated():
+            self._fail(grpc.StatusCode.UNAVAILABLE, details)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """The caller leaves: so does the call, wherever it is."""
@@ -144,12 +148,18 @@ class MuxCall(asyncio.Future[Any]):
         self._fail(grpc.StatusCode.DEADLINE_EXCEEDED, "")
 
     def _refused(self, failure: mesh_pb2.Failure) -> None:
-        if failure.code == _UNAVAILABLE and self._rpc.method.retryable and self._rpc.budget.refused():
-            pause_s = random.uniform(0, _RETRY_BACKOFF_S)  # noqa: S311 - jitter
-            if self._deadline_s - self.get_loop().time() > pause_s:
-                self._timer = self.get_loop().call_later(pause_s, self._send_again)
-                return
-        self._fail(code_of(failure.code), failure.message, failure.details)
+        if failure.code != _UNAVAILABLE or not self._repeated():
+            self._fail(code_of(failure.code), failure.message, failure.details)
+
+    def _repeated(self) -> bool:
+        """Sends the call again after a pause, where contract, throttle and deadline allow it."""
+        if not self._rpc.method.retryable or not self._rpc.budget.failed():
+            return False
+        pause_s = random.uniform(0, _RETRY_BACKOFF_S)  # noqa: S311 - jitter
+        if self._deadline_s - self.get_loop().time() <= pause_s:
+            return False
+        self._timer = self.get_loop().call_later(pause_s, self._send_again)
+        return True
 
     def _fail(self, code: grpc.StatusCode, message: str, details: bytes = b"") -> None:
         trailers = ((DETAILS_KEY, details),) if details else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -11,8 +12,9 @@ from llmops.orchestrator.v1 import orchestrator_pb2
 
 from meshkit.errors import CallError
 from meshkit.methods import methods_of
-from meshkit.transports.remote import service_config
-from tests.contract.meshkit.test_transports import AUTHORISED, check, deltas, opened
+from meshkit.transports.remote import RETRY_TOKENS, service_config
+from tests.contract.meshkit.mux_peers import CHECK_INPUT, Gate, channel_to, guard_of, peer, up
+from tests.contract.meshkit.test_transports import AUTHORISED, check, deltas, opened, until
 from tests.support.guard_double import Away, GuardDouble
 
 
@@ -66,6 +68,22 @@ async def test_a_peer_that_refuses_everything_is_not_asked_again_each_time(trans
         bench.guard.seen.clear()
         assert (await bench.stub.CheckInput(check("away"), metadata=AUTHORISED)).language == "acme"
         assert len(bench.guard.seen) == 2
+
+
+async def test_what_a_dying_peer_had_at_hand_comes_to_the_others_under_the_throttle() -> None:
+    """gRPC's throttle: ten tokens, one for each failure, and nothing is repeated below half of them."""
+    first, second = Gate(), Gate()
+    async with peer(first) as one, peer(second) as two, channel_to(one, two) as channel:
+        await up(channel, 2)
+        calls = [guard_of(channel).CheckInput(check(), metadata=AUTHORISED) for _ in range(60)]
+        await until(lambda: first.begun == second.begun == 30)
+        await one.kill()
+        second.go.set()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        errors = [error for error in ended if isinstance(error, CallError)]
+        assert {error.status for error in errors} == {"UNAVAILABLE"}
+        assert second.begun - 30 == two.seen.methods[CHECK_INPUT] == 30 - len(errors)
+        assert 1 <= second.begun - 30 <= RETRY_TOKENS / 2
 
 
 def retried(service: str) -> set[str]:
