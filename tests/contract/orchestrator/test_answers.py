@@ -119,6 +119,7 @@ async def test_a_claim_whose_time_is_over_is_renewed_while_nobody_else_has_it(ma
         assert await store.forget(10) == 0, "its owner may be there again when the database is"
     assert await store.renew([(NAME, "slow")]) == {"slow"}
     await _taken_over(store)
+    assert await store.renew([(NAME, "slow")]) == frozenset(), "nobody renews what another has"
     assert await store.renew([(NAME, "slow"), (NAME, "second")]) == {"second"}
     await store.keep(NAME, "second", WHOLE)
     assert await store.renew([(NAME, "second")]) == frozenset(), "an answer is nobody's claim"
