@@ -201,7 +201,7 @@ async def _reservation_of(callers: MeshCallers, booked_nano_usd: int) -> str:
 
 
 async def test_a_stream_that_broke_off_is_not_begun_again_elsewhere(callers: MeshCallers, accounts: Accounts) -> None:
-    """NuGuardAI/nuguard#455: after a cut the next model's answer was appended, and both were paid for."""
+    """NuGuardAI/nuguard#455, BerriAI/litellm#32835: after a cut the next model's answer came, both were paid."""
     accounts.estimated = True
     began = len(callers.deployment.sim.billing)
     outcome = await callers.chat_stream("after-cut", "Tell me more.", **FRESH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
@@ -74,3 +76,36 @@ async def test_explain_keeps_organisations_apart(callers: MeshCallers, accounts:
     foreign = await callers.explain(answered.request_id, GLOBEX)
     assert not isinstance(foreign, pb.ExplainResponse)
     assert foreign.reason == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_caller_names_the_address_that_the_providers_key_goes_to(
+    callers: MeshCallers, accounts: Accounts, *, stream: bool
+) -> None:
+    """BerriAI/litellm#37053, #24952, #31467: a request's api_base, also a nested one, led the operator's key away."""
+    accounts.estimated = True
+    reached: list[bytes] = []
+
+    async def trap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append(await reader.read(100))
+        writer.close()
+
+    server = await asyncio.start_server(trap, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    names = ("api_base", "base_url", "api_base_url", "endpoint")
+    asks: list[dict[str, object]] = [{name: url} for name in names]
+    asks += [{"extra_body": {name: url}} for name in names]
+    asks += [{"llmops": {name: url}} for name in names]
+    asks += [{"metadata": dict.fromkeys(names, url)}, {"extra_headers": {"x-api-base": url}}]
+    asks += [{"litellm_params": {"api_base": url}}, {"provider": {"base_url": url}}, {"model": f"{url}/alpha/words"}]
+    statuses = set()
+    async with server:
+        for ask in asks:
+            body = {"model": "alpha/words", "messages": [{"role": "user", "content": "Where to?"}], "stream": stream}
+            headers = {"x-api-base": url, "x-forwarded-host": url, "x-litellm-api-base": url}
+            async with callers.post(body | ask, headers=headers) as (_, response):
+                statuses.add(response.status)
+                await response.read()
+    assert statuses <= {200, 400, 404}
+    assert 200 in statuses, "what nobody knows is passed on to the provider that the operator named"
+    assert reached == []

@@ -96,6 +96,7 @@ async def test_litellm_35570_what_was_used_survives_an_expiry(store: Store, cloc
 
 
 async def test_litellm_40050_what_is_enforced_is_what_is_recorded(store: Store, clock: TurnableClock) -> None:
+    """Also litellm#36926 and #27735: what was enforced was twice what was booked."""
     ledger = await opened(store, clock, [limit(Scope.USER, Period.HOUR, 10_000)])
     total = 0
     for number in range(30):
@@ -108,6 +109,7 @@ async def test_litellm_40050_what_is_enforced_is_what_is_recorded(store: Store, 
 
 
 async def test_litellm_36561_an_unknown_price_is_not_zero(store: Store, clock: TurnableClock) -> None:
+    """Also litellm#25874 and #35914: what has no price cost nothing, and passed every budget."""
     ledger = await opened(store, clock, [CAP])
     with pytest.raises(ModelUnpriced):
         await ledger.reserve(ADA, "r", [Model("acme-ai", "brand-new")], 0, 1, 0)
@@ -117,6 +119,7 @@ async def test_litellm_36561_an_unknown_price_is_not_zero(store: Store, clock: T
 
 
 async def test_macprovider_762_a_retried_attempt_is_booked_once(store: Store, clock: TurnableClock) -> None:
+    """Also Augustas11/macprovider#200: each try was billed."""
     ledger = await opened(store, clock, [CAP])
     hold = await ledger.reserve(ADA, "r", UNIT, 0, 60, 0)
     used = [used_tokens(20), used_tokens(25, 2, "double", "other-ai")]
@@ -184,3 +187,62 @@ async def test_boulder_7780_a_flood_on_one_rate_loses_no_spending(
     again = [ledgers[n % 3].reserve(ADA, f"s{n}", UNIT, 0, 1, 0) for n in range(30)]
     assert sum(answer.granted for answer in await asyncio.gather(*again)) == 1
     assert await recounted(stores[0])
+
+
+async def test_gubernator_208_a_limit_is_one_limit_whoever_is_asked(
+    open_postgres: OpenStore, clock: TurnableClock
+) -> None:
+    """mailgun/gubernator#208, #216, #225: who did not own a limit always let through; resets drifted apart."""
+    stores = [await open_postgres() for _ in range(2)]
+    await stores[0].declare_limits([count_limit(Unit.REQUESTS, 6)])
+    owner, other = (ledger_on(store, clock, name) for store, name in zip(stores, "ab", strict=True))
+    for number in range(6):
+        assert (await owner.reserve(ADA, f"r{number}", UNIT, 0, 1, 0)).granted
+    for turn in range(3):
+        denied = [await ledger.reserve(ADA, f"d{turn}-{n}", UNIT, 0, 1, 0) for n, ledger in enumerate((owner, other))]
+        assert [answer.granted for answer in denied] == [False, False]
+        assert {answer.retry_after_us for answer in denied} == {(10 - 3 * turn) * MICROSECONDS}, "it does not drift"
+        clock.turn(3)
+    clock.turn(1)
+    assert (await other.reserve(ADA, "after", UNIT, 0, 1, 0)).granted
+    assert not (await owner.reserve(ADA, "too-soon", UNIT, 0, 1, 0)).granted
+
+
+async def test_cala_746_one_organisation_does_not_wait_for_another(
+    open_postgres: OpenStore, clock: TurnableClock
+) -> None:
+    """GaloyMoney/cala#746, #776: an advisory lock with a constant key queued every ledger behind one."""
+    stores = [await open_postgres(StoreOptions(lock_timeout_s=30)) for _ in range(2)]
+    await stores[0].declare_limits([ORGANISATION])
+    slow, quick = (ledger_on(store, clock, name) for store, name in zip(stores, "ab", strict=True))
+    await slow.reserve(ADA, "first", UNIT, 0, 1, 0)
+    other = ADA._replace(organisation="globex")
+    async with stores[1]._database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM counters WHERE organisation = 'acme' FOR UPDATE")
+        waiting = asyncio.create_task(slow.reserve(ADA, "second", UNIT, 0, 1, 0))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        async with asyncio.timeout(5):
+            while not await connection.fetchval(waits):
+                await asyncio.sleep(0.01)
+        for number in range(5):
+            async with asyncio.timeout(5):
+                assert (await quick.reserve(other, f"g{number}", UNIT, 0, 1, 0)).granted
+        held = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+        held += " WHERE locktype = 'advisory' AND d.datname = current_database()"
+        assert await connection.fetchval(held) == 0
+        assert not waiting.done()
+    assert (await waiting).granted
+
+
+async def test_cockroach_14670_a_hot_organisation_shares_transactions(
+    open_postgres: OpenStore, clock: TurnableClock
+) -> None:
+    """cockroachdb/cockroach#14670: the more callers of one account, the fewer were served."""
+    store = await open_postgres(StoreOptions(max_batch=100))
+    await store.declare_limits([ORGANISATION])
+    ledger = ledger_on(store, clock, "a")
+    answers = await asyncio.gather(*(ledger.reserve(ADA, f"r{n}", UNIT, 0, 1, 0) for n in range(1000)))
+    assert all(answer.granted for answer in answers)
+    async with store._database.pool.acquire() as connection:
+        transactions = await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM journal WHERE kind = 1")
+    assert transactions <= 12

@@ -53,6 +53,7 @@ async def rows(store: PostgresStore, statement: str) -> list[Any]:
 async def test_two_replicas_on_one_budget_neither_overshoot_nor_deadlock(
     open_postgres: OpenStore, clock: TurnableClock
 ) -> None:
+    """BerriAI/litellm#33325, #39390, maximhq/bifrost#3547: every process let the whole cap through."""
     stores = [await open_postgres(StoreOptions(max_batch=8)) for _ in range(2)]
     await stores[0].declare_limits([DAY, HOUR, limit(Scope.KEY, Period.DAY, 10_000)])
     ledgers = [ledger_on(store, clock, name) for store, name in zip(stores, "ab", strict=True)]
@@ -189,6 +190,7 @@ async def test_a_connection_that_died_while_idle_is_replaced(open_postgres: Open
 async def test_a_lock_that_somebody_keeps_is_an_outage_not_a_hang(
     open_postgres: OpenStore, clock: TurnableClock
 ) -> None:
+    """envoyproxy/ratelimit#462: each call waited for a slow store for seconds."""
     store = await open_postgres(StoreOptions(lock_timeout_s=0.05))
     await store.declare_limits([DAY])
     ledger = ledger_on(store, clock, "a")

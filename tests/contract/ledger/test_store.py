@@ -168,6 +168,7 @@ async def test_l3_every_verb_answers_the_same_again(ledger: Ledger, events: Reco
 
 
 async def test_the_same_request_twice_at_once_is_decided_once(ledger: Ledger) -> None:
+    """getlago/lago-api#2664: two settlements within milliseconds."""
     answers = await asyncio.gather(*(ledger.reserve(ADA, "r", UNIT, 0, 10, 0) for _ in range(5)))
     assert all(answer == answers[0] for answer in answers)
     assert await usage(ledger) == {("USER", "ada"): (0, 10), ("ORGANISATION", ""): (0, 10)}
@@ -232,6 +233,7 @@ async def test_old_reservations_are_forgotten_and_live_ones_never(ledger: Ledger
 
 
 async def test_a_new_window_starts_empty(ledger: Ledger, clock: TurnableClock) -> None:
+    """BerriAI/litellm#24675: a window that never began again."""
     await ledger.reserve(ADA, "r1", UNIT, 0, 90, 900 * MICROSECONDS)
     clock.turn(2400)
     assert (await ledger.reserve(ADA, "r2", UNIT, 0, 90, 0)).granted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -65,6 +66,30 @@ async def test_a_sampled_call_is_a_span_of_its_callers_trace(
     assert bytes.fromhex("b" * 16) in exported
     assert b"/llmops.guard.v1.GuardService/CheckInput" in exported
     assert bytes.fromhex("c" * 32) not in exported
+
+
+@pytest.mark.parametrize("transport", ["local", "grpc", "mux"])
+async def test_no_key_and_no_content_is_in_a_span(transport: str, collector: tuple[str, list[bytes]]) -> None:
+    """BerriAI/litellm#13705, #36758: keys and prompts were attributes of spans, most of all where calls failed."""
+    endpoint, received = collector
+    tracing = Tracing(TracingSettings(otlp_endpoint=endpoint, sample_ratio=1), "test")
+    deadline_s = asyncio.get_running_loop().time() + 30
+    trace = TraceContext("a" * 32, "b" * 16, sampled=True)
+    keys = (("idempotency-key", "canary-idempotency"),)
+    async with opened(transport, tracing=tracing) as bench:
+        with running(CallContext("r", ADA, "ada-secret", trace, deadline_s)):
+            await bench.stub.CheckInput(check("canary-content"), metadata=keys)
+            with pytest.raises(CallError):
+                await bench.stub.CheckInput(check("unknown"), metadata=keys)
+        # In one process the principal is handed over, between processes the credential is refused.
+        refused = contextlib.nullcontext() if transport == "local" else pytest.raises(CallError)
+        with running(CallContext("r", ADA, "canary-credential", trace, deadline_s)), refused:
+            await bench.stub.CheckInput(check("canary-content"))
+        await asyncio.to_thread(tracing.close)
+    exported = b"".join(received)
+    assert exported.count(b"/llmops.guard.v1.GuardService/CheckInput") >= 2
+    for told in (b"ada-secret", b"canary", b"Bearer"):
+        assert told not in exported
 
 
 async def test_the_public_server_uses_the_contrib_interceptor_without_hurting_streams_health_or_errors(

@@ -272,6 +272,30 @@ async def test_a_row_that_was_changed_does_not_open(empty_schema: Database, capl
     assert (await store.claim(NAME, "later")).outcome == WHOLE
 
 
+async def test_callers_that_leave_leave_no_connection_behind(empty_schema: Database) -> None:
+    """sqlalchemy/sqlalchemy#12077, #6652, #11125: connections of cancelled callers never came back to the pool."""
+    pool = empty_schema.pool
+    store = PostgresAnswers(pool, 60, 60, 5, 100)
+    count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    blocker = await empty_schema.connect()
+    try:
+        for _ in range(5):
+            async with blocker.transaction():
+                await blocker.execute("LOCK TABLE answers IN ACCESS EXCLUSIVE MODE")
+                names = [name_of("acme", "key-1", "Complete", str(n), b"") for n in range(30)]
+                leaving = [asyncio.ensure_future(store.claim(name, "o")) for name in names]
+                await asyncio.sleep(0.05)
+                for caller in leaving:
+                    caller.cancel()
+                await asyncio.gather(*leaving, return_exceptions=True)
+            assert pool.get_idle_size() == pool.get_size(), "everything is back"
+        before = await blocker.fetchval(count)
+        assert (await store.claim(NAME, "o")).granted
+        assert await blocker.fetchval(count) <= before <= pool.get_max_size() + 5
+    finally:
+        await blocker.close()
+
+
 async def test_what_lay_in_clear_is_dropped(postgres_url: str, tmp_path: Path) -> None:
     old = tmp_path / "versions"
     old.mkdir()

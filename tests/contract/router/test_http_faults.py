@@ -272,6 +272,7 @@ async def test_f17_f18_streams_that_do_not_end_as_they_should(
     text: str,
     failure: Failure | None,
 ) -> None:
+    """diegosouzapw/OmniRoute#8210: an error inside the stream of a provider was read as an empty success."""
     seen = asyncio.Event()
 
     async def respond(received: Received) -> None:

@@ -26,6 +26,7 @@ def test_l12_refunds_never_exceed_what_was_booked() -> None:
 
 
 def test_lago_5870_the_same_correction_twice_is_booked_once() -> None:
+    """Also getlago/lago-api#3618: a repeated request was decided again."""
     desk = Desk([HOUR])
     hold = desk.reserve(50).reservation_id
     desk.commit(hold, 40)

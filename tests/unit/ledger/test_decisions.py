@@ -112,6 +112,7 @@ def test_zero_suspends_and_free_calls_fit_any_other_cap() -> None:
 
 
 def test_l10_alerts_once_per_window_when_the_line_is_passed() -> None:
+    """maximhq/bifrost#5770: what a rule took for the used part of a budget was not it."""
     desk = Desk([limit(Scope.ORGANISATION, Period.DAY, 100)])
     assert desk.reserve(79).alerts == ()
     crossing = desk.reserve(1)

@@ -60,6 +60,7 @@ def test_what_is_remembered_of_a_payer_is_what_is_true(now: int, steps: list[int
 
 
 def test_a_budget_of_the_day_begins_at_local_midnight() -> None:
+    """BerriAI/litellm#38938, #8364: windows that began late, or at the midnight of another zone."""
     clock = TurnableClock(datetime(2026, 3, 28, 22, 59, 59, tzinfo=UTC))
     desk = Desk([replace(limit(Scope.ORGANISATION, Period.DAY, 100), time_zone="Europe/Berlin")], clock=clock)
     assert desk.reserve(100).granted

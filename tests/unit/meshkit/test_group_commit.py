@@ -105,6 +105,7 @@ async def test_a_caller_that_leaves_does_not_undo_its_item_nor_stop_the_flush() 
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    """envoyproxy/ratelimit#978: what waits for a slow store must not fill the memory."""
     disk = Disk(open_gate=False)
     commits = group(disk, max_queue=1)
     running = asyncio.create_task(commits.submit(2))

@@ -136,6 +136,7 @@ def test_cooldowns_follow_the_provider_and_are_capped() -> None:
 
 
 def test_a_second_failure_never_shortens_a_cooldown() -> None:
+    """BerriAI/litellm#40130: of two cooldowns the shorter one was kept."""
     cooldowns = Cooldowns()
     cooldowns.note("m", Cooldown(50.0, rate_limited=True))
     cooldowns.note("m", Cooldown(10.0, rate_limited=False))

@@ -104,6 +104,7 @@ async def test_a_retry_that_works_needs_nobody_else() -> None:
 
 
 async def test_a_model_that_failed_is_left_alone_for_the_next_calls() -> None:
+    """BerriAI/litellm#34836: a cooldown that counted only from one round of a check to the next."""
     harness = Harness([failure(FailureKind.RATE_LIMITED, 20.0), ANSWER], [ANSWER], retries=0)
     await harness.complete()
     await harness.complete()
