@@ -75,3 +75,34 @@ async def test_a_reader_who_leaves_while_the_store_answers_leaves_no_claim() -> 
     gate.set()
     await world.settled()
     assert (await claim_at_once(NAME, "me")).granted
+
+
+async def test_a_stream_whose_claim_was_taken_over_goes_on_for_its_reader() -> None:
+    """It stood still for longer than its lock. Its answer was paid for, and is the first that is whole: it stands."""
+    world, job = World(), Pieces()
+    events = world.once.stream(NAME, job)
+    shown = [await anext(events)]
+    world.clock.now_s = 61
+    other = Pieces(("x", "end"))
+    taking = world.replica().stream(NAME, other)
+    assert await anext(taking) == "x"
+    await world.once.renew()
+    shown += await read(events)
+    assert shown == ["a", "b", "end"]
+    assert await read(taking) == ["end"]
+    assert await world.kept() == Outcome(b"abend"), "the first that was kept"
+
+
+async def test_a_failed_stream_whose_claim_was_taken_over_keeps_nothing() -> None:
+    world, job = World(), Pieces(("a", BudgetUnavailable()))
+    events = world.once.stream(NAME, job)
+    await anext(events)
+    world.clock.now_s = 61
+    taking = world.replica().stream(NAME, Pieces(("x", "end")))
+    await anext(taking)
+    with pytest.raises(BudgetUnavailable):
+        await read(events)
+    await world.settled()
+    assert await world.kept() is None
+    await read(taking)
+    assert await world.kept() == Outcome(b"xend")
