@@ -176,11 +176,17 @@ class OncePerKey:
                 yield event
 
     async def renewing(self) -> None:
-        """Renews every claim of this process, again and again: a claim that is not renewed is a crashed owner's."""
+        """Renews every claim of this process, again and again: a claim that is not renewed is a crashed owner's.
+
+        While the store is away it is tried at the pace of waiting: who is there first when it is back has the claim.
+        """
         while True:
-            with contextlib.suppress(AnswersUnavailable):
+            try:
                 await self.renew()
-            await self._pauses.renew()
+            except AnswersUnavailable:
+                await self._pauses.look_again()
+            else:
+                await self._pauses.renew()
 
     async def renew(self) -> None:
         """Renews the claims once, all in one step. Work whose claim is another's by now is stopped."""

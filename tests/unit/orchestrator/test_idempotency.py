@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -16,6 +16,7 @@ from services.orchestrator.core.errors import (
     ProcessEnding,
     TooManyKeyed,
 )
+from services.orchestrator.core.idempotency import OncePerKey, Pauses
 from services.orchestrator.core.ports import Outcome, RequestName
 from services.orchestrator.core.request_names import name_of
 from tests.support.keyed_work import NAME, OTHER, Job, Pieces, World, away_world, read
@@ -202,6 +203,38 @@ async def test_who_finishes_first_is_kept_and_the_other_gives_that_answer() -> N
     assert await first == (Outcome(b"slow"), False)
     second.gate.set()
     assert await other == (Outcome(b"slow"), True), "one answer per key"
+
+
+async def test_after_an_absence_of_the_store_claims_are_renewed_at_once() -> None:
+    world, store = away_world()
+    paused: list[str] = []
+
+    def pause(name: str) -> Callable[[], Awaitable[None]]:
+        async def wait() -> None:
+            paused.append(name)
+            await asyncio.sleep(0 if name == "look-again" else 60)
+
+        return wait
+
+    pauses = Pauses(pause("look-again"), pause("renew"))
+    once = OncePerKey(store, world, pauses, lambda: "owner", world.limits)
+    job = Job()
+    asking = asyncio.ensure_future(once.answer(NAME, job))
+    await job.begun.wait()
+    store.away = True
+    renewing = asyncio.ensure_future(once.renewing())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    world.clock.now_s = 100
+    store.away = False
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not (await store.claim(NAME, "second")).granted
+    assert set(paused[:-1]) == {"look-again"}
+    assert paused[-1] == "renew"
+    renewing.cancel()
+    job.gate.set()
+    assert await asking == (Outcome(b"answer"), False)
 
 
 async def test_claims_are_renewed_while_the_process_ends_and_while_the_store_is_away() -> None:
