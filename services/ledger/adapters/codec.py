@@ -30,10 +30,12 @@ from services.ledger.core.operations import (
     Sweep,
     VoidAnswer,
 )
+from services.ledger.core.ports import UsageQuery
 from services.ledger.core.windows import MICROSECONDS, Period
 
 _encode = msgspec.json.Encoder().encode
 NOTHING = "[]"
+_FIRST_UUID = "00000000-0000-0000-0000-000000000000"
 
 
 class _CounterRow(NamedTuple):
@@ -250,6 +252,12 @@ def limit_of(row: Sequence[Any]) -> Limit:
         Mode(mode),
         zone,
     )
+
+
+def usage_arguments(query: UsageQuery) -> tuple[Any, ...]:
+    """The arguments of USAGE."""
+    scopes, periods, starts = columns(query.windows, 3)
+    return query.organisation, scopes, periods, starts, query.subject, query.after or _FIRST_UUID, query.size
 
 
 def limit_row(limit: Limit) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ from services.ledger.core.operations import (
     ReserveAnswer,
     SetLimit,
 )
-from services.ledger.core.ports import BookedDay, Decision, UsageQuery
+from services.ledger.core.ports import BookedDay, Decision, UsageQuery, window_query
 from services.ledger.core.prices import Price
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
 
@@ -60,10 +60,11 @@ class MemoryStore:
         remembered = self.books.answers.get(operation.key)
         if remembered is not None:
             return decide.replay(remembered, operation.fingerprint)
+        before, wanted, now_us = self.books.limits, operation.limit, self._clock.now_us()
+        left = limit_changes.left_window(before, wanted, now_us)
+        counted = left is not None and bool(await self.usage(window_query(wanted, left)))
         try:
-            limits, entry = limit_changes.set_limit(
-                self.books.limits, operation, self._clock.now_us(), self._max_limits
-            )
+            limits, entry = limit_changes.set_limit(before, operation, now_us, self._max_limits, counted=counted)
         except LedgerError as error:
             return decide.Outcome(error)
         self.books.limits = limits

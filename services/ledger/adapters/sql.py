@@ -19,7 +19,7 @@ import asyncpg
 
 from meshkit import failpoints
 from meshkit.group_commit import GroupCommit
-from services.ledger.adapters import statements
+from services.ledger.adapters import limit_rows, statements
 from services.ledger.adapters.codec import (
     columns,
     counter_of,
@@ -27,20 +27,19 @@ from services.ledger.adapters.codec import (
     due_count,
     event_of,
     limit_of,
-    limit_row,
     loaded_books,
     most_expired,
-    text,
     touch,
+    usage_arguments,
     written,
 )
 from services.ledger.adapters.recollection import Recollection, believed
 from services.ledger.adapters.writer import Connections, Writer
-from services.ledger.core import decide, limit_changes
+from services.ledger.core import decide
 from services.ledger.core.books import provider_account
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, StorageUnavailable
-from services.ledger.core.limits import Limit, LimitSet, declare
+from services.ledger.core.limits import Limit, LimitSet
 from services.ledger.core.operations import Kind, Operation, ReserveAnswer, SetLimit, Sweep
 from services.ledger.core.ports import BookedDay, Decision, UsageQuery
 from services.ledger.core.windows import SteadyClock
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from services.ledger.core.books import Books, Counter, Entry
     from services.ledger.core.events import NumberedEvent
 
-_FIRST_UUID = "00000000-0000-0000-0000-000000000000"
 # Lost races and deadlocks are rare; more in a row means that something else is wrong.
 _MAX_ATTEMPTS = 5
 _RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -133,19 +131,7 @@ class PostgresStore:
 
     async def usage(self, query: UsageQuery) -> list[tuple[str, Counter]]:
         """See Store."""
-        scopes, periods, starts = zip(*query.windows, strict=True) if query.windows else ((), (), ())
-        rows = await self._read(
-            "fetch",
-            statements.USAGE,
-            query.organisation,
-            scopes,
-            periods,
-            starts,
-            query.subject,
-            query.after or _FIRST_UUID,
-            query.size,
-        )
-        return [counter_of(row) for row in rows]
+        return [counter_of(row) for row in await self._read("fetch", statements.USAGE, *usage_arguments(query))]
 
     async def counters(self, counter_ids: Sequence[str]) -> dict[str, Counter]:
         """See Store."""
@@ -191,29 +177,15 @@ class PostgresStore:
 
     async def declare_limits(self, limits: Sequence[Limit]) -> None:
         """See Store."""
-        async with _outages_named(), self._database.pool.acquire() as connection, connection.transaction():
-            before = await _lock_limits(connection)
-            await _save_limits(connection, before, declare(before, limits))
+        async with self._changes() as connection:
+            await limit_rows.declare_limits(connection, limits)
         await self._reload_limits()
 
     async def set_limit(self, operation: SetLimit) -> decide.Outcome:
         """See Store. The lock on the set's version lets one change happen at a time."""
-        async with _outages_named(), self._database.pool.acquire() as connection, connection.transaction():
-            before = await _lock_limits(connection)
-            known = await connection.fetchrow(statements.ANSWER, *operation.key)
-            if known is not None:
-                answer = decode_answer(operation.key.kind, known["answer"])
-                return decide.replay((known["fingerprint"], answer), operation.fingerprint)
-            try:
-                now_us, most = self._clock.now_us(), self._options.max_limits_per_organisation
-                after, entry = limit_changes.set_limit(before, operation, now_us, most)
-            except LedgerError as error:
-                return decide.Outcome(error)
-            await _save_limits(connection, before, after)
-            organisation, kind, request_id = entry.key
-            arguments = (now_us, kind, organisation, request_id, entry.fingerprint, text(entry.answer))
-            await connection.execute(statements.LIMIT_ENTRY, *arguments)
-        return decide.Outcome(entry.answer, (entry,))
+        async with self._changes() as connection:
+            most = self._options.max_limits_per_organisation
+            return await limit_rows.set_limit(connection, operation, self._clock.now_us, most)
 
     async def _flush(self, batch: Sequence[Operation]) -> Sequence[decide.Outcome | BaseException]:
         try:
@@ -349,6 +321,12 @@ class PostgresStore:
         if writer is not None:
             writer.terminate()
 
+    @asynccontextmanager
+    async def _changes(self) -> AsyncIterator[Any]:
+        """A transaction beside the writer's, for what is written rarely."""
+        async with _outages_named(), self._database.pool.acquire() as connection, connection.transaction():
+            yield connection
+
     async def _reload_limits(self) -> None:
         async with (
             _outages_named(),
@@ -371,17 +349,3 @@ async def _outages_named() -> AsyncIterator[None]:
         yield
     except _OUTAGES as error:
         raise StorageUnavailable from error
-
-
-async def _lock_limits(connection: Any) -> LimitSet:
-    version = await connection.fetchval(statements.LOCK_LIMITS)
-    return LimitSet(version, map(limit_of, await connection.fetch(statements.LIMITS)))
-
-
-async def _save_limits(connection: Any, before: LimitSet, after: LimitSet) -> None:
-    if after is before:
-        return
-    await connection.execute(statements.DROP_LIMITS, [i for i in before.by_id if i not in after.by_id])
-    changed = [limit for i, limit in after.by_id.items() if before.by_id.get(i) != limit]
-    await connection.executemany(statements.SAVE_LIMITS, [limit_row(limit) for limit in changed])
-    await connection.execute(statements.SAVE_LIMITS_VERSION, after.version)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from services.ledger.core.books import Entry
 from services.ledger.core.errors import InvalidRequest, NotFound
 from services.ledger.core.limits import EVERY_ORGANISATION, Limit, LimitSet, limit_id_of
 from services.ledger.core.operations import LimitAnswer, SetLimit
+from services.ledger.core.windows import MICROSECONDS, Window, window_at
 
 
-def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int) -> tuple[LimitSet, Entry]:
-    """Creates or changes a limit of the organisation. Raises InvalidRequest or NotFound."""
+def set_limit(
+    limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int, *, counted: bool
+) -> tuple[LimitSet, Entry]:
+    """Creates or changes a limit of the organisation. Raises InvalidRequest or NotFound.
+
+    `counted` says whether anything is counted in the window that `left_window` names.
+    """
     wanted = operation.limit
     limit_id = limit_id_of(wanted.organisation, wanted.scope, wanted.subject, wanted.period, wanted.unit)
     before = limits.by_id.get(limit_id)
     _check_limit(limits, wanted, limit_id)
+    if counted:
+        _check_zone(limits, wanted, now_us)
     if before is None:
         own = sum(1 for limit in limits.by_id.values() if limit.organisation == wanted.organisation)
         if own >= max_limits:
@@ -27,6 +36,33 @@ def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: in
             after = replace(after, version=before.version + 1)
     entry = Entry(operation.key, operation.fingerprint, now_us, LimitAnswer(after))
     return (limits if after == before else limits.replaced_with(after)), entry
+
+
+def left_window(limits: LimitSet, wanted: Limit, now_us: int) -> Window | None:
+    """The running window that a change of the time zone would leave; None where the change leaves none."""
+    before = _in_force(limits, wanted)
+    if before is None or before.time_zone == wanted.time_zone or wanted.objection() is not None:
+        return None
+    window = window_at(wanted.period, now_us // MICROSECONDS, before.time_zone)
+    return None if window.end_s is None else window
+
+
+def _check_zone(limits: LimitSet, wanted: Limit, now_us: int) -> None:
+    """Another zone's windows have counters of their own: what is counted in the running one would be forgotten."""
+    before, window = _in_force(limits, wanted), left_window(limits, wanted, now_us)
+    if before is None or window is None or window.end_s is None:
+        return
+    ends, zone = datetime.fromtimestamp(window.end_s, UTC).isoformat(), before.time_zone or "UTC"
+    raise InvalidRequest(
+        "limit.time_zone",
+        f"would forget what the running window of {zone} counts; keep it, or suspend the limit (a cap of 0) and"
+        f" change the zone after {ends}, before the next call",
+    )
+
+
+def _in_force(limits: LimitSet, wanted: Limit) -> Limit | None:
+    scope, subject, period, unit = wanted.place
+    return limits.in_force(wanted.organisation, scope, subject, period, unit)
 
 
 def _check_limit(limits: LimitSet, wanted: Limit, limit_id: str) -> None:

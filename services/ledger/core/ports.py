@@ -11,6 +11,7 @@ from services.ledger.core.events import NumberedEvent
 from services.ledger.core.limits import Limit, LimitSet
 from services.ledger.core.operations import Alert, Operation, ReserveAnswer, SetLimit
 from services.ledger.core.prices import Price
+from services.ledger.core.windows import Window
 
 
 class UsageQuery(NamedTuple):
@@ -24,6 +25,12 @@ class UsageQuery(NamedTuple):
     subject: str
     after: str
     size: int
+
+
+def window_query(limit: Limit, window: Window) -> UsageQuery:
+    """Whether anything is counted for a limit's subject in one window: the first counter will do."""
+    place = (int(limit.scope), int(limit.period), window.start_s)
+    return UsageQuery(limit.organisation, (place,), limit.subject, "", 1)
 
 
 class Decision(NamedTuple):

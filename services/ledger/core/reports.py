@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from services.ledger.core.books import Books, Counter
@@ -67,23 +66,6 @@ class Reports:
         found = await self._store.usage(UsageQuery(organisation, windows, subject, after, size + 1))
         usages = [usage for _, counter in found[:size] if (usage := _usage(limits, counter, at_s, now_us)) is not None]
         return usages, page_token(found[size - 1][0]) if len(found) > size else ""
-
-    async def check_zone(self, wanted: Limit) -> None:
-        """Raises InvalidRequest for a zone whose windows would forget what is counted in the running one."""
-        now_s, (scope, subject, period, unit) = self._clock.now_us() // MICROSECONDS, wanted.place
-        before = (await self._store.limits()).in_force(wanted.organisation, scope, subject, period, unit)
-        if before is None or before.time_zone == wanted.time_zone or wanted.objection() is not None:
-            return
-        start_s, end_s = window_at(period, now_s, before.time_zone)
-        windows = ((int(scope), int(period), start_s),)
-        if end_s is None or not await self._store.usage(UsageQuery(wanted.organisation, windows, subject, "", 1)):
-            return
-        ends, zone = datetime.fromtimestamp(end_s, UTC).isoformat(), before.time_zone or "UTC"
-        raise InvalidRequest(
-            "limit.time_zone",
-            f"would forget what the running window of {zone} counts; keep it, or suspend the limit (a cap of 0) and"
-            f" change the zone after {ends}, before the next call",
-        )
 
     async def why_blocked(self, organisation: str, request_id: str) -> Explanation:
         """A denial, and whether the same request would pass now. Raises NotFound."""

@@ -271,7 +271,6 @@ class Ledger:
         _stored("limit.subject", limit.subject)
         if payer.organisation == EVERY_ORGANISATION:
             raise InvalidRequest("limit", "limits of every organisation are declared in mesh.yaml")
-        await self.reports.check_zone(limit)
         operation = SetLimit(_key(payer, Kind.SET_LIMIT, request_id), _fingerprint(limit), limit)
         outcome = await self._store.set_limit(operation)
         return _answer(outcome, LimitAnswer).limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -252,6 +253,20 @@ async def test_set_limit_applies_to_the_next_request_and_keeps_usage(ledger: Led
     listed, _ = await ledger.reports.list_limits("acme", 0, "")
     assert saved in listed
     assert LIMITS[0].limit_id not in {x.limit_id for x in listed}
+
+
+async def test_review_a_repeated_change_of_a_zone_gets_its_first_answer(ledger: Ledger) -> None:
+    """The zone was checked before the id was looked up: the second try was refused for what was counted meanwhile."""
+    wanted = Limit("", "acme", Scope.ORGANISATION, "", Period.DAY, 200, 8000, 10_000, time_zone="Europe/Berlin")
+    saved = await ledger.set_limit(ADA, "s", wanted)
+    other = replace(wanted, time_zone="Asia/Kolkata")
+    moved = await ledger.set_limit(ADA, "s2", other)
+    await ledger.reserve(ADA, "r", UNIT, 0, 10, 0)
+    # A third zone is refused, and the two changes that were made are told again.
+    with pytest.raises(InvalidRequest, match="would forget"):
+        await ledger.set_limit(ADA, "s3", replace(wanted, time_zone=""))
+    assert await ledger.set_limit(ADA, "s", wanted) == saved
+    assert await ledger.set_limit(ADA, "s2", other) == moved
 
 
 async def test_a_restart_with_another_configuration(store: Store, ledger: Ledger) -> None:
