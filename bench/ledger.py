@@ -77,7 +77,7 @@ async def measure(once: Once, callers: int, seconds: float) -> Measured:
 async def group_commit(url: str) -> tuple[Once, Callable[[], Awaitable[None]]]:
     """The service's way, with one limit: what the other way does too."""
     database = await open_database(DatabaseSettings(url=Secret(url), pool_size=2), f"b_{uuid.uuid4().hex}", MIGRATIONS)
-    clock = SteadyClock(time.time_ns)
+    clock = SteadyClock(time.time_ns, time.monotonic_ns)
     store = PostgresStore(database, clock, cost_nano_usd, logging.getLogger("bench"), StoreOptions())
     limit_id = limit_id_of(EVERY_ORGANISATION, Scope.ORGANISATION, "", Period.DAY)
     await store.declare_limits([Limit(limit_id, EVERY_ORGANISATION, Scope.ORGANISATION, "", Period.DAY, CAP)])

@@ -6,6 +6,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+# Linux stops CLOCK_MONOTONIC while the machine sleeps; others, macOS among them, do not.
+_EVEN = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """What a service may know of time."""
@@ -20,6 +23,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+        ...
+
+    def elapsed_ns(self) -> int:
+        """Nanoseconds that pass evenly whatever is done to the wall clock, also while the machine sleeps."""
         ...
 
 
@@ -37,3 +44,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """See Clock."""
         return time.monotonic()
+
+    def elapsed_ns(self) -> int:
+        """See Clock."""
+        return time.clock_gettime_ns(_EVEN)

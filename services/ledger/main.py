@@ -34,7 +34,8 @@ _MAX_FORGETS_PER_ROUND = 100
 @asynccontextmanager
 async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
     """Serves the ledger while the context is open. Raises SettingsError without a database."""
-    clock = SteadyClock(kit.clock.time_ns)
+    telemetry = LedgerTelemetry(kit, kit.logger)
+    clock = SteadyClock(kit.clock.time_ns, kit.clock.elapsed_ns, telemetry.clock_ahead)
     database = await kit.database("ledger", MIGRATIONS)
     store = PostgresStore(database, clock, cost_nano_usd, kit.logger, _options(settings))
     kit.on_close(store.close)
@@ -45,7 +46,7 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
         clock,
         cost_nano_usd,
         lambda: secrets.token_hex(_RANDOM_BYTES),
-        LedgerTelemetry(kit, kit.logger),
+        telemetry,
         _rules(settings),
     )
     watches = Watches(store, WatchRules(settings.max_watchers, settings.watch_poll_interval_s))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.ledger.core.limits import Limit
 from services.ledger.core.operations import Alert
+from services.ledger.core.windows import MICROSECONDS
 
 _NANO_PER_USD = 1e9
 
@@ -23,11 +24,23 @@ class Metric(Protocol):
         ...
 
 
+class Level(Protocol):
+    """A gauge of the process."""
+
+    def set(self, value: float) -> None:
+        """What it shows."""
+        ...
+
+
 class MetricFactory(Protocol):
-    """Makes counters; the kit does."""
+    """Makes counters and gauges; the kit does."""
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Metric:
         """A counter of the process."""
+        ...
+
+    def gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Level:
+        """A gauge of the process."""
         ...
 
 
@@ -56,6 +69,10 @@ class LedgerTelemetry:
             "llmops_ledger_shadow_denials_total",
             "Requests that limits in shadow mode would have denied.",
             labels=("scope", "period", "unit"),
+        )
+        self._clock_ahead = metrics.gauge(
+            "llmops_ledger_clock_ahead_seconds",
+            "How far the machine's clock is ahead of the time that passed; 0 while it is believed.",
         )
         self._expired = metrics.counter("llmops_ledger_expired_holds_total", "Holds that ended by themselves.")
 
@@ -107,3 +124,15 @@ class LedgerTelemetry:
         self._expired.inc(reservations)
         fields = {"reservations": reservations, "charged_nano_usd": charged_nano_usd}
         self._logger.info("holds ended by themselves", extra={"fields": fields})
+
+    def clock_ahead(self, ahead_us: int) -> None:
+        """The machine's clock is not believed from now on, or is again (0)."""
+        self._clock_ahead.set(ahead_us / MICROSECONDS)
+        if ahead_us:
+            self._logger.error(
+                "the machine's clock jumped ahead and is not believed: time goes on evenly until it is set back, or"
+                " until a restart confirms it",
+                extra={"fields": {"ahead_s": ahead_us // MICROSECONDS}},
+            )
+        else:
+            self._logger.warning("the machine's clock is believed again")

@@ -14,6 +14,10 @@ HOUR_S = 3600
 _DECEMBER = 12
 # More than a clock that a time server keeps is ever set back by.
 MAX_STANDSTILL_S = 60
+# How far the clock may be set forward before it is doubted.
+MAX_AHEAD_S = 300
+# A clock that is put right by steps gains less than a thousandth.
+_FORGIVEN_PART = 1000
 
 
 class Period(IntEnum):
@@ -73,20 +77,65 @@ def _seconds(at: datetime) -> int:
     return int(at.timestamp())
 
 
-class SteadyClock:
-    """The wall clock in microseconds since 1970. A small step backwards stands still until it is caught up.
+def _nobody(_: int) -> None:
+    """Who is told where nobody wants to know."""
 
-    A window that was left is thus not entered again, but after a large step: that corrects a clock that was wrong, and
-    waiting for it would keep holds and windows as long. Windows have rows of their own, so nothing is spent twice.
+
+class SteadyClock:
+    """The wall clock in microseconds since 1970, as far as it can be believed.
+
+    A small step backwards stands still until it is caught up: a window that was left is thus not entered again. After a
+    large one time goes back: that corrects a clock that was wrong, and waiting for it would keep holds and windows as
+    long. Windows have rows of their own, so nothing is spent twice.
+
+    A clock that is more than MAX_AHEAD_S ahead of the time that really passed is not believed, or every hold would end
+    at once: time then goes on evenly from the last moment that was believed, until the clock is back or the process
+    begins anew. So no hold ends earlier than that, however the clock is set.
     """
 
-    def __init__(self, time_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, time_ns: Callable[[], int], elapsed_ns: Callable[[], int], tell: Callable[[int], None] = _nobody
+    ) -> None:
+        """`elapsed_ns` passes evenly whatever is done to the clock, also while the machine sleeps.
+
+        `tell` hears once by how many microseconds a clock is ahead that is not believed, and 0 when it is again.
+        """
         self._time_ns = time_ns
+        self._elapsed_ns = elapsed_ns
+        self._tell = tell
         self._last_us = 0
+        self._believed_us = 0
+        self._believed_elapsed_us = 0
+        # What the wall clock shows beyond the time that has elapsed, when it goes right.
+        self._offset_us: int | None = None
+        self.ahead_us = 0
 
     def now_us(self) -> int:
         """Microseconds since 1970."""
-        now_us = self._time_ns() // 1000
+        now_us = self._believable(self._time_ns() // 1000, self._elapsed_ns() // 1000)
         if now_us >= self._last_us or self._last_us - now_us > MAX_STANDSTILL_S * MICROSECONDS:
             self._last_us = now_us
         return self._last_us
+
+    def _believable(self, wall_us: int, elapsed_us: int) -> int:
+        offset_us = wall_us - elapsed_us
+        if self._offset_us is None:
+            self._offset_us = offset_us
+        else:
+            ahead_us = offset_us - self._offset_us
+            if ahead_us > MAX_AHEAD_S * MICROSECONDS:
+                self._is_ahead(ahead_us)
+                return self._believed_us + elapsed_us - self._believed_elapsed_us
+            # Some clocks are put right by steps, for months: those are forgiven as time passes, a jump is not.
+            forgiven_us = (elapsed_us - self._believed_elapsed_us) // _FORGIVEN_PART
+            self._offset_us = min(offset_us, self._offset_us + forgiven_us)
+        if self.ahead_us:
+            self._is_ahead(0)
+        self._believed_us, self._believed_elapsed_us = wall_us, elapsed_us
+        return wall_us
+
+    def _is_ahead(self, ahead_us: int) -> None:
+        told = bool(self.ahead_us) == bool(ahead_us)
+        self.ahead_us = ahead_us
+        if not told:
+            self._tell(ahead_us)

@@ -37,7 +37,7 @@ async def open_postgres(postgres_url: str, clock: TurnableClock) -> AsyncIterato
         database = await open_database(settings, schema, MIGRATIONS)
         store = PostgresStore(
             database,
-            SteadyClock(clock.time_ns),
+            SteadyClock(clock.time_ns, clock.elapsed_ns),
             cost_nano_usd,
             logging.getLogger("llmops.ledger"),
             options or StoreOptions(),
@@ -54,5 +54,5 @@ async def open_postgres(postgres_url: str, clock: TurnableClock) -> AsyncIterato
 @pytest.fixture(params=["memory", "postgres"])
 async def store(request: pytest.FixtureRequest, clock: TurnableClock, open_postgres: OpenStore) -> Store:
     if request.param == "memory":
-        return MemoryStore(SteadyClock(clock.time_ns), cost_nano_usd)
+        return MemoryStore(SteadyClock(clock.time_ns, clock.elapsed_ns), cost_nano_usd)
     return await open_postgres()

@@ -28,7 +28,7 @@ async def test_review_5_more_due_holds_than_one_load_are_all_ended_first(store: 
     """The memory model granted what PostgreSQL denied above max_expiries_per_batch."""
     await store.declare_limits([limit(Scope.ORGANISATION, Period.DAY, 200_000)])
     events = RecordedEvents()
-    ledger = desk_ledger(store, SteadyClock(clock.time_ns), events)
+    ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), events)
     holds = [ledger.reserve(ADA, f"r{n}", UNIT, 0, 1000, MICROSECONDS) for n in range(200)]
     assert all(answer.granted for answer in await asyncio.gather(*holds))
     clock.turn(2)
@@ -41,7 +41,7 @@ async def test_review_5_more_due_holds_than_one_load_are_all_ended_first(store: 
 async def test_review_5_a_sweep_in_the_batch_hides_no_due_hold(open_postgres: OpenStore, clock: TurnableClock) -> None:
     store = await open_postgres()
     await store.declare_limits([limit(Scope.KEY, Period.DAY, 200_000)])
-    ledger = desk_ledger(store, SteadyClock(clock.time_ns), RecordedEvents())
+    ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
     older = [ledger.reserve(ADA._replace(key_id="old"), f"o{n}", UNIT, 0, 1, MICROSECONDS) for n in range(100)]
     await asyncio.gather(*older)
     clock.turn(0.5)
@@ -56,7 +56,7 @@ async def test_review_11_one_operations_conflict_fails_that_one_alone(
 ) -> None:
     store = await open_postgres()
     await store.declare_limits([limit(Scope.KEY, Period.DAY, 1000)])
-    ledger = desk_ledger(store, SteadyClock(clock.time_ns), RecordedEvents())
+    ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
     transact = PostgresStore._transact
 
     async def contended(self: PostgresStore, batch: Sequence[Operation]) -> list[Outcome]:
@@ -74,7 +74,7 @@ async def test_review_11_one_operations_conflict_fails_that_one_alone(
 
 
 async def test_review_12_a_round_forgets_more_than_one_batch(store: Store, clock: TurnableClock) -> None:
-    ledger = desk_ledger(store, SteadyClock(clock.time_ns), RecordedEvents())
+    ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
     await asyncio.gather(*(ledger.reserve(ADA, f"r{n}", UNIT, 0, 1, MICROSECONDS) for n in range(30)))
     clock.turn(3600)
     await ledger.sweep(100)

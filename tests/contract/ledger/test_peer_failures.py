@@ -28,7 +28,7 @@ ORGANISATION = limit(Scope.ORGANISATION, Period.DAY, 100_000)
 
 async def opened(store: Store, clock: TurnableClock, limits: list[Limit]) -> Ledger:
     await store.declare_limits(limits)
-    return desk_ledger(store, SteadyClock(clock.time_ns), RecordedEvents())
+    return desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
 
 
 async def spent(ledger: Ledger, user: str = "ada") -> tuple[int, int]:

@@ -39,7 +39,7 @@ START_US = int(START.timestamp()) * MICROSECONDS
 
 def ledger_on(store: PostgresStore | MemoryStore, clock: TurnableClock, name: str) -> Ledger:
     """A ledger whose reservation ids no other replica makes."""
-    ledger = desk_ledger(store, SteadyClock(clock.time_ns), RecordedEvents())
+    ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
     number = iter(range(10**6))
     ledger._random_hex = lambda: f"{name}{next(number):06d}"
     return ledger
@@ -342,7 +342,7 @@ async def test_l18_memory_and_postgres_decide_alike(open_postgres: OpenStore, re
         transcripts = []
         for target in ("memory", "postgres"):
             clock = TurnableClock()
-            steady = SteadyClock(clock.time_ns)
+            steady = SteadyClock(clock.time_ns, clock.elapsed_ns)
             twins: list[MemoryStore | PostgresStore] = list(stores)
             if target == "memory":
                 twin = MemoryStore(steady, cost_nano_usd)

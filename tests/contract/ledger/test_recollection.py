@@ -25,7 +25,7 @@ class Replica:
 
     def __init__(self, store: PostgresStore, clock: TurnableClock, name: str) -> None:
         self.store = store
-        self.ledger: Ledger = desk_ledger(store, SteadyClock(clock.time_ns), RecordedEvents())
+        self.ledger: Ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
         number = iter(range(10**6))
         self.ledger._random_hex = lambda: f"{name}{next(number):06d}"
         self._transactions = 0

@@ -33,7 +33,7 @@ def events() -> RecordedEvents:
 @pytest.fixture
 async def ledger(store: Store, clock: TurnableClock, events: RecordedEvents) -> Ledger:
     await store.declare_limits(LIMITS)
-    return desk_ledger(store, SteadyClock(clock.time_ns), events)
+    return desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), events)
 
 
 async def usage(ledger: Ledger, organisation: str = "acme") -> dict[tuple[str, str], tuple[int, int]]:
@@ -309,8 +309,10 @@ async def test_a_moment_without_a_calendar_is_the_callers_mistake(ledger: Ledger
         await ledger.reports.usage("acme", None, "", at_us, 1, "")
 
 
-async def test_l17_a_cost_beyond_64_bits_is_refused_also_where_nothing_is_limited(store: Store) -> None:
-    ledger = desk_ledger(store, SteadyClock(TurnableClock().time_ns), RecordedEvents())
+async def test_l17_a_cost_beyond_64_bits_is_refused_also_where_nothing_is_limited(
+    store: Store, clock: TurnableClock
+) -> None:
+    ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
     hold = await ledger.reserve(ADA, "r", UNIT, 0, 1, 0)
     with pytest.raises(InvalidRequest, match="lines"):
         await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(2**63 - 1), used_tokens(1, 2)])

@@ -52,7 +52,7 @@ async def test_holds_of_an_older_program(postgres_url: str, tmp_path: Path, cloc
         await connection.execute(OLD_COUNTER, binding.counter_id, binding.key.window_start_s)
     await old.close()
     database = await open_database(settings, schema, MIGRATIONS)
-    steady = SteadyClock(clock.time_ns)
+    steady = SteadyClock(clock.time_ns, clock.elapsed_ns)
     store = PostgresStore(database, steady, cost_nano_usd, logging.getLogger("llmops.ledger"), StoreOptions())
     await store.declare_limits([DAY])
     ledger = ledger_on(store, clock, "a")

@@ -36,6 +36,7 @@ class TurnableClock:
 
     def __init__(self, at: datetime = START) -> None:
         self.ns = int(at.timestamp()) * NANO
+        self._set_by_ns = 0
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.ns / NANO, UTC)
@@ -46,8 +47,17 @@ class TurnableClock:
     def monotonic(self) -> float:
         return self.ns / NANO
 
+    def elapsed_ns(self) -> int:
+        return self.ns - self._set_by_ns
+
     def turn(self, seconds: float) -> None:
+        """Lets time pass."""
         self.ns += int(seconds * NANO)
+
+    def set_by(self, seconds: float) -> None:
+        """Sets the wall clock, while no time passes."""
+        self.ns += int(seconds * NANO)
+        self._set_by_ns += int(seconds * NANO)
 
 
 def limit(
@@ -86,7 +96,7 @@ class Desk:
         make_store: Callable[[SteadyClock, CostFunction], MemoryStore] = MemoryStore,
     ) -> None:
         self.clock = clock or TurnableClock()
-        steady = SteadyClock(self.clock.time_ns)
+        steady = SteadyClock(self.clock.time_ns, self.clock.elapsed_ns)
         self.memory = make_store(steady, cost_nano_usd)
         done(self.memory.declare_limits(limits))
         self.events = RecordedEvents()
