@@ -86,11 +86,25 @@ def budget_why_blocked(
 
 
 @ledger_app.command("verify")
-def ledger_verify(config: ConfigOption = None) -> None:
-    """Recount the books from the journal; exit code 1 and the first difference where they are wrong."""
+def ledger_verify(
+    head: Annotated[str, typer.Option(help="NUMBER:HASH as printed before: it must still be there.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Recompute the seals and recount the books; exit code 1 and the first difference where they are wrong."""
     from llmops_cli.ledger_books import verify_books
 
-    raise typer.Exit(verify_books(*_books(config)))
+    raise typer.Exit(verify_books(*_books(config), head))
+
+
+@ledger_app.command("accept-restored")
+def ledger_accept_restored(
+    head: Annotated[str, typer.Option(help="The lost block, NUMBER:HASH, as the ledger's error names it.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Let the ledger write to a database that was restored from an older copy."""
+    from llmops_cli.ledger_books import accept_restored
+
+    raise typer.Exit(accept_restored(*_books(config), head))
 
 
 @ledger_app.command("export")

@@ -64,6 +64,15 @@ def with_secrets(configuration: Configuration, folder: Path) -> Configuration:
     return replace(configuration, process=process)
 
 
+def with_witness(configuration: Configuration, folder: Path) -> Configuration:
+    """Lets the ledger remember, outside its database, how far its journal was sealed."""
+    ledger = configuration.targets["ledger"]
+    if ledger.witness_path is not None:
+        return configuration
+    ledger = replace(ledger, witness_path=str(folder / "ledger.witness"))
+    return replace(configuration, targets={**configuration.targets, "ledger": ledger})
+
+
 def with_development_key(configuration: Configuration, folder: Path) -> tuple[Configuration, DevelopmentKey | None]:
     """Adds the development key when the configuration names no keys at all."""
     auth = configuration.process.auth

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmops_cli.configuration import Configuration
 from llmops_cli.demonstration import shipped_prompts
-from llmops_cli.development import DevelopmentKey, with_development_key, with_secrets
+from llmops_cli.development import DevelopmentKey, with_development_key, with_secrets, with_witness
 from llmops_cli.embedded_postgres import EmbeddedPostgres
 from llmops_cli.targets import TARGETS
 from meshkit import logs
@@ -45,7 +45,7 @@ def to_stderr(line: str) -> None:
 
 
 def prepare(configuration: Configuration, folder: Path) -> tuple[Configuration, DevelopmentKey | None]:
-    """Completes a configuration with what a laptop has: secrets, a key, the folder of models, example prompts."""
+    """Completes a configuration with what a laptop has: secrets, a key, a witness, a folder of models, prompts."""
     configuration, key = with_development_key(with_secrets(configuration, folder), folder)
     if key is not None and not configuration.targets["registry"].prompts_dir:
         registry = replace(configuration.targets["registry"], prompts_dir=str(shipped_prompts()))
@@ -55,6 +55,7 @@ def prepare(configuration: Configuration, folder: Path) -> tuple[Configuration, 
         # An older file knows one pepper: identity keeps its keys under it too, as "auth".
         identity = replace(identity, peppers={"auth": configuration.process.auth.pepper}, current_pepper="auth")
         configuration = replace(configuration, targets={**configuration.targets, "identity": identity})
+    configuration = with_witness(configuration, folder)
     models = configuration.process.models
     if not models.directory:
         process = replace(configuration.process, models=replace(models, directory=str(folder / "models")))

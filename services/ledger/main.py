@@ -12,13 +12,17 @@ from llmops.ledger.v1 import ledger_pb2_grpc
 
 from meshkit.kit import Kit
 from meshkit.money import cost_nano_usd
+from meshkit.settings import SettingsError
+from services.ledger.adapters.continuity import Continuity, WitnessFile
 from services.ledger.adapters.genai_prices import load_genai_prices
-from services.ledger.adapters.memory import DeclaredPrices
+from services.ledger.adapters.memory import DeclaredPrices, MemoryWitness
+from services.ledger.adapters.sealing import Sealer
 from services.ledger.adapters.sql import PostgresStore, StoreOptions
 from services.ledger.adapters.telemetry import LedgerTelemetry
 from services.ledger.api import LedgerApi
+from services.ledger.core.errors import LedgerRestored, StorageUnavailable
 from services.ledger.core.operations import OnExpiry
-from services.ledger.core.ports import PriceBook
+from services.ledger.core.ports import PriceBook, Witness
 from services.ledger.core.service import Ledger, Rules
 from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
@@ -37,9 +41,17 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
     telemetry = LedgerTelemetry(kit, kit.logger)
     clock = SteadyClock(kit.clock.time_ns, kit.clock.elapsed_ns, telemetry.clock_ahead)
     database = await kit.database("ledger", MIGRATIONS)
-    store = PostgresStore(database, clock, cost_nano_usd, kit.logger, _options(settings))
+    continuity = Continuity(witness_of(settings), kit.logger)
+    sealer = Sealer(database, clock.now_us, continuity, kit.logger, settings.seal_max_entries)
+    # After the store, which writes what is queued.
+    kit.on_close(sealer.close)
+    store = PostgresStore(database, clock, cost_nano_usd, kit.logger, _options(settings), continuity)
     kit.on_close(store.close)
-    await store.declare_limits(settings.declared_limits())
+    try:
+        await store.declare_limits(settings.declared_limits())
+    except LedgerRestored:
+        # Reads are answered, and nothing is written before an operator accepts it.
+        kit.background("limits", lambda: _declare_when_accepted(store, settings))
     ledger = Ledger(
         store,
         await _prices(settings, kit),
@@ -53,8 +65,31 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
     kit.on_drain(watches.close)
     kit.ready_check("database", store.check)
     kit.background("sweeper", lambda: _sweep(ledger, settings))
+    kit.background("sealer", lambda: sealer.run(settings.seal_interval_s))
     kit.serve(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, LedgerApi(ledger, watches))
     yield
+
+
+def witness_of(settings: LedgerSettings) -> Witness:
+    """What was seen of the ledger before. Raises SettingsError for a file that cannot be read."""
+    if not settings.witness_path:
+        return MemoryWitness()
+    path = Path(settings.witness_path)
+    try:
+        return WitnessFile(path)
+    except (OSError, ValueError) as error:
+        what = "repair it, or remove it if you trust the database as it is"
+        raise SettingsError(f"ledger.witness_path: {path}: {error}; {what}") from None
+
+
+async def _declare_when_accepted(store: PostgresStore, settings: LedgerSettings) -> None:
+    while True:
+        await asyncio.sleep(settings.seal_interval_s)
+        try:
+            await store.declare_limits(settings.declared_limits())
+        except (LedgerRestored, StorageUnavailable):
+            continue
+        return
 
 
 def _options(settings: LedgerSettings) -> StoreOptions:
@@ -94,9 +129,12 @@ async def _sweep(ledger: Ledger, settings: LedgerSettings) -> None:
     """Ends expired holds and forgets old reservations. No decision depends on it: verbs end what they meet."""
     retention_us = int(settings.reservation_retention_s * MICROSECONDS)
     while True:
-        while await ledger.sweep(settings.sweep_batch) == settings.sweep_batch:
-            pass
-        await _forget(ledger, retention_us, settings.sweep_batch)
+        try:
+            while await ledger.sweep(settings.sweep_batch) == settings.sweep_batch:
+                pass
+            await _forget(ledger, retention_us, settings.sweep_batch)
+        except LedgerRestored:
+            pass  # said once by who found it; readiness says it all the time
         await asyncio.sleep(settings.sweep_interval_s)
 
 

@@ -15,6 +15,8 @@ from services.ledger.core.windows import MICROSECONDS, Period
 ExpiryPolicy = Literal["charge_known", "charge_all", "release"]
 # The contract's bound.
 _MAX_COUNT = 10**12
+# A block's hashes travel in one row: 2 MiB of them.
+_MAX_SEALED = 65_536
 _AT_LEAST_ONE = (
     "max_limits_per_organisation",
     "max_batch",
@@ -152,6 +154,10 @@ class LedgerSettings:
     max_expiries_per_batch: int = 64
     sweep_interval_s: float = 5.0
     sweep_batch: int = 256
+    seal_interval_s: float = 2.0
+    seal_max_entries: int = 4096
+    # None: the launcher's state folder. Empty: what was seen is remembered in memory only.
+    witness_path: str | None = None
     reservation_retention_s: float = 7 * 86_400.0
     default_output_tokens: int = 2048
     on_expiry: ExpiryPolicy = "charge_known"
@@ -175,9 +181,11 @@ class LedgerSettings:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("lock_timeout_s", "sweep_interval_s", "watch_poll_interval_s"):
+        for name in ("lock_timeout_s", "sweep_interval_s", "seal_interval_s", "watch_poll_interval_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")
+        if not 1 <= self.seal_max_entries <= _MAX_SEALED:
+            raise ValueError(f"seal_max_entries must be from 1 to {_MAX_SEALED}")
 
     def declared_limits(self) -> list[Limit]:
         """The limits in the ledger's units."""

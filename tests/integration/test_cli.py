@@ -134,7 +134,10 @@ async def test_budgets_and_books(world: World, up: Up, tmp_path: Path) -> None:
     assert "would be denied now" in why
     assert "NOT_FOUND" in await llmops("budget", "why-blocked", "cli-1", code=1)
     assert "did you mean 'feature'" in await llmops("budget", "set", "feture", "day", "--usd", "1", code=2)
-    assert "the books are right" in await llmops("ledger", "verify")
+    verified = await llmops("ledger", "verify")
+    assert "are what was sealed" in verified
+    assert "the books are right" in verified
+    assert "NUMBER:HASH" in await llmops("ledger", "verify", "--head", "nonsense", code=2)
     await llmops("ledger", "export", "--out", str(tmp_path / "journal.csv"))
     rows = (tmp_path / "journal.csv").read_text().splitlines()
     assert rows[0].startswith("seq,time,organisation,kind")

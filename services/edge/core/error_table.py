@@ -72,6 +72,7 @@ BY_REASON: Mapping[str, Row] = MappingProxyType(
         "SCHEMA_MISMATCH": Row(422, INVALID),
         "SHUTTING_DOWN": Row(503, SERVER, retry=True),
         "STORAGE_UNAVAILABLE": Row(503, SERVER),
+        "LEDGER_RESTORED": Row(503, SERVER),
         "IDEMPOTENCY_IN_PROGRESS": Row(409, INVALID, retry=True),
         "ANSWER_NOT_KEPT": Row(409, INVALID, retry=False),
         # Reasons of HTTP alone.

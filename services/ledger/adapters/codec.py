@@ -27,6 +27,7 @@ from services.ledger.core.operations import (
     OperationKey,
     Reserve,
     ReserveAnswer,
+    RestoredAnswer,
     Sweep,
     VoidAnswer,
 )
@@ -73,6 +74,7 @@ _ANSWER_DECODERS: Mapping[Kind, msgspec.json.Decoder[Any]] = {
     Kind.DISPATCH: msgspec.json.Decoder(DispatchAnswer),
     Kind.ADJUST: msgspec.json.Decoder(AdjustAnswer),
     Kind.ALLOT: msgspec.json.Decoder(AllotAnswer),
+    Kind.RESTORED: msgspec.json.Decoder(RestoredAnswer),
 }
 _decode_alerts = msgspec.json.Decoder(tuple[Alert, ...]).decode
 

@@ -40,8 +40,8 @@ async def set_limit(
         return decide.Outcome(error)
     await _save(connection, before, after)
     organisation, kind, request_id = entry.key
-    arguments = (now_us, kind, organisation, request_id, entry.fingerprint, text(entry.answer))
-    await connection.execute(statements.LIMIT_ENTRY, *arguments)
+    arguments = (now_us, kind, organisation, request_id, entry.fingerprint, text(entry.answer), entry.note)
+    await connection.execute(statements.PLAIN_ENTRY, *arguments)
     return decide.Outcome(entry.answer, (entry,))
 
 

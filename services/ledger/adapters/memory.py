@@ -24,6 +24,7 @@ from services.ledger.core.operations import (
 )
 from services.ledger.core.ports import BookedDay, Decision, UsageQuery, window_query
 from services.ledger.core.prices import Price
+from services.ledger.core.seals import Head
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
 
 
@@ -149,6 +150,21 @@ class MemoryStore:
         for reservation_id in old:
             del self.books.reservations[reservation_id]
         return len(old)
+
+
+class MemoryWitness:
+    """See Witness: as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, Head] = {}
+
+    def seen(self, origin: bytes) -> Head | None:
+        """See Witness."""
+        return self._seen.get(origin)
+
+    def keep(self, origin: bytes, head: Head) -> None:
+        """See Witness."""
+        self._seen[origin] = head
 
 
 class DeclaredPrices:

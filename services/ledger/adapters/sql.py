@@ -33,6 +33,8 @@ from services.ledger.adapters.codec import (
     usage_arguments,
     written,
 )
+from services.ledger.adapters.continuity import Continuity
+from services.ledger.adapters.memory import MemoryWitness
 from services.ledger.adapters.recollection import Recollection, believed
 from services.ledger.adapters.writer import Connections, Writer
 from services.ledger.core import decide
@@ -93,12 +95,15 @@ class PostgresStore:
         cost: CostFunction,
         logger: logging.Logger,
         options: StoreOptions,
+        continuity: Continuity | None = None,
     ) -> None:
+        """Without `continuity` nothing is remembered beyond this store."""
         self._database = database
         self._clock = clock
         self._cost = cost
         self._logger = logger
         self._options = options
+        self._continuity = continuity or Continuity(MemoryWitness(), logger)
         self._limits = LimitSet(-1, ())
         self._writer: Writer | None = None
         self._recollection = Recollection()
@@ -116,8 +121,9 @@ class PostgresStore:
         await self._drop_writer()
 
     async def check(self) -> None:
-        """Raises StorageUnavailable when the database does not answer."""
-        await self.limits_version()
+        """Raises StorageUnavailable when the database does not answer, LedgerRestored when it lacks what was seen."""
+        async with _outages_named(), self._database.pool.acquire() as connection:
+            await self._continuity.check(connection)
 
     async def limits_version(self) -> int:
         """The version of the set of limits."""
@@ -167,12 +173,14 @@ class PostgresStore:
 
     async def forget_events(self, before_us: int, max_rows: int) -> int:
         """See Store."""
-        tag = await self._read("execute", statements.FORGET_EVENTS, before_us, max_rows)
+        async with self._changes() as connection:
+            tag = await connection.execute(statements.FORGET_EVENTS, before_us, max_rows)
         return int(tag.rpartition(" ")[2])
 
     async def forget_reservations(self, before_id: str, max_rows: int) -> int:
         """See Store."""
-        tag = await self._read("execute", statements.FORGET, before_id, max_rows)
+        async with self._changes() as connection:
+            tag = await connection.execute(statements.FORGET, before_id, max_rows)
         return int(tag.rpartition(" ")[2])
 
     async def declare_limits(self, limits: Sequence[Limit]) -> None:
@@ -230,6 +238,8 @@ class PostgresStore:
         writer = self._writer
         if writer is None or writer.closed():
             writer = self._writer = await Writer.open(self._database, self._options.lock_timeout_s)
+            self._continuity.doubt()
+        await self._continuity.admit(writer)
         now_us = self._clock.now_us()
         books = self._recollection.recall(batch, self._limits, now_us)
         if books is not None:
@@ -325,6 +335,7 @@ class PostgresStore:
     async def _changes(self) -> AsyncIterator[Any]:
         """A transaction beside the writer's, for what is written rarely."""
         async with _outages_named(), self._database.pool.acquire() as connection, connection.transaction():
+            await self._continuity.check(connection)
             yield connection
 
     async def _reload_limits(self) -> None:

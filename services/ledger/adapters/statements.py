@@ -45,10 +45,10 @@ ON CONFLICT (limit_id) DO UPDATE SET cap_nano_usd = excluded.cap_nano_usd,
 DROP_LIMITS = "DELETE FROM limits WHERE limit_id = ANY ($1::text[])"
 SAVE_LIMITS_VERSION = "UPDATE limit_set SET version = $1"
 ANSWER = "SELECT fingerprint, answer FROM journal WHERE organisation = $1 AND kind = $2 AND request_id = $3"
-LIMIT_ENTRY = """
+PLAIN_ENTRY = """
 INSERT INTO journal (at_us, kind, organisation, request_id, fingerprint, reservation_id, held_delta_nano_usd,
     spent_delta_nano_usd, counter_ids, postings, lines, note, answer)
-VALUES ($1, $2, $3, $4, $5, '', 0, 0, '{}', '[]', '[]', '', $6::text::jsonb)
+VALUES ($1, $2, $3, $4, $5, '', 0, 0, '{}', '[]', '[]', $7, $6::text::jsonb)
 """
 
 USAGE = """
@@ -103,3 +103,22 @@ WITH old AS (
 )
 DELETE FROM reservations r USING old WHERE r.reservation_id = old.reservation_id
 """
+
+ORIGIN = "SELECT origin FROM journal_origin"
+NEWEST_ENTRY = "SELECT max(seq) FROM journal"
+SETTLED_SEQ = "SELECT settled_seq()"
+SEAL_BLOCK = "SELECT seal_block($1, $2, $3)"
+NEWEST_BLOCK = "SELECT number, hash, last_seq FROM journal_blocks ORDER BY number DESC LIMIT 1"
+BLOCK_HASH = "SELECT hash FROM journal_blocks WHERE number = $1"
+ACCEPTED_NUMBER = "SELECT max((answer ->> 0)::bigint) FROM journal WHERE organisation = '' AND kind = 10"
+# Columns as they are: what is hashed is rendered by us, not by the database.
+BLOCKS = """
+SELECT number, format, first_seq, last_seq, entries, sealed_at_us, prev_hash, leaves, hash
+FROM journal_blocks ORDER BY number
+"""
+SEALED_ENTRIES = """
+SELECT seq, at_us, organisation, kind, request_id, fingerprint, reservation_id, held_delta_nano_usd,
+    spent_delta_nano_usd, counter_ids, postings, lines, note, answer, meters
+FROM journal WHERE seq > $1 AND seq <= $2 ORDER BY seq
+"""
+UNSEALED = "SELECT count(*) FROM journal WHERE seq > $1"

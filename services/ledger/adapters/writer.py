@@ -26,6 +26,8 @@ class Writer:
         self._connection = connection
         self.closed = connection.is_closed
         self.execute = connection.execute
+        self.fetchval = connection.fetchval
+        self.fetchrow = connection.fetchrow
         self.load = load.fetchrow
         self.write = write.fetchval
         self.write_if_unchanged = write_if_unchanged.fetchval

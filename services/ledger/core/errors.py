@@ -15,6 +15,7 @@ class LedgerError(Exception):
     ├── NothingToCorrect      the reservation was not booked, or not as much as would be given back
     ├── TooManyWatchers       this process feeds as many watchers as it may
     ├── ShuttingDown          the process drains; watch another replica
+    ├── LedgerRestored        the database lacks entries that were seen before; an operator must accept that
     └── StorageUnavailable    the database did not answer
     """
 
@@ -117,6 +118,20 @@ class ShuttingDown(LedgerError):
     def __init__(self) -> None:
         super().__init__("the ledger shuts down; watch again from the last revision, another replica will answer")
         self.retry_after_s = 0.1
+
+
+class LedgerRestored(LedgerError):
+    """What was spent since the copy is not known to the database: it would be spent again."""
+
+    status = "UNAVAILABLE"
+    reason = "LEDGER_RESTORED"
+
+    def __init__(self, lost: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(
+            f"the ledger's database was restored from an older copy: block {lost} of its journal is not there."
+            f" Restore a newer copy, or accept the loss: llmops ledger accept-restored --head {lost}"
+        )
+        self.retry_after_s = retry_after_s
 
 
 class StorageUnavailable(LedgerError):

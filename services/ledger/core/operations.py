@@ -25,6 +25,7 @@ class Kind(IntEnum):
     DISPATCH = 7
     ADJUST = 8
     ALLOT = 9
+    RESTORED = 10
 
 
 class OnExpiry(IntEnum):
@@ -272,6 +273,13 @@ class LimitAnswer(NamedTuple):
     limit: Limit
 
 
+class RestoredAnswer(NamedTuple):
+    """Blocks of the journal up to this one were lost, and an operator accepted it; `hash` in hex."""
+
+    number: int
+    hash: str
+
+
 ReservationOperation = Extend | Commit | Void | Dispatch | Adjust
 Operation = Reserve | Extend | Commit | Void | Dispatch | Adjust | Allot | Sweep
 Answer = (
@@ -285,6 +293,7 @@ Answer = (
     | ExpireAnswer
     | SweepAnswer
     | LimitAnswer
+    | RestoredAnswer
 )
 
 

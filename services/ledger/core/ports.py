@@ -11,6 +11,7 @@ from services.ledger.core.events import NumberedEvent
 from services.ledger.core.limits import Limit, LimitSet
 from services.ledger.core.operations import Alert, Operation, ReserveAnswer, SetLimit
 from services.ledger.core.prices import Price
+from services.ledger.core.seals import Head
 from services.ledger.core.windows import Window
 
 
@@ -101,6 +102,18 @@ class Store(Protocol):
 
     async def forget_reservations(self, before_id: str, max_rows: int) -> int:
         """Deletes at most `max_rows` ended reservations with ids below one; later commits find nothing."""
+        ...
+
+
+class Witness(Protocol):
+    """Remembers outside the database how far the journal was sealed, by the origin of the ledger."""
+
+    def seen(self, origin: bytes) -> Head | None:
+        """The newest block that was kept; None for a ledger that was never seen."""
+        ...
+
+    def keep(self, origin: bytes, head: Head) -> None:
+        """Replaces it. May block for a write to disk."""
         ...
 
 

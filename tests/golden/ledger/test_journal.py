@@ -12,6 +12,7 @@ from pathlib import Path
 from services.ledger.adapters.codec import decode_answer, written
 from services.ledger.core.limits import Limit, Scope, Unit
 from services.ledger.core.operations import Kind
+from services.ledger.core.seals import Head, restored_entry
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, Desk, count_limit, done, limit, used_tokens
 
@@ -38,6 +39,7 @@ def history() -> Desk:
     desk.adjust(hold.reservation_id, -12, request_id="adjusted")
     desk.dispatch(desk.reserve(2, request_id="sent").reservation_id, "dispatched")
     done(desk.ledger.allot(ADA, "allotted", 10, 10 * MICROSECONDS, "edge-1"))
+    desk.memory.journal.append(restored_entry(Head(9, bytes(32)), Head(7, bytes(32)), 1))
     return desk
 
 

@@ -1,0 +1,133 @@
+"""Seals the journal in PostgreSQL, and checks the seals from the columns alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from services.ledger.adapters import statements
+from services.ledger.adapters.continuity import Continuity
+from services.ledger.adapters.writer import Connections
+from services.ledger.core.errors import LedgerRestored
+from services.ledger.core.seals import Block, Chain, Fault, Head, SeenEntry, leaf_of
+from services.ledger.core.windows import MICROSECONDS
+
+# How often the log tells the head: whoever keeps logs elsewhere has a witness in them.
+_TELL_US = 3600 * MICROSECONDS
+# So long may the last seal of a process take.
+_LAST_SEAL_S = 2.0
+_LEAST_SEQ = -(2**63)
+
+
+class SealReport(NamedTuple):
+    """What was found: the first fault, if any, and what is sealed up to it. `unsealed` are the newest entries."""
+
+    fault: Fault | None
+    blocks: int
+    entries: int
+    unsealed: int
+    head: Head | None
+
+
+class Sealer:
+    """Seals what is new. One per process; the database lets one of them at a time."""
+
+    def __init__(
+        self,
+        database: Connections,
+        time_us: Callable[[], int],
+        continuity: Continuity,
+        logger: logging.Logger,
+        max_entries: int,
+    ) -> None:
+        """`max_entries` is the most that one block covers."""
+        self._database = database
+        self._time_us = time_us
+        self._continuity = continuity
+        self._logger = logger
+        self._max_entries = max_entries
+        self._told_us = 0
+
+    async def run(self, interval_s: float) -> None:
+        """Seals every `interval_s` until it is cancelled. What fails is tried again."""
+        while True:
+            await self._try()
+            await asyncio.sleep(interval_s)
+
+    async def close(self) -> None:
+        """Seals what was written last: a copy that is older than this is told from the original."""
+        try:
+            async with asyncio.timeout(_LAST_SEAL_S):
+                await self._try()
+        except TimeoutError:
+            self._logger.warning("the last entries are not sealed yet; the next start seals them")
+
+    async def seal(self) -> int:
+        """Seals every entry that is committed by now; returns how many.
+
+        Returns 0 as well when writers kept it waiting, or another process seals. Raises LedgerRestored.
+        """
+        sealed = 0
+        async with self._database.pool.acquire() as connection:
+            await self._continuity.check(connection)
+            newest = await connection.fetchrow(statements.NEWEST_BLOCK)
+            # Nothing is waited for when there is nothing new.
+            if (await connection.fetchval(statements.NEWEST_ENTRY) or 0) > (newest["last_seq"] if newest else 0):
+                settled_seq = await connection.fetchval(statements.SETTLED_SEQ)
+                arguments = (settled_seq, self._max_entries, self._time_us())
+                while entries := await connection.fetchval(statements.SEAL_BLOCK, *arguments):
+                    sealed += entries
+            head = await self._continuity.look(connection)
+        if head is not None and abs(self._time_us() - self._told_us) >= _TELL_US:
+            self._told_us = self._time_us()
+            self._logger.info("the journal is sealed", extra={"fields": {"head": str(head)}})
+        return sealed
+
+    async def _try(self) -> None:
+        try:
+            await self.seal()
+        except LedgerRestored:
+            pass  # said by who found it
+        except asyncpg.LockNotAvailableError:
+            self._logger.info("the journal is sealed later: a writer did not end")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._logger.warning("the journal was not sealed", extra={"fields": {"error": type(error).__name__}})
+
+
+async def verify_seals(connection: Any, expected: Head | None = None) -> SealReport:
+    """Recomputes every hash from the journal's columns, in one snapshot. `expected` is a head that must be there."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return await recomputed(connection, expected)
+
+
+async def recomputed(connection: Any, expected: Head | None = None) -> SealReport:
+    """See `verify_seals`; in a transaction of the caller's."""
+    chain, fault, found = Chain(await connection.fetchval(statements.ORIGIN) or b""), None, None
+    after_seq = _LEAST_SEQ
+    async for row in connection.cursor(statements.BLOCKS):
+        block = Block(*row)
+        rows = await connection.fetch(statements.SEALED_ENTRIES, after_seq, block.last_seq)
+        fault = chain.follow(block, [_seen(row) for row in rows])
+        if fault is not None:
+            break
+        after_seq = block.last_seq
+        if expected is not None and block.number == expected.number:
+            found = block.head
+    if fault is None and expected is not None and found != expected:
+        problem = f"does not have the hash {expected.hash.hex()}" if found else "is not there: the newest were removed"
+        fault = Fault(f"block {expected.number}", problem)
+    unsealed = await connection.fetchval(statements.UNSEALED, after_seq)
+    return SealReport(fault, chain.blocks, chain.entries, unsealed, chain.head if chain.blocks else None)
+
+
+def _seen(row: Any) -> SeenEntry:
+    return SeenEntry(row["seq"], leaf_of([_as_text(value) for value in row]))
+
+
+def _as_text(value: Any) -> str:
+    """A column as PostgreSQL writes it: numbers, texts and JSON come so, ids as a list."""
+    return "{" + ",".join(map(str, value)) + "}" if isinstance(value, list) else str(value)
