@@ -23,13 +23,16 @@ from bench.machine import describe
 from meshkit.money import cost_nano_usd
 from meshkit.postgres import DatabaseSettings, open_database
 from meshkit.settings import Secret
-from services.ledger.adapters.memory import DeclaredPrices, RecordedEvents
+from services.ledger.adapters.continuity import Continuity
+from services.ledger.adapters.memory import DeclaredPrices, MemoryWitness, RecordedEvents
+from services.ledger.adapters.sealing import Sealer
 from services.ledger.adapters.sql import PostgresStore, StoreOptions
 from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Payer, Scope, limit_id_of
 from services.ledger.core.prices import Price
 from services.ledger.core.service import Ledger, Model, Rules
 from services.ledger.core.windows import Period, SteadyClock
 from services.ledger.main import MIGRATIONS
+from services.ledger.settings import LedgerSettings
 
 ROUNDS, ROUND_S, WARM_UP_S, CALLERS = 3, 5.0, 1.0, (64, 1024)
 # More connections make a hot row slower, not faster.
@@ -75,21 +78,28 @@ async def measure(once: Once, callers: int, seconds: float) -> Measured:
 
 
 async def group_commit(url: str) -> tuple[Once, Callable[[], Awaitable[None]]]:
-    """The service's way, with one limit: what the other way does too."""
+    """The service's way, with one limit: what the other way does too. The journal is sealed meanwhile, as it is."""
     database = await open_database(DatabaseSettings(url=Secret(url), pool_size=2), f"b_{uuid.uuid4().hex}", MIGRATIONS)
     clock = SteadyClock(time.time_ns, time.monotonic_ns)
-    store = PostgresStore(database, clock, cost_nano_usd, logging.getLogger("bench"), StoreOptions())
+    logger = logging.getLogger("bench")
+    continuity = Continuity(MemoryWitness(), logger)
+    store = PostgresStore(database, clock, cost_nano_usd, logger, StoreOptions(), continuity)
     limit_id = limit_id_of(EVERY_ORGANISATION, Scope.ORGANISATION, "", Period.DAY)
     await store.declare_limits([Limit(limit_id, EVERY_ORGANISATION, Scope.ORGANISATION, "", Period.DAY, CAP)])
     bits = Random().getrandbits
     prices = DeclaredPrices({("acme-ai", "unit"): PRICE})
     ledger = Ledger(store, prices, clock, cost_nano_usd, lambda: f"{bits(80):020x}", RecordedEvents(), Rules())
+    settings = LedgerSettings()
+    sealer = Sealer(database, clock.now_us, continuity, logger, settings.seal_max_entries)
+    sealing = asyncio.create_task(sealer.run(settings.seal_interval_s))
     models, numbers = [Model("acme-ai", "unit")], iter(range(2**62))
 
     async def once() -> object:
         return await ledger.reserve(PAYER, f"r{next(numbers)}", models, 0, 100, 900 * 10**6)
 
     async def close() -> None:
+        sealing.cancel()
+        await asyncio.gather(sealing, return_exceptions=True)
         await store.close()
         await database.close()
 

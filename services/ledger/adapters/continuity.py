@@ -24,31 +24,38 @@ class WitnessFile:
     def __init__(self, path: Path) -> None:
         """Reads what was written before. Raises ValueError for a file that is none, OSError for one that cannot be."""
         self._path = path
-        self._seen: dict[bytes, Head] = {}
-        if path.is_file():
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-                origin, _, head = line.partition(" ")
-                try:
-                    self._seen[bytes.fromhex(origin)] = head_of(head)
-                except ValueError:
-                    raise ValueError(f"line {number} is not one of a ledger's witness") from None
+        self._seen = _read(path)
 
     def seen(self, origin: bytes) -> Head | None:
         """See Witness."""
         return self._seen.get(origin)
 
     def keep(self, origin: bytes, head: Head) -> None:
-        """See Witness. Raises OSError; it is remembered in memory all the same."""
-        self._seen.pop(origin, None)
+        """See Witness. Raises OSError, and ValueError for a file that was spoilt; in memory it is remembered first."""
         self._seen[origin] = head
-        lines = [f"{known.hex()} {seen}\n" for known, seen in self._seen.items()][-_MAX_LEDGERS:]
+        # Other processes may write about other ledgers.
+        lines = {**_read(self._path), **self._seen}
+        lines[origin] = lines.pop(origin)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         with beside.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
+            file.writelines([f"{known.hex()} {seen}\n" for known, seen in lines.items()][-_MAX_LEDGERS:])
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)
+
+
+def _read(path: Path) -> dict[bytes, Head]:
+    if not path.is_file():
+        return {}
+    found: dict[bytes, Head] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        origin, _, head = line.partition(" ")
+        try:
+            found[bytes.fromhex(origin)] = head_of(head)
+        except ValueError:
+            raise ValueError(f"line {number} is not one of a ledger's witness") from None
+    return found
 
 
 class Continuity:
@@ -62,6 +69,7 @@ class Continuity:
         self._logger = logger
         self._sure = False
         self._said: Head | None = None
+        self._kept = True
 
     def doubt(self) -> None:
         """Makes `admit` ask again: the writer has a new connection, and behind it may be another database."""
@@ -104,9 +112,12 @@ class Continuity:
     async def _keep(self, origin: bytes, head: Head) -> None:
         try:
             await asyncio.to_thread(self._witness.keep, origin, head)
-        except OSError as error:
-            fields = {"error": type(error).__name__}
-            self._logger.warning("the witness of the ledger is in memory only", extra={"fields": fields})
+            self._kept = True
+        except (OSError, ValueError) as error:
+            if self._kept:
+                fields = {"error": type(error).__name__}
+                self._logger.warning("the witness of the ledger is in memory only", extra={"fields": fields})
+            self._kept = False
 
 
 async def origin_of(connection: Any) -> bytes:

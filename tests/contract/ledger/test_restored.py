@@ -46,6 +46,10 @@ class World:
         Path(self.witness).parent.mkdir()
         Path(self.witness).write_text("garbage\n", encoding="utf-8")
 
+    def block_witness(self) -> None:
+        """Its folder is a file."""
+        Path(self.witness).parent.write_text("", encoding="utf-8")
+
     async def on_server(self, statement: str) -> None:
         connection = await asyncpg.connect(self._server)
         try:
@@ -257,6 +261,26 @@ def test_a_witness_of_many_ledgers_stays_small(tmp_path: Path) -> None:
         witness.keep(bytes([number]) * 32, Head(1, ORIGIN))
     assert len((tmp_path / "w").read_text().splitlines()) == 32
     assert [file.name for file in tmp_path.iterdir()] == ["w"]
+
+
+def test_processes_of_two_ledgers_share_a_witness(tmp_path: Path) -> None:
+    """Each read the file when it began: it must not write over what the other added since."""
+    one, other = WitnessFile(tmp_path / "w"), WitnessFile(tmp_path / "w")
+    other.keep(bytes(32), Head(7, ORIGIN))
+    one.keep(ORIGIN, Head(1, ORIGIN))
+    other.keep(bytes(32), Head(8, ORIGIN))
+    again = WitnessFile(tmp_path / "w")
+    assert (again.seen(ORIGIN), again.seen(bytes(32))) == (Head(1, ORIGIN), Head(8, ORIGIN))
+
+
+async def test_a_witness_that_cannot_be_written_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.block_witness()
+    async with world.up() as (stub, runtime):
+        for name in ("1", "2"):
+            await spend(stub, name)
+            await sealed(world, name)
+        assert await runtime.readiness() == {}
+    assert [record.msg for record in caplog.records].count("the witness of the ledger is in memory only") == 1
 
 
 async def test_a_broken_witness_stops_the_start_and_says_what_to_do(world: World) -> None:
