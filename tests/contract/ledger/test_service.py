@@ -139,6 +139,22 @@ async def test_l8_the_sweeper_ends_forgotten_holds(start: Start) -> None:
                 await asyncio.sleep(0.005)
 
 
+async def test_l9_a_clock_that_jumps_is_told_and_ends_no_hold(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    clock = TurnableClock()
+    async with start(clock=clock) as (stub, runtime):
+        hold = await stub.Reserve(a_reserve(), metadata=CALLER)
+        clock.set_by(7200)
+        for name in ("1", "2"):
+            await stub.Reserve(a_reserve(name), metadata=CALLER)
+        booked = await stub.Commit(a_commit(hold.reservation_id), metadata=CALLER)
+        assert not booked.late
+        assert "llmops_ledger_clock_ahead_seconds 7200.0" in runtime.metrics.exposition().decode()
+        clock.set_by(-7200)
+        await stub.Reserve(a_reserve("3"), metadata=CALLER)
+        assert "llmops_ledger_clock_ahead_seconds 0.0" in runtime.metrics.exposition().decode()
+    assert [record.levelname for record in caplog.records if "machine's clock" in record.msg] == ["ERROR", "WARNING"]
+
+
 async def test_without_a_table_only_declared_prices_hold(start: Start) -> None:
     settings = LedgerSettings(price_table=False)
     async with start(settings=settings) as (stub, _):
