@@ -1,9 +1,10 @@
 """Who calls, where an identity service knows: its answers, remembered in this process, and dropped when they change.
 
-Keys of the configuration come first and need nobody. Any other credential is asked about once, by one call however many
-requests wait for it; the answer is kept until the service says that it changed (`WatchChanges`), or the credential ends
-by itself. What is remembered counts only while the service is heard: `max_silence_s` after its last word an answer is
-asked for again, and when nobody answers then, the call is refused with UNAVAILABLE. It is never let through.
+Keys of the configuration come first and need nobody. What is written like no credential is refused at once. Any other
+credential is asked about once, by one call however many requests wait for it; the answer is kept until the service says
+that it changed (`WatchChanges`), or the credential ends by itself. What is remembered counts only while the service is
+heard: `max_silence_s` after its last word an answer is asked for again, and when nobody answers then, the call is
+refused with UNAVAILABLE. It is never let through.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from llmops.identity.v1 import identity_pb2, identity_pb2_grpc
 
 from meshkit.clock import Clock
 from meshkit.context import CallContext, TraceContext, new_request_id, running
+from meshkit.credentials import has_credential_form
 from meshkit.errors import CallError, Overloaded, Unauthenticated, Unavailable
 from meshkit.identity import ConfiguredKeys, Principal, Scopes, no_credential, unknown_credential
 
@@ -34,8 +36,6 @@ _NANOSECONDS = 1_000_000_000
 # An answer that was overtaken by a change is asked for again, this often at most.
 _TRIES = 3
 _WATCH_PAUSES_S = (0.05, 0.2, 0.5, 1.0)
-# No credential is longer: a token with many claims has a few kilobytes.
-MAX_CREDENTIAL_CHARS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class MeshAuthenticator:
         refused_until_s = self._unknown.get(mark)
         if refused_until_s is not None and self._monotonic() < refused_until_s:
             raise unknown_credential()
-        if len(credential) > MAX_CREDENTIAL_CHARS or not credential.isascii():
+        if not has_credential_form(credential):
             raise unknown_credential()
         return self._answer(credential, mark)
 
@@ -124,7 +124,7 @@ class MeshAuthenticator:
         try:
             answer = self.authenticate(credential)
         except Unauthenticated:
-            if not credential:
+            if not has_credential_form(credential):
                 raise
             return self._ask_ended(credential)
         return answer if isinstance(answer, Principal) else self._settle(credential, answer)

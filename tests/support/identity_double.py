@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,15 @@ from meshkit.errors import CallError, Failure
 from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest
 
 CONFIGURED = Principal("acme", "", "root", "acme-key", frozenset({"caller"}))
+
+
+def a_credential(name: str) -> str:
+    """A credential of the form of a key, for a name: what is written otherwise is refused without asking."""
+    digest = hashlib.sha256(name.encode())
+    return f"llmops-{digest.hexdigest()[:16]}-{digest.hexdigest()[:43]}"
+
+
+GOOD, BAD = a_credential("good"), a_credential("bad")
 AWAY = CallError(Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "away"))
 
 
@@ -124,7 +134,7 @@ class World:
 @asynccontextmanager
 async def a_world(**settings: Any) -> AsyncIterator[World]:
     identity, times = Identity(), Times()
-    identity.knows("good")
+    identity.knows(GOOD)
     configured = ConfiguredKeys(b"pepper", [StoredKey(key_digest(b"pepper", "configured"), CONFIGURED)])
     authenticator = MeshAuthenticator(
         configured,

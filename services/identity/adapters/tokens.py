@@ -12,14 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from meshkit.credentials import has_credential_form
 from services.identity.core.model import Identified
 from services.identity.settings import ASYMMETRIC, ORGANISATION_NAME, IssuerSettings
 
 # Headers that would let a token choose its key, or ask for something that we do not know.
 _REFUSED_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
-_MAX_TOKEN_CHARS = 16_384
 _MAX_NAME_CHARS = 128
-_DOTS = 2
 # The kind of key that an algorithm signs with: a key is never used for another.
 _KINDS = {algorithm: {"R": "RSA", "P": "RSA", "E": "EC"}[algorithm[0]] for algorithm in ASYMMETRIC} | {"EdDSA": "OKP"}
 
@@ -52,14 +51,14 @@ class JwtTokens:
         self._platform = platform
 
     def is_token(self, credential: str) -> bool:
-        """See Tokens: the first part of every JWT begins like this, for it is a JSON object in base64."""
-        return credential.startswith("eyJ") and credential.count(".") == _DOTS
+        """See Tokens."""
+        return "." in credential and has_credential_form(credential)
 
     def verify(self, credential: str, now: datetime, grace: timedelta) -> Identified | None:
         """See Tokens."""
         import jwt  # noqa: PLC0415 - only where an issuer is trusted
 
-        if len(credential) > _MAX_TOKEN_CHARS:
+        if not self.is_token(credential):
             return None
         try:
             header = jwt.get_unverified_header(credential)

@@ -20,6 +20,9 @@ from services.identity.core.notary import Notary
 from services.identity.core.ports import Changes, Clock, FoundSecret, Observer, Store, Tokens
 from services.identity.core.secret_keys import Peppers, prefix_of
 
+# The revision of an answer that the credential's form alone decides: it is never overtaken.
+EVERY_REVISION = 2**63 - 1
+
 
 class Answer(NamedTuple):
     """Who a credential stands for, or nobody, and the revision at which that was so."""
@@ -58,8 +61,11 @@ class Identity:
         if self._tokens.is_token(credential):
             return await self._authenticate_token(credential, now, grace)
         prefix = prefix_of(credential)
-        # Something that is no key at all is public knowledge: the database need not be asked.
-        found, revision = await self._store.find_secret(prefix) if prefix else (None, await self._store.revision())
+        if not prefix:
+            # That something is no key at all is public knowledge, and no change of the store makes it one.
+            self._observer.authenticated("unknown")
+            return Answer(None, EVERY_REVISION)
+        found, revision = await self._store.find_secret(prefix)
         secret = found.secret if found is not None else None
         genuine = self._peppers.verify(
             credential, secret.pepper_id if secret else None, secret.digest if secret else None

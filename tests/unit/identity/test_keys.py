@@ -7,12 +7,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from meshkit.credentials import KEY_FORM
 from services.identity.adapters.memory import MemoryStore
 from services.identity.adapters.system import SystemRandomness
+from services.identity.adapters.tokens import JwtTokens
 from services.identity.core.administration import UserChange
-from services.identity.core.errors import IdentityError, InvalidRequest, KeyEnded
-from services.identity.core.secret_keys import Peppers, prefix_of
+from services.identity.core.errors import IdentityError, InvalidRequest, KeyEnded, StorageUnavailable
+from services.identity.core.secret_keys import Peppers, key_text, prefix_of
+from services.identity.core.service import EVERY_REVISION
 from tests.support.identity_world import ACME, START, World
 
 
@@ -70,6 +75,27 @@ async def test_an_unknown_prefix_and_a_wrong_secret_take_the_same_steps_and_get_
         store.found.clear()
         seen.append((await world.identity.authenticate(credential), peppers.made[:], len(store.found)))
     assert seen[0] == seen[1] == ((None, 1), ["new"], 1)
+
+
+@pytest.mark.parametrize("garbage", ["", "sk-1234", "llmops-" + "a" * 43, "' OR '1'='1", "a.b.c", "x" * 20_000])
+async def test_what_is_no_credential_is_refused_without_the_database(garbage: str) -> None:
+    class Away(MemoryStore):
+        async def find_secret(self, prefix: str):  # type: ignore[no-untyped-def] # noqa: ANN202 - the twin's own type
+            raise StorageUnavailable
+
+        find_user = revision = find_secret  # type: ignore[assignment]
+
+    world = World(Away(), tokens=JwtTokens((), "platform"))
+    for settling in (False, True):
+        assert await world.identity.authenticate(garbage, settling=settling) == (None, EVERY_REVISION)
+    assert world.observer.events == ["authenticated unknown"] * 2
+
+
+@given(st.from_regex(KEY_FORM, fullmatch=True) | st.text(alphabet="llmops-0f.g_Z", max_size=70))
+def test_meshkit_and_identity_agree_what_a_key_looks_like(text: str) -> None:
+    # Two spellings of one form: services do not lend meshkit theirs, and the core imports neither.
+    assert bool(KEY_FORM.fullmatch(text)) == bool(prefix_of(text))
+    assert KEY_FORM.fullmatch(key_text(SystemRandomness().hex(8), SystemRandomness().secret()))
 
 
 async def test_a_key_whose_pepper_is_gone_opens_nothing() -> None:
