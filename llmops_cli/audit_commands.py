@@ -44,7 +44,9 @@ def _line(event: dict[str, Any]) -> str:
     actor = event["actor"]
     who = f"{actor['organisation']}/{actor['user'] or '-'} ({actor['key_id']})"
     whom = f"{event['organisation']}:{event['target']}"
-    return f"{event['sequence']:>6}  {event['time']}  {event['action']:<20} {whom}  by {who}"
+    # Actions of other services say what was asked in named fields; identity's own, in whom they are about.
+    asked = "".join(f"  {name}={value}" for name, value in sorted(event["after"].get("fields", {}).items()))
+    return f"{event['sequence']:>6}  {event['time']}  {event['action']:<20} {whom}  by {who}{asked}"
 
 
 @audit_app.command("export")

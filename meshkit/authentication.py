@@ -24,13 +24,12 @@ from meshkit.clock import Clock
 from meshkit.context import CallContext, TraceContext, new_request_id, running
 from meshkit.credentials import has_credential_form
 from meshkit.errors import CallError, Overloaded, Unauthenticated, Unavailable
-from meshkit.identity import ConfiguredKeys, Principal, Scopes, no_credential, unknown_credential
+from meshkit.identity import NOBODY, ConfiguredKeys, Principal, Scopes, no_credential, unknown_credential
 
 logger = logging.getLogger("meshkit.authentication")
 
 # A role of a newer contract opens nothing here.
 _ROLE_NAMES = {number: name.removeprefix("ROLE_").lower() for name, number in options_pb2.Role.items() if number}
-_NOBODY = Principal("", "", "", "", frozenset())
 _NEVER_NS = 2**63
 _NANOSECONDS = 1_000_000_000
 # An answer that was overtaken by a change is asked for again, this often at most.
@@ -254,7 +253,7 @@ class MeshAuthenticator:
     def _as_mesh(self, timeout_s: float | None) -> Any:
         """The mesh's own credential, whoever's call this is about."""
         deadline_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        return running(CallContext(new_request_id(), _NOBODY, self._mesh_key, self._root_trace(), deadline_s))
+        return running(CallContext(new_request_id(), NOBODY, self._mesh_key, self._root_trace(), deadline_s))
 
     async def close(self) -> None:
         """Ends the watch and the questions."""

@@ -69,7 +69,8 @@ class Interceptor(Protocol):
     """A named step around every call.
 
     `on_start` runs outermost first and may refuse by raising, or return something to wait for. `on_message` sees each
-    request message, unless the step is `for_strangers` and the call is made on behalf of one in this process. `on_end`
+    request message, unless the step is `for_strangers` and the call is made on behalf of one in this process.
+    `on_accepted` runs last before the handler, for RPCs that the contract calls audited and for no others. `on_end`
     runs innermost first for every interceptor whose `on_start` succeeded, with `for_failures` only after an error. It
     may replace the error, and must not raise.
     """
@@ -84,6 +85,10 @@ class Interceptor(Protocol):
 
     def on_message(self, call: ServerCall, message: Message) -> None:
         """For each request message."""
+        ...
+
+    def on_accepted(self, call: ServerCall, message: Message) -> Awaitable[None]:
+        """Before the handler of an audited RPC, when every step has let it pass. May refuse it still."""
         ...
 
     def on_end(self, call: ServerCall, error: BaseException | None) -> BaseException | None:
@@ -105,6 +110,7 @@ class Chain:
         )
         messages = [i for i in self.interceptors if _overrides(i, "on_message")]
         self._messages = tuple(i.on_message for i in messages)
+        self._accepted = tuple(i.on_accepted for i in self.interceptors if _overrides(i, "on_accepted"))
         self._inner_messages = tuple(i.on_message for i in messages if not i.for_strangers)
         ends = [i for i in reversed(self.interceptors) if _overrides(i, "on_end")]
         self._ends_of_success = tuple(i.on_end for i in ends if not i.for_failures)
@@ -121,6 +127,9 @@ class Chain:
             begun = len(self._ends)
             for see in self._messages if call.caller is None else self._inner_messages:
                 see(call, request)
+            if call.method.audited:
+                for accepted in self._accepted:
+                    await accepted(call, request)
             response = await handler(request, call)
         except BaseException as error:
             outcome = self._end(call, begun, error)
@@ -192,6 +201,10 @@ class Step:
 
     def on_message(self, call: ServerCall, message: Message) -> None:
         """See Interceptor."""
+
+    def on_accepted(self, call: ServerCall, message: Message) -> Awaitable[None]:
+        """See Interceptor."""
+        raise NotImplementedError
 
     def on_end(self, call: ServerCall, error: BaseException | None) -> BaseException | None:
         """See Interceptor."""

@@ -65,6 +65,10 @@ class Principal:
     expire_ns: int | None = field(default=None, compare=False)
 
 
+# Before a call is identified, and for calls of the mesh itself.
+NOBODY = Principal("", "", "", "", frozenset())
+
+
 @dataclass(frozen=True, slots=True)
 class StoredKey:
     """A key as it is kept: the digest identifies it, the secret is nowhere."""

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from meshkit.clock import Clock
 from meshkit.context import CallContext, TraceContext, new_request_id, running
 from meshkit.executors import Executor
-from meshkit.interceptors.request_context import NOBODY
+from meshkit.identity import NOBODY
 from meshkit.postgres import Database, open_database
 from meshkit.runtime import Runtime
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshkit.actions import ActionLog, IdentityLog, NoLog
 from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
 from meshkit.calls import HandlerTable
 from meshkit.clock import Clock, SystemClock
@@ -160,7 +161,8 @@ class Runtime:
         clock_s = asyncio.get_running_loop().time
         self._identity = self._ask_identity()
         authenticator: Authenticator = self._identity or configured_keys(settings.auth)
-        chain = build_chain(self.tracing, self.metrics, settings.admission, authenticator, clock_s)
+        actions = self._record_actions()
+        chain = build_chain(self.tracing, self.metrics, settings.admission, authenticator, clock_s, actions)
         self.table = HandlerTable(chain)
         self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -213,7 +215,7 @@ class Runtime:
 
     def _ask_identity(self) -> MeshAuthenticator | None:
         """Where identity runs here or a peer is named, it knows the keys that the configuration does not."""
-        if "identity" not in self.targets and "identity" not in self.settings.peers:
+        if not self._has_identity:
             return None
         auth = self.settings.auth
         return MeshAuthenticator(
@@ -224,6 +226,16 @@ class Runtime:
             self.tracing.root,
             auth.identity,
         )
+
+    def _record_actions(self) -> ActionLog:
+        """Identity keeps the audit log. In a mesh without it there is none."""
+        if not self._has_identity:
+            return NoLog()
+        return IdentityLog(lambda: self.channel("identity"), self.settings.auth.mesh_key.reveal())
+
+    @property
+    def _has_identity(self) -> bool:
+        return "identity" in self.targets or "identity" in self.settings.peers
 
     async def close(self) -> None:
         """Closes channels, the encoder and the exporter."""

@@ -223,6 +223,34 @@ def mutations_carry_a_request_id(contract: Contract, file: pb.FileDescriptorProt
             yield f"{file.name}: the request_id of {name} may be empty"
 
 
+def audited_rpcs_can_be_recorded(contract: Contract, file: pb.FileDescriptorProto) -> Iterator[str]:
+    """What is audited is unary, has a request_id, and names fields that are there and are no message and no bytes."""
+    for name, method, _ in _methods(file):
+        policy = method.options.Extensions[RPC_OPTION]
+        if policy.audited_fields and not policy.audited:
+            yield f"{file.name}: {name} has audited_fields and is not audited"
+        if not policy.audited:
+            continue
+        if method.client_streaming or method.server_streaming:
+            yield f"{file.name}: {name} is audited and streams"
+        if policy.retry != options_pb2.RETRY_CLASS_IDEMPOTENT_WITH_REQUEST_ID:
+            yield f"{file.name}: {name} is audited and has no request_id to be known by"
+        for path in policy.audited_fields:
+            if not _is_recordable(contract, method.input_type, path):
+                yield f"{file.name}: {name} cannot put {path} into the audit log"
+
+
+def _is_recordable(contract: Contract, type_name: str, path: str) -> bool:
+    *outer, last = path.split(".")
+    for part in outer:
+        found = next((field for field in contract.messages[type_name].field if field.name == part), None)
+        if found is None or found.type_name not in contract.messages or found.label == found.LABEL_REPEATED:
+            return False
+        type_name = found.type_name
+    field = next((field for field in contract.messages[type_name].field if field.name == last), None)
+    return field is not None and field.type not in (field.TYPE_MESSAGE, field.TYPE_BYTES, field.TYPE_GROUP)
+
+
 def units_come_last(_contract: Contract, file: pb.FileDescriptorProto) -> Iterator[str]:
     """Numbers that measure time, money or size end in their unit; money is int64; moments end in `_time`."""
     for message_name, message, path in _messages(file.message_type):
@@ -294,6 +322,7 @@ RULES: tuple[Rule, ...] = (
     rpcs_state_their_policy,
     comments_agree_on_retries,
     mutations_carry_a_request_id,
+    audited_rpcs_can_be_recorded,
     units_come_last,
     requests_are_bounded,
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from meshkit.actions import ActionLog
 from meshkit.calls import Chain
 from meshkit.identity import Authenticator
 from meshkit.interceptors.admission import Admission, AdmissionSettings
+from meshkit.interceptors.audit import Audit
 from meshkit.interceptors.authorisation import Authorisation
 from meshkit.interceptors.deadline import Deadline
 from meshkit.interceptors.errors import Errors
@@ -18,7 +20,8 @@ from meshkit.metrics import MetricsRegistry
 from meshkit.tracing import Tracing
 
 # Outermost first. Metrics stand outside authorisation so that refusals are counted; errors are mapped inside
-# telemetry and metrics so that both see the status that the caller sees.
+# telemetry and metrics so that both see the status that the caller sees. The audit log is innermost: it holds what a
+# handler is asked next, and nothing that was refused before.
 ORDER = (
     "telemetry",
     "request-context",
@@ -28,6 +31,7 @@ ORDER = (
     "authorisation",
     "deadline",
     "validation",
+    "audit",
 )
 
 
@@ -37,6 +41,7 @@ def build_chain(
     admission: AdmissionSettings,
     authenticator: Authenticator,
     clock_s: Callable[[], float],
+    actions: ActionLog,
 ) -> Chain:
     """The chain of a process. `clock_s` is the event loop's clock, in seconds."""
     return Chain(
@@ -49,5 +54,6 @@ def build_chain(
             Authorisation(authenticator),
             Deadline(),
             Validation(),
+            Audit(actions),
         )
     )

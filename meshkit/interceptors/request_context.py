@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from meshkit.calls import ServerCall, Step
 from meshkit.context import CallContext, enter, new_request_id, new_trace
-from meshkit.identity import Principal
+from meshkit.identity import NOBODY
 
-NOBODY = Principal("", "", "", "", frozenset())
 _MAX_REQUEST_ID_CHARS = 128
 
 

@@ -12,6 +12,7 @@ from llmops.identity.v1 import identity_pb2 as pb
 from llmops.identity.v1 import identity_pb2_grpc as pb_grpc
 
 from meshkit.context import current
+from services.identity.core.actions import Action, Actions
 from services.identity.core.administration import Administration, KeyWish, UserChange
 from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.errors import InvalidRequest
@@ -24,10 +25,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class IdentityApi(pb_grpc.IdentityServiceServicer):
     """llmops.identity.v1.IdentityService."""
 
-    def __init__(self, identity: Identity, administration: Administration) -> None:
-        """`identity` reads, `administration` changes."""
+    def __init__(self, identity: Identity, administration: Administration, actions: Actions) -> None:
+        """`identity` reads, `administration` changes, `actions` keeps what other services are asked to change."""
         self._identity = identity
         self._administration = administration
+        self._actions = actions
 
     async def Authenticate(self, request: pb.AuthenticateRequest, context: object) -> pb.AuthenticateResponse:
         """See identity.proto."""
@@ -127,6 +129,13 @@ class IdentityApi(pb_grpc.IdentityServiceServicer):
         """See identity.proto."""
         key = await self._administration.revoke_key(_actor(), request.request_id, request.organisation, request.key_id)
         return pb.RevokeKeyResponse(key=_key(key))
+
+    async def RecordAction(self, request: pb.RecordActionRequest, context: object) -> pb.RecordActionResponse:
+        """See identity.proto."""
+        actor = Actor(request.organisation, request.user, request.key_id, frozenset())
+        digest = request.request_sha256.hex()
+        action = Action(actor, request.method, request.request_id, digest, dict(request.fields))
+        return pb.RecordActionResponse(sequence=await self._actions.record(action))
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: object) -> pb.ListAuditEventsResponse:
         """See identity.proto."""

@@ -19,6 +19,7 @@ from services.identity.adapters.system import SystemRandomness, announce
 from services.identity.adapters.telemetry import TelemetryObserver
 from services.identity.adapters.tokens import JwtTokens
 from services.identity.api import IdentityApi
+from services.identity.core.actions import Actions
 from services.identity.core.administration import Administration, Rules
 from services.identity.core.checkpoints import Signer
 from services.identity.core.notary import Notary
@@ -42,13 +43,14 @@ async def build(settings: IdentitySettings, kit: Kit) -> AsyncIterator[None]:
     administration = Administration(
         store, peppers, SystemRandomness(), kit.clock, notary, observer, rules, identity.feed.beat
     )
+    actions = Actions(store, kit.clock, notary, observer, rules)
     secret = await administration.bootstrap()
     if secret:
         announce(settings.platform_organisation, secret)
     await identity.renew_all()
     observer.count_watchers(lambda: identity.feed.watchers)
     kit.ready_check("database", store.check)
-    kit.serve(identity_pb2_grpc.add_IdentityServiceServicer_to_server, IdentityApi(identity, administration))
+    kit.serve(identity_pb2_grpc.add_IdentityServiceServicer_to_server, IdentityApi(identity, administration, actions))
     kit.background("follow", partial(identity.follow, settings.poll_interval_s, settings.beat_interval_s))
     kit.background("keep", partial(identity.keep, settings.checkpoint_interval_s))
     kit.on_drain(identity.drain)

@@ -63,6 +63,18 @@ def set_policy(**changes: object) -> Callable[[Ledger], None]:
     return change
 
 
+def set_policy_of(rpc: str, **changes: object) -> Callable[[Ledger], None]:
+    def change(ledger: Ledger) -> None:
+        ledger.reserve = next(method for method in ledger.service.method if method.name == rpc)
+        set_policy(**changes)(ledger)
+
+    return change
+
+
+def audits(*fields: str) -> Callable[[Ledger], None]:
+    return set_policy_of("SetLimit", audited_fields=list(fields))
+
+
 CASES: dict[str, tuple[Callable[[Ledger], object], str]] = {
     "a file with another name": (
         lambda it: setattr(it.file, "name", "llmops/ledger/v1/api.proto"),
@@ -101,6 +113,12 @@ CASES: dict[str, tuple[Callable[[Ledger], object], str]] = {
     ),
     "a mutation without request_id": (lambda it: setattr(it.request.field[0], "name", "id"), "its request has none"),
     "a request_id that may be empty": (lambda it: it.rules("request_id").string.ClearField("min_len"), "may be empty"),
+    "an audited stream": (set_policy_of("Watch", audited=True), "is audited and streams"),
+    "an audited read": (set_policy_of("GetUsage", audited=True), "no request_id to be known by"),
+    "audited fields of what is not audited": (set_policy(audited_fields=["request_id"]), "is not audited"),
+    "an audited field that is not there": (audits("limit.cap"), "cannot put limit.cap into"),
+    "an audited field of nothing": (audits("cap.limit"), "cannot put cap.limit into"),
+    "an audited message": (audits("limit"), "cannot put limit into"),
     "a timeout without unit": (lambda it: it.add("lock_timeout", INT64), "measures time"),
     "money without unit": (lambda it: it.add("amount", INT64), "measures money"),
     "money in floats": (lambda it: it.add("amount_nano_usd", DOUBLE), "is money and not int64"),

@@ -19,7 +19,13 @@ POLICIES = frozenset({"open", "closed", "degraded"})
 # Beyond the table of targets: who calls the mesh, whom it calls, what the chain asks in every process, and who uses a
 # database where there is one.
 OUTSIDE = frozenset(
-    {("client", "edge"), ("router", "provider"), ("authorisation", "identity"), ("orchestrator", "postgresql")}
+    {
+        ("client", "edge"),
+        ("router", "provider"),
+        ("authorisation", "identity"),
+        ("audit", "identity"),
+        ("orchestrator", "postgresql"),
+    }
 )
 
 

@@ -72,7 +72,7 @@ def test_every_stub_is_protected() -> None:
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """The packages that the contracts name, empty and without a fault."""
-    modules = ["llmops_cli.up", "meshkit.authentication", "meshkit.kit", "models.export"]
+    modules = ["llmops_cli.up", "meshkit.actions", "meshkit.authentication", "meshkit.kit", "models.export"]
     modules += [f"{service}.{room}" for service in names("rooms", "containers") for room in ROOMS]
     modules += names("stubs", "protected_modules")
     for module in modules:

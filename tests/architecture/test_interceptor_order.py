@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from meshkit.actions import NoLog
 from meshkit.identity import ConfiguredKeys
 from meshkit.interceptors import ORDER, build_chain
 from meshkit.interceptors.admission import AdmissionSettings
@@ -18,6 +19,7 @@ async def test_the_chain_is_built_in_the_declared_order() -> None:
         AdmissionSettings(),
         ConfiguredKeys(b"p", []),
         asyncio.get_running_loop().time,
+        NoLog(),
     )
     assert tuple(step.name for step in chain.interceptors) == ORDER
 
@@ -28,3 +30,7 @@ def test_refusals_are_counted_and_mapped() -> None:
     for refusing in ("admission", "authorisation", "deadline", "validation"):
         assert position["errors"] < position[refusing]
     assert position["authorisation"] < position["validation"]
+
+
+def test_the_audit_log_holds_what_every_other_step_has_let_pass() -> None:
+    assert ORDER[-1] == "audit"

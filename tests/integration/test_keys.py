@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 import uuid
 from typing import Any
 
+import asyncpg
 import grpc.aio
 import pytest
+from llmops.cache.v1 import cache_pb2, cache_pb2_grpc
 from llmops.identity.v1 import identity_pb2 as pb
 from llmops.identity.v1 import identity_pb2_grpc
+from llmops.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from llmops.orchestrator.v1 import orchestrator_pb2
+from llmops.registry.v1 import registry_pb2, registry_pb2_grpc
 from llmops.router.v1 import router_pb2, router_pb2_grpc
 
 from tests.support.accounts import settled
@@ -98,6 +103,48 @@ async def test_a_revoked_key_ends_everywhere_within_a_second(callers: MeshCaller
             break
         assert time.monotonic() - revoked_s < 1
         await asyncio.sleep(0.01)
+
+
+async def test_admin_actions_of_every_service_stand_in_the_audit_log(callers: MeshCallers) -> None:
+    request_id, metadata = uuid.uuid4().hex, callers.metadata(ACME)
+    ledger: Any = ledger_pb2_grpc.LedgerServiceStub(callers.channel("ledger"))
+    registry: Any = registry_pb2_grpc.RegistryServiceStub(callers.channel("registry"))
+    cache: Any = cache_pb2_grpc.CacheServiceStub(callers.channel("cache"))
+    limit = ledger_pb2.Limit(
+        scope="LIMIT_SCOPE_FEATURE",
+        subject="audited",
+        period="LIMIT_PERIOD_DAY",
+        cap_nano_usd=7,
+        mode="LIMIT_MODE_SHADOW",
+    )
+    await ledger.SetLimit(ledger_pb2.SetLimitRequest(request_id=request_id, limit=limit), metadata=metadata)
+    await cache.Invalidate(cache_pb2.InvalidateRequest(request_id=request_id, entry_id="none"), metadata=metadata)
+    # Refused by the service itself: the log says what was asked, not what became of it.
+    template = registry_pb2.TemplateMessage(role="CHAT_ROLE_USER", template="Hello {{undeclared}}")
+    prompt = registry_pb2.PromptVersion(name="audited", messages=[template])
+    with pytest.raises(grpc.aio.AioRpcError):
+        await registry.PublishPrompt(
+            registry_pb2.PublishPromptRequest(request_id=request_id, prompt=prompt), metadata=metadata
+        )
+    connection = await asyncpg.connect(callers.deployment.database_url)
+    rows = await connection.fetch("SELECT event FROM identity.audit_events ORDER BY sequence")
+    await connection.close()
+    events = [event for event in (json.loads(row["event"]) for row in rows) if event["request_id"] == request_id]
+    assert {event["action"].rsplit("/")[-1]: event["after"]["fields"] for event in events} == {
+        "SetLimit": {
+            "limit.scope": "LIMIT_SCOPE_FEATURE",
+            "limit.subject": "audited",
+            "limit.period": "LIMIT_PERIOD_DAY",
+            "limit.unit": "LIMIT_UNIT_UNSPECIFIED",
+            "limit.mode": "LIMIT_MODE_SHADOW",
+            "limit.cap_nano_usd": "7",
+            "limit.max_count": "0",
+        },
+        "Invalidate": {"entry_id": "none"},
+        "PublishPrompt": {"prompt.name": "audited"},
+    }
+    assert {event["actor"]["key_id"] for event in events} == {"acme-key"}
+    assert "undeclared" not in str(rows)
 
 
 async def test_a_call_whose_key_is_revoked_meanwhile_is_booked_all_the_same(callers: MeshCallers) -> None:

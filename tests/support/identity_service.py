@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from llmops.cache.v1 import cache_pb2_grpc
 from llmops.common.v1 import chat_pb2
 from llmops.guard.v1 import guard_pb2, guard_pb2_grpc
 from llmops.identity.v1 import identity_pb2_grpc
@@ -25,6 +26,7 @@ from meshkit.transports.remote import PeerSettings, open_channel
 from meshkit.transports.server import GrpcServer, ServerSettings
 from services.identity.main import build
 from services.identity.settings import IdentitySettings
+from tests.support.cache_double import CacheDouble
 from tests.support.guard_double import GuardDouble
 from tests.support.one_service import PEPPER, running_service
 
@@ -65,6 +67,11 @@ async def identity(
         yield identity_pb2_grpc.IdentityServiceStub(channel), runtime
 
 
+def _stubs(channel: Any) -> tuple[Any, Any, Any]:
+    stubs = guard_pb2_grpc.GuardServiceStub, identity_pb2_grpc.IdentityServiceStub, cache_pb2_grpc.CacheServiceStub
+    return stubs[0](channel), stubs[1](channel), stubs[2](channel)
+
+
 @dataclass
 class Server:
     """A process of the mesh: where it answers, and what it says to a credential."""
@@ -72,7 +79,9 @@ class Server:
     port: int
     guard: Any
     identity: Any
+    cache: Any
     runtime: Runtime
+    admin: CacheDouble
 
     async def says(self, secret: str) -> str:
         """What a call to its guard with a credential ends with: OK, or its status."""
@@ -94,19 +103,25 @@ async def process(
     settings: IdentitySettings = SETTINGS,
     cache: IdentityCacheSettings | None = None,
     clock: Clock | None = None,
+    mesh_key: str = MESH_KEY,
 ) -> AsyncIterator[Server]:
-    """A process over gRPC that serves a guard which does nothing: with a database beside identity, else asking it."""
+    """A process over gRPC that serves a guard and a cache which do nothing.
+
+    With a database beside identity, with `identity_port` asking it, else in a mesh without one.
+    """
     targets = frozenset({"guard", "identity"} if url else {"guard"})
-    peers = {} if url else {"identity": PeerSettings(address=f"127.0.0.1:{identity_port}")}
+    peers = {} if url or not identity_port else {"identity": PeerSettings(address=f"127.0.0.1:{identity_port}")}
     of_process = ProcessSettings(
         server=ServerSettings(grpc_port=port, grace_s=0.2),
-        auth=auth(cache),
+        auth=replace(auth(cache), mesh_key=Secret(mesh_key)),
         database=DatabaseSettings(url=Secret(url), pool_size=4),
         peers=peers,
     )
     runtime = Runtime("test", of_process, targets, clock)
     kit = Kit(runtime, "identity")
     guard_pb2_grpc.add_GuardServiceServicer_to_server(GuardDouble(), runtime.table)
+    admin = CacheDouble()
+    cache_pb2_grpc.add_CacheServiceServicer_to_server(admin, runtime.table)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runtime.close)
         stack.push_async_callback(kit.close)
@@ -118,8 +133,7 @@ async def process(
         stack.push_async_callback(server.drain)
         channel = open_channel("llmops.guard.v1.GuardService", PeerSettings(f"127.0.0.1:{server.port}"))
         stack.push_async_callback(channel.close)
-        stubs = guard_pb2_grpc.GuardServiceStub(channel), identity_pb2_grpc.IdentityServiceStub(channel)
-        yield Server(server.port, *stubs, runtime)
+        yield Server(server.port, *_stubs(channel), runtime, admin)
 
 
 async def until(what: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> float:

@@ -15,6 +15,7 @@ from services.identity.adapters.memory import (
     RecordingObserver,
     SetClock,
 )
+from services.identity.core.actions import Actions
 from services.identity.core.administration import Administration, KeyWish, Rules
 from services.identity.core.checkpoints import Signer
 from services.identity.core.model import GRANTABLE_ROLES, Actor, Key, Scopes
@@ -58,6 +59,7 @@ class World:
         self.identity = Identity(
             self.store, self.peppers, self.tokens, self.clock, notary, self.observer, self.rules, 2
         )
+        self.actions = Actions(self.store, self.clock, notary, self.observer, self.rules)
         self.administration = Administration(
             self.store,
             self.peppers,

@@ -297,7 +297,7 @@ class Administration:
         payload: Sequence[object],
         decide: Callable[[Books], Awaitable[Change]],
     ) -> tuple[E, str]:
-        _refuse_unkeepable(request_id, payload)
+        refuse_unkeepable(request_id, payload)
         digest = hashlib.sha256(audit.canonical([kind.__name__, *payload]).encode()).hexdigest()
         async with self._store.changing() as books:
             past = await books.past_request(actor.organisation, request_id)
@@ -344,8 +344,8 @@ def _require_live(key: Key, now: datetime) -> None:
         raise KeyEnded("expired")
 
 
-def _refuse_unkeepable(request_id: str, payload: Sequence[object]) -> None:
-    """PostgreSQL keeps no NUL in text; and a key that somebody sent in the wrong field must not be kept anywhere."""
+def refuse_unkeepable(request_id: str, payload: Sequence[object]) -> None:
+    """Raises InvalidRequest for a NUL, which PostgreSQL does not keep, and for a key that stands in the wrong field."""
     for text in (request_id, *(str(part) for part in payload)):
         if "\x00" in text:
             raise InvalidRequest("request", "must not contain a NUL character")

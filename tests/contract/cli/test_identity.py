@@ -12,11 +12,12 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from llmops.cache.v1 import cache_pb2
 
 from meshkit.settings import Secret
 from services.identity.adapters.signing import NoteSigner
 from tests.support.command_line import Ran, run
-from tests.support.identity_service import SETTINGS, process
+from tests.support.identity_service import ACME, SETTINGS, process
 
 SEED = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
@@ -114,6 +115,23 @@ async def test_the_log_is_exported_and_verified_and_a_changed_byte_is_named(llmo
     file.write_bytes(data.replace(b"team/two", b"team/tvo"))
     changed = await llmops("audit", "verify", "second.txt", code=1)
     assert changed.out == "second.txt: NOT WHOLE: line 4, event 3: the event was changed\n"
+
+
+async def test_actions_of_other_services_are_listed_with_what_was_asked_and_verify(llmops: Commands) -> None:
+    await llmops("identity", "team", "create", "one", key="acme-secret")
+    async with process(identity_port=llmops.port) as leaf:
+        for request_id in ("r-1", "r-1", "r-2"):
+            request = cache_pb2.InvalidateRequest(request_id=request_id, writer_key_id="leaked\x1b[2J")
+            await leaf.cache.Invalidate(request, metadata=ACME)
+    listed = (await llmops("audit", "list", "--org", "acme")).out.splitlines()
+    assert len(listed) == 3
+    what = "llmops.cache.v1.CacheService/Invalidate acme:request/r-1"
+    assert listed[1].endswith(f"{what}  by acme/root (acme-key)  writer_key_id=leaked\ufffd[2J")
+    await llmops("audit", "export", "log.txt")
+    assert "whole: 4 events" in (await llmops("audit", "verify", "log.txt")).out
+    file = llmops.folder / "log.txt"
+    file.write_bytes(file.read_bytes().replace(b"leaked", b"lacked", 1))
+    assert "event 3: the event was changed" in (await llmops("audit", "verify", "log.txt", code=1)).out
 
 
 async def test_a_signing_key_is_made_in_two_lines(shared: Commands) -> None:

@@ -13,6 +13,7 @@ from llmops.common.v1 import chat_pb2
 from llmops.guard.v1 import guard_pb2 as pb
 from llmops.guard.v1 import guard_pb2_grpc
 
+from meshkit.actions import NoLog
 from meshkit.calls import HandlerTable
 from meshkit.context import CallContext, TraceContext, current_or_none, running
 from meshkit.errors import CallError
@@ -51,7 +52,9 @@ def handler_table(
         ],
     )
     clock_s = asyncio.get_running_loop().time
-    return HandlerTable(build_chain(tracing or Tracing(TracingSettings(), "test"), metrics, admission, keys, clock_s))
+    return HandlerTable(
+        build_chain(tracing or Tracing(TracingSettings(), "test"), metrics, admission, keys, clock_s, NoLog())
+    )
 
 
 @asynccontextmanager

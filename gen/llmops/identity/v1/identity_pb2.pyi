@@ -384,6 +384,37 @@ class RevokeKeyResponse(_message.Message):
     key: Key
     def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
 
+class RecordActionRequest(_message.Message):
+    __slots__ = ("request_id", "organisation", "user", "key_id", "method", "request_sha256", "fields")
+    class FieldsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    organisation: str
+    user: str
+    key_id: str
+    method: str
+    request_sha256: bytes
+    fields: _containers.ScalarMap[str, str]
+    def __init__(self, request_id: _Optional[str] = ..., organisation: _Optional[str] = ..., user: _Optional[str] = ..., key_id: _Optional[str] = ..., method: _Optional[str] = ..., request_sha256: _Optional[bytes] = ..., fields: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class RecordActionResponse(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
 class ListAuditEventsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "organisation")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]

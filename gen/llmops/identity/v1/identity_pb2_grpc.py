@@ -105,6 +105,11 @@ class IdentityServiceStub(object):
                 request_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.RecordAction = channel.unary_unary(
+                '/llmops.identity.v1.IdentityService/RecordAction',
+                request_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RecordActionRequest.SerializeToString,
+                response_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RecordActionResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/llmops.identity.v1.IdentityService/ListAuditEvents',
                 request_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.ListAuditEventsRequest.SerializeToString,
@@ -231,6 +236,15 @@ class IdentityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordAction(self, request, context):
+        """Writes into the audit log that somebody asked for an action of another service, before it is done there. What became of
+        it stands in that service. A repetition with the same method, key and request_id adds nothing. Idempotent with
+        request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """The audit log in order. Keys of the platform see every event, others those of their own organisation. Safe to retry.
         """
@@ -319,6 +333,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RevokeKeyRequest.FromString,
                     response_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'RecordAction': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordAction,
+                    request_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RecordActionRequest.FromString,
+                    response_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.RecordActionResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -693,6 +712,33 @@ class IdentityService(object):
             '/llmops.identity.v1.IdentityService/RevokeKey',
             llmops_dot_identity_dot_v1_dot_identity__pb2.RevokeKeyRequest.SerializeToString,
             llmops_dot_identity_dot_v1_dot_identity__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.identity.v1.IdentityService/RecordAction',
+            llmops_dot_identity_dot_v1_dot_identity__pb2.RecordActionRequest.SerializeToString,
+            llmops_dot_identity_dot_v1_dot_identity__pb2.RecordActionResponse.FromString,
             options,
             channel_credentials,
             insecure,
