@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from llmops.common.v1 import options_pb2
 from llmops.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -25,6 +26,7 @@ from meshkit.context import CallContext, TraceContext, new_request_id, running
 from meshkit.credentials import has_credential_form
 from meshkit.errors import CallError, Overloaded, Unauthenticated, Unavailable
 from meshkit.identity import NOBODY, ConfiguredKeys, Principal, Scopes, no_credential, unknown_credential
+from meshkit.lasting import Outlast
 
 logger = logging.getLogger("meshkit.authentication")
 
@@ -34,6 +36,8 @@ _NEVER_NS = 2**63
 _NANOSECONDS = 1_000_000_000
 # An answer that was overtaken by a change is asked for again, this often at most.
 _TRIES = 3
+# Streams look at their credential no more often than this without news, whatever the clocks say.
+_LEAST_REST_S = 0.1
 _WATCH_PAUSES_S = (0.05, 0.2, 0.5, 1.0)
 
 
@@ -99,6 +103,7 @@ class MeshAuthenticator:
         self._settling = 0
         # When the service was last heard on the watch. Any answer read before that was confirmed by it.
         self._heard_s = float("-inf")
+        self._told = asyncio.Event()
 
     def authenticate(self, credential: str) -> Principal | Awaitable[Principal]:
         """See Authenticator. A known credential is answered at once."""
@@ -127,6 +132,33 @@ class MeshAuthenticator:
                 raise
             return self._ask_ended(credential)
         return answer if isinstance(answer, Principal) else self._settle(credential, answer)
+
+    def outlast(self, credential: str) -> Outlast | None:
+        """See Authenticator. Looks at what is remembered after each word of the service, and asks when it must."""
+        if self._configured.find(credential, self._configured.mark(credential)) is not None:
+            return None
+        return partial(self._outlast, credential)
+
+    async def _outlast(self, credential: str) -> NoReturn:
+        while True:
+            told = self._told  # taken before the look, so that no word falls between look and wait
+            try:
+                answer = self.authenticate(credential)
+                principal = answer if isinstance(answer, Principal) else await answer
+                rest_s = self._rest_s(credential, principal)
+            except Overloaded:
+                rest_s = _LEAST_REST_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest_s):
+                    await told.wait()
+
+    def _rest_s(self, credential: str, principal: Principal) -> float:
+        """How long an answer is good for without another word: until it ends, or silence makes it doubtful."""
+        entry = self._entries.get(self._configured.mark(credential))
+        heard_s = max(self._heard_s, entry.read_s if entry is not None else self._heard_s)
+        silence_s = heard_s + self._settings.max_silence_s - self._monotonic()
+        ends_ns = _NEVER_NS if principal.expire_ns is None else principal.expire_ns - self._time_ns()
+        return max(_LEAST_REST_S, min(ends_ns / _NANOSECONDS, silence_s))
 
     async def _settle(self, credential: str, answer: Awaitable[Principal]) -> Principal:
         try:
@@ -234,6 +266,8 @@ class MeshAuthenticator:
             self._unknown.clear()
         self._revision = changes.revision
         self._heard_s = self._monotonic()
+        told, self._told = self._told, asyncio.Event()
+        told.set()
 
     def _forget(self, key_ids: Iterable[str], users: Iterable[str]) -> None:
         keys, people = frozenset(key_ids), frozenset(users)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from meshkit.context import CallContext, TraceContext
+from meshkit.lasting import Outlast, while_it_lasts
 from meshkit.methods import Method, methods_of
 
 UnaryHandler = Callable[[Any, Any], Awaitable[Any]]
@@ -30,6 +31,7 @@ class ServerCall:
         "gate",
         "metadata",
         "method",
+        "outlast",
         "peer",
         "span",
         "started_s",
@@ -60,6 +62,8 @@ class ServerCall:
         self.span: Any = None
         self.counts: Any = None
         self.gate: Any = None
+        # For a stream that ends with its credential: raises when that ends.
+        self.outlast: Outlast | None = None
         # What a handler wants to tell beside its answer: trailing metadata of gRPC. Callers in this process and over a
         # shared stream do not see it, so whatever matters to them is in the answer as well.
         self.trailers: tuple[tuple[str, str], ...] = ()
@@ -156,7 +160,7 @@ class Chain:
                     see(call, request)
             elif messages:
                 request = _seen(call, request, messages)
-            async with aclosing(handler(request, call)) as responses:  # type: ignore[type-var]
+            async with aclosing(_responses(call, request, handler)) as responses:  # type: ignore[type-var]
                 async for response in responses:
                     yield response
         except BaseException as error:
@@ -172,6 +176,11 @@ class Chain:
         for end in reversed(self._ends[:begun]):
             outcome = end(call, outcome)
         return outcome
+
+
+def _responses(call: ServerCall, request: Any, handler: StreamHandler) -> AsyncIterator[Any]:
+    responses = handler(request, call)
+    return responses if call.outlast is None else while_it_lasts(responses, call.outlast)
 
 
 async def _seen(

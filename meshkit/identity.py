@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshkit.errors import Unauthenticated
+from meshkit.lasting import Outlast
 
 KEY_PREFIX = "llmops-"
 # What a key may be given; role service belongs to the mesh's own key.
@@ -88,6 +89,13 @@ class Authenticator(Protocol):
         """As `authenticate`, also for a credential that ended a short while ago: to end what was begun with it."""
         ...
 
+    def outlast(self, credential: str) -> Outlast | None:
+        """Something to wait for that raises Unauthenticated when a credential ends, within a second of the news.
+
+        None for one that ends with this process. Also raises Unavailable, when a call would be refused with it.
+        """
+        ...
+
 
 def require_organisation(name: str) -> None:
     """Raises ValueError for a name of an organisation that means something else, or looks like another one."""
@@ -130,6 +138,10 @@ class ConfiguredKeys:
     def settle(self, credential: str) -> Principal:
         """See Authenticator: these keys end with their process."""
         return self.authenticate(credential)
+
+    def outlast(self, credential: str) -> Outlast | None:
+        """See Authenticator."""
+        return None
 
     def mark(self, credential: str) -> bytes:
         """What stands for a credential in the memory of this process. Raises Unauthenticated when it is no text."""

@@ -27,6 +27,7 @@ class Method:
     roles: frozenset[str]
     default_timeout_s: float
     settles: bool
+    ends_with_credential: bool
     audited: bool
     audited_fields: tuple[str, ...]
     request_type: type[Message]
@@ -47,6 +48,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         roles=frozenset(options_pb2.Role.Name(r).removeprefix("ROLE_").lower() for r in policy.roles),
         default_timeout_s=timeout.seconds + timeout.nanos / 1e9 or _FALLBACK_TIMEOUT_S,
         settles=policy.settles,
+        ends_with_credential=policy.ends_with_credential,
         audited=policy.audited,
         audited_fields=tuple(policy.audited_fields),
         request_type=message_factory.GetMessageClass(descriptor.input_type),

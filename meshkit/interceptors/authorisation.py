@@ -28,23 +28,27 @@ class Authorisation(Step):
         context, caller = call.context, call.caller
         assert context is not None
         if caller is not None and caller.principal.roles:
-            context.principal, context.credential = caller.principal, caller.credential
+            _identified(call, caller.principal, caller.credential, self._authenticator)
         else:
             credential = caller.credential if caller is not None else credential_of(call.metadata)
             who = self._authenticator
             answer = who.settle(credential) if call.method.settles else who.authenticate(credential)
             if not isinstance(answer, Principal):
-                return _wait(call, credential, answer)
-            context.principal, context.credential = answer, credential
-        _require_role(call, context.principal)
+                return _wait(call, credential, answer, who)
+            _identified(call, answer, credential, who)
         return None
 
 
-async def _wait(call: ServerCall, credential: str, answer: Awaitable[Principal]) -> None:
-    principal = await answer
+async def _wait(call: ServerCall, credential: str, answer: Awaitable[Principal], who: Authenticator) -> None:
+    _identified(call, await answer, credential, who)
+
+
+def _identified(call: ServerCall, principal: Principal, credential: str, who: Authenticator) -> None:
     assert call.context is not None
     call.context.principal, call.context.credential = principal, credential
     _require_role(call, principal)
+    if call.method.ends_with_credential:
+        call.outlast = who.outlast(credential)
 
 
 def _require_role(call: ServerCall, principal: Principal) -> None:

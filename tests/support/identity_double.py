@@ -122,6 +122,12 @@ class World:
         principal = answer if isinstance(answer, Principal) else await answer
         return principal.key_id
 
+    def lasting(self, credential: str) -> asyncio.Task[Any]:
+        """A stream's wait for the end of its credential."""
+        outlast = self.authenticator.outlast(credential)
+        assert outlast is not None
+        return asyncio.ensure_future(outlast())
+
     def at_once(self, credential: str) -> bool:
         """Whether a credential is answered without waiting."""
         answer = self.authenticator.authenticate(credential)

@@ -13,6 +13,7 @@ from llmops.cache.v1 import cache_pb2_grpc
 from llmops.common.v1 import chat_pb2
 from llmops.guard.v1 import guard_pb2, guard_pb2_grpc
 from llmops.identity.v1 import identity_pb2_grpc
+from llmops.registry.v1 import registry_pb2_grpc
 
 from meshkit.authentication import IdentityCacheSettings
 from meshkit.clock import Clock
@@ -29,6 +30,7 @@ from services.identity.settings import IdentitySettings
 from tests.support.cache_double import CacheDouble
 from tests.support.guard_double import GuardDouble
 from tests.support.one_service import PEPPER, running_service
+from tests.support.registry_double import RegistryDouble
 
 MESH_KEY = "llmops-mesh-key-of-the-identity-suite"
 ALL_ROLES = ("approver", "auditor", "author", "caller", "operator", "publisher", "viewer")
@@ -82,6 +84,8 @@ class Server:
     cache: Any
     runtime: Runtime
     admin: CacheDouble
+    channel: Any
+    registry: RegistryDouble
 
     async def says(self, secret: str) -> str:
         """What a call to its guard with a credential ends with: OK, or its status."""
@@ -105,7 +109,7 @@ async def process(
     clock: Clock | None = None,
     mesh_key: str = MESH_KEY,
 ) -> AsyncIterator[Server]:
-    """A process over gRPC that serves a guard and a cache which do nothing.
+    """A process over gRPC that serves a guard, a cache and a registry which do nothing.
 
     With a database beside identity, with `identity_port` asking it, else in a mesh without one.
     """
@@ -119,9 +123,10 @@ async def process(
     )
     runtime = Runtime("test", of_process, targets, clock)
     kit = Kit(runtime, "identity")
+    admin, watched = CacheDouble(), RegistryDouble()
     guard_pb2_grpc.add_GuardServiceServicer_to_server(GuardDouble(), runtime.table)
-    admin = CacheDouble()
     cache_pb2_grpc.add_CacheServiceServicer_to_server(admin, runtime.table)
+    registry_pb2_grpc.add_RegistryServiceServicer_to_server(watched, runtime.table)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runtime.close)
         stack.push_async_callback(kit.close)
@@ -133,7 +138,7 @@ async def process(
         stack.push_async_callback(server.drain)
         channel = open_channel("llmops.guard.v1.GuardService", PeerSettings(f"127.0.0.1:{server.port}"))
         stack.push_async_callback(channel.close)
-        yield Server(server.port, *_stubs(channel), runtime, admin)
+        yield Server(server.port, *_stubs(channel), runtime, admin, channel, watched)
 
 
 async def until(what: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> float:

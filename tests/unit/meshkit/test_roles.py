@@ -55,6 +55,17 @@ def test_the_mesh_itself_administers_nobody() -> None:
     assert len(administration) == 14
 
 
+def test_only_watches_end_with_their_credential() -> None:
+    # What has an end of its own is finished: its money is spent, or its checks are half done.
+    assert {method.path.rsplit(".", 1)[1] for method in everything() if method.ends_with_credential} == {
+        "IdentityService/WatchChanges",
+        "LedgerService/Watch",
+        "RegistryService/Watch",
+    }
+    for method in everything():
+        assert method.server_streaming or not method.ends_with_credential
+
+
 def test_only_the_ends_of_a_reservation_settle() -> None:
     assert {method.path.rsplit(".", 1)[1] for method in everything() if method.settles} == {
         "LedgerService/Extend",

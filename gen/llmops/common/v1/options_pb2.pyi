@@ -46,17 +46,19 @@ RPC_FIELD_NUMBER: _ClassVar[int]
 rpc: _descriptor.FieldDescriptor
 
 class RpcPolicy(_message.Message):
-    __slots__ = ("retry", "roles", "default_timeout", "settles", "audited", "audited_fields")
+    __slots__ = ("retry", "roles", "default_timeout", "settles", "audited", "audited_fields", "ends_with_credential")
     RETRY_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     SETTLES_FIELD_NUMBER: _ClassVar[int]
     AUDITED_FIELD_NUMBER: _ClassVar[int]
     AUDITED_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_WITH_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     retry: RetryClass
     roles: _containers.RepeatedScalarFieldContainer[Role]
     default_timeout: _duration_pb2.Duration
     settles: bool
     audited: bool
     audited_fields: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settles: bool = ..., audited: bool = ..., audited_fields: _Optional[_Iterable[str]] = ...) -> None: ...
+    ends_with_credential: bool
+    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settles: bool = ..., audited: bool = ..., audited_fields: _Optional[_Iterable[str]] = ..., ends_with_credential: bool = ...) -> None: ...
