@@ -61,7 +61,12 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
         telemetry,
         _rules(settings),
     )
-    watches = Watches(store, WatchRules(settings.max_watchers, settings.watch_poll_interval_s))
+    rules = WatchRules(
+        settings.max_watchers,
+        settings.watch_poll_interval_s,
+        max_per_organisation=settings.max_watchers_per_organisation,
+    )
+    watches = Watches(store, rules)
     kit.on_drain(watches.close)
     kit.ready_check("database", store.check)
     kit.background("sweeper", lambda: _sweep(ledger, settings))

@@ -24,6 +24,7 @@ _AT_LEAST_ONE = (
     "max_expiries_per_batch",
     "sweep_batch",
     "max_watchers",
+    "max_watchers_per_organisation",
     "default_output_tokens",
 )
 
@@ -163,6 +164,8 @@ class LedgerSettings:
     on_expiry: ExpiryPolicy = "charge_known"
     on_expiry_by_organisation: dict[str, ExpiryPolicy] = field(default_factory=dict)
     max_watchers: int = 100
+    # So that no organisation takes every place.
+    max_watchers_per_organisation: int = 20
     watch_poll_interval_s: float = 0.5
 
     def validate(self) -> None:

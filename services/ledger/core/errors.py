@@ -104,8 +104,13 @@ class TooManyWatchers(LedgerError):
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
 
-    def __init__(self, watchers: int) -> None:
-        super().__init__(f"this process feeds {watchers} watchers, its limit; try another replica")
+    def __init__(self, watchers: int, *, of_organisation: bool = False) -> None:
+        super().__init__(
+            f"this organisation has {watchers} watches open in this process, as many as "
+            "ledger.max_watchers_per_organisation allows; end one of them, or share one watch among your readers"
+            if of_organisation
+            else f"this process feeds {watchers} watchers, its limit; try another replica"
+        )
         self.retry_after_s = 5.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,16 +22,22 @@ class WatchRules:
     max_watchers: int = 100
     poll_interval_s: float = 0.5
     silent_polls: int = 20
+    max_per_organisation: int = 20
 
 
 class Watches:
-    """Feeds watchers, up to a limit; each costs one query per poll."""
+    """Feeds watchers, up to a limit for all and one for each organisation; each costs one query per poll."""
 
     def __init__(self, store: Store, rules: WatchRules) -> None:
         self._store = store
         self._rules = rules
         self._closed = asyncio.Event()
-        self.watchers = 0
+        self._by_organisation: Counter[str] = Counter()
+
+    @property
+    def watchers(self) -> int:
+        """How many watches are open."""
+        return self._by_organisation.total()
 
     async def close(self) -> None:
         """Ends every watch with ShuttingDown."""
@@ -41,9 +48,7 @@ class Watches:
 
         The first answer is a sign of life: from then on nothing is missed. Raises TooManyWatchers, ShuttingDown.
         """
-        if self.watchers >= self._rules.max_watchers:
-            raise TooManyWatchers(self.watchers)
-        self.watchers += 1
+        self._admit(organisation)
         try:
             last = after_revision or await self._store.events_head(organisation)
             silent = self._rules.silent_polls
@@ -60,5 +65,19 @@ class Watches:
                         async with asyncio.timeout(self._rules.poll_interval_s):
                             await self._closed.wait()
         finally:
-            self.watchers -= 1
+            self._leave(organisation)
         raise ShuttingDown
+
+    def _admit(self, organisation: str) -> None:
+        own = self._by_organisation[organisation]
+        # Its own limit first: another replica would not help for long.
+        if own >= self._rules.max_per_organisation:
+            raise TooManyWatchers(own, of_organisation=True)
+        if self.watchers >= self._rules.max_watchers:
+            raise TooManyWatchers(self.watchers)
+        self._by_organisation[organisation] += 1
+
+    def _leave(self, organisation: str) -> None:
+        self._by_organisation[organisation] -= 1
+        if not self._by_organisation[organisation]:
+            del self._by_organisation[organisation]

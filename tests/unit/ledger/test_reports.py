@@ -227,3 +227,25 @@ def test_reconcile_tells_booked_estimated_and_unattributed() -> None:
     for wrong in ([TODAY_US + 1], [TODAY_US, TODAY_US], [-DAY_US]):
         with pytest.raises(InvalidRequest):
             done(desk.ledger.reports.reconcile("acme", "acme-ai", wrong))
+
+
+async def test_no_organisation_takes_every_place_of_a_watch() -> None:
+    watches = Watches(Desk([HOUR]).memory, WatchRules(max_watchers=3, max_per_organisation=2, poll_interval_s=60))
+    acme = [watches.watch("acme", 0) for _ in range(3)]
+    for each in acme[:2]:
+        assert (await anext(each))[1] is None
+    with pytest.raises(TooManyWatchers, match="2 watches open.*end one of them") as refused:
+        await anext(acme[2])
+    assert (refused.value.status, refused.value.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+    globex = [watches.watch("globex", 0) for _ in range(2)]
+    assert (await anext(globex[0]))[1] is None
+    with pytest.raises(TooManyWatchers, match="3 watchers, its limit; try another replica"):
+        await anext(globex[1])
+    assert watches.watchers == 3
+    # A place is free again when its watch ends.
+    await acme[0].aclose()
+    again = watches.watch("acme", 0)
+    assert (await anext(again))[1] is None
+    for each in (again, acme[1], globex[0]):
+        await each.aclose()
+    assert watches.watchers == 0

@@ -90,6 +90,7 @@ def test_the_version_of_a_price_changes_with_the_price() -> None:
         ({"limits": [{"cap_usd": "5", "time_zone": "Europe/Atlantis"}]}, "not known here"),
         ({"on_expiry": "charge"}, "charge_known"),
         ({"on_expiry_by_organisation": {"acme": "charge"}}, "charge_known"),
+        ({"max_watchers_per_organisation": 0}, "max_watchers_per_organisation must be at least 1"),
         ({"default_output_tokens": 0}, "default_output_tokens must be at least 1"),
     ],
 )

@@ -200,7 +200,8 @@ class LedgerServiceServicer(object):
 
     def Watch(self, request, context):
         """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
-        retry from the last revision seen.
+        retry from the last revision seen. RESOURCE_EXHAUSTED OVERLOADED when the organisation, or everyone together, has as
+        many watches open in this process as it allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,7 +81,8 @@ class LedgerServiceStub:
     """Why a reservation was denied, from the journal. NOT_FOUND when no such denial is remembered. Safe to retry."""
     Watch: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchRequest, _ledger_pb2.WatchResponse]
     """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
-    retry from the last revision seen.
+    retry from the last revision seen. RESOURCE_EXHAUSTED OVERLOADED when the organisation, or everyone together, has as
+    many watches open in this process as it allows.
     """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetUsageRequest, _ledger_pb2.GetUsageResponse]
     """What the caller's organisation used in a window, per limit. Safe to retry."""
@@ -141,7 +142,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Why a reservation was denied, from the journal. NOT_FOUND when no such denial is remembered. Safe to retry."""
     Watch: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchRequest, _ledger_pb2.WatchResponse]  # type: ignore[assignment]
     """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
-    retry from the last revision seen.
+    retry from the last revision seen. RESOURCE_EXHAUSTED OVERLOADED when the organisation, or everyone together, has as
+    many watches open in this process as it allows.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetUsageRequest, _ledger_pb2.GetUsageResponse]  # type: ignore[assignment]
     """What the caller's organisation used in a window, per limit. Safe to retry."""
@@ -264,7 +266,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_ledger_pb2.WatchResponse], _abc.AsyncIterator[_ledger_pb2.WatchResponse]]:
         """Alerts and overruns of the organisation as they are decided, by this replica or another; each at least once. Safe to
-        retry from the last revision seen.
+        retry from the last revision seen. RESOURCE_EXHAUSTED OVERLOADED when the organisation, or everyone together, has as
+        many watches open in this process as it allows.
         """
 
     @_abc_1.abstractmethod
