@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from meshkit.errors import Unauthenticated
+from meshkit.errors import PermissionDenied, Unauthenticated
 from meshkit.lasting import Outlast
 
 KEY_PREFIX = "llmops-"
@@ -46,6 +46,14 @@ class Scopes:
             return False
         _, _, environment = reference.partition("@")
         return (environment or default_environment) in self.environments
+
+    def require_prompt(self, reference: str, default_environment: str) -> None:
+        """Raises PermissionDenied when a prompt may not be used, before anybody looks whether it is there."""
+        if not self.allow_prompt(reference, default_environment):
+            raise PermissionDenied(
+                f"this key may not use prompt {reference!r}; it is limited to prompts of some environments, named by "
+                "`name@environment`"
+            )
 
 
 EVERYTHING = Scopes()

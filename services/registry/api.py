@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 
 from llmops.common.v1 import chat_pb2
@@ -11,6 +11,8 @@ from llmops.registry.v1 import registry_pb2 as pb
 from llmops.registry.v1 import registry_pb2_grpc as pb_grpc
 
 from meshkit import context as mesh_context
+from meshkit.errors import PermissionDenied
+from meshkit.identity import Scopes
 from services.registry.core.catalog import Catalog
 from services.registry.core.ports import Executor
 from services.registry.core.prompt import (
@@ -26,6 +28,7 @@ from services.registry.core.prompt import (
     Variable,
     VariableType,
 )
+from services.registry.core.references import DEFAULT_ENVIRONMENT
 from services.registry.core.registry import Publication, Registry
 
 _ROLES = {
@@ -66,6 +69,7 @@ class RegistryApi(pb_grpc.RegistryServiceServicer):
 
     async def PublishPrompt(self, request: pb.PublishPromptRequest, context: object) -> pb.PublishPromptResponse:
         """See registry.proto."""
+        _require_environments(request.activate_environments)
         publication = Publication(
             request_id=request.request_id,
             prompt=prompt_from_proto(request.prompt),
@@ -78,18 +82,21 @@ class RegistryApi(pb_grpc.RegistryServiceServicer):
 
     async def GetPrompt(self, request: pb.GetPromptRequest, context: object) -> pb.GetPromptResponse:
         """See registry.proto."""
+        _scopes().require_prompt(request.reference, DEFAULT_ENVIRONMENT)
         found = await self._registry.find(request.reference)
         return pb.GetPromptResponse(prompt=version_to_proto(found.prompt))
 
     async def ListPrompts(self, request: pb.ListPromptsRequest, context: object) -> pb.ListPromptsResponse:
         """See registry.proto."""
-        page = self._registry.page(request.prompt_name, request.page_size, request.page_token)
+        only = _scopes().environments
+        page = self._registry.page(request.prompt_name, request.page_size, request.page_token, only)
         return pb.ListPromptsResponse(
             prompts=[version_to_proto(each) for each in page.prompts], next_page_token=page.next_token
         )
 
     async def Resolve(self, request: pb.ResolveRequest, context: object) -> pb.ResolveResponse:
         """See registry.proto."""
+        _scopes().require_prompt(request.reference, DEFAULT_ENVIRONMENT)
         found = await self._registry.find(request.reference, request.sticky_key)
         response = pb.ResolveResponse(prompt=version_to_proto(found.prompt), arm=found.arm)
         if request.render:
@@ -99,9 +106,25 @@ class RegistryApi(pb_grpc.RegistryServiceServicer):
 
     async def Watch(self, request: pb.WatchRequest, context: object) -> AsyncIterator[pb.WatchResponse]:
         """See registry.proto."""
+        if _scopes().environments:
+            raise PermissionDenied(
+                "Watch sends the whole registry; this key is limited to prompts of some environments; use ListPrompts"
+            )
         async with aclosing(self._registry.watch()) as catalogs:
             async for catalog in catalogs:
                 yield await self._snapshots.of(catalog)
+
+
+def _scopes() -> Scopes:
+    return mesh_context.current().principal.scopes
+
+
+def _require_environments(activated: Iterable[str]) -> None:
+    """A key that may not use an environment's prompts does not decide what they are either."""
+    own = _scopes().environments
+    beyond = sorted(set(activated) - own) if own else []
+    if beyond:
+        raise PermissionDenied(f"this key may not move {', '.join(beyond)}; it is limited to {', '.join(sorted(own))}")
 
 
 class _Snapshots:

@@ -71,6 +71,24 @@ async def test_a_key_with_scopes_opens_what_they_name_and_nothing_else(callers: 
         assert (await callers.complete(asking("alpha/echo", reference), caller)).reason == DENIED
 
 
+async def test_environments_hold_where_the_registry_is_called_without_the_orchestrator(callers: MeshCallers) -> None:
+    _, caller = await made_key(callers, roles=["ROLE_CALLER"], scopes=pb.KeyScopes(environments=["production"]))
+    stub: Any = registry_pb2_grpc.RegistryServiceStub(callers.channel("registry"))
+    metadata = callers.metadata(caller)
+    for reference in ("greeting", "greeting@production"):
+        got = await stub.GetPrompt(registry_pb2.GetPromptRequest(reference=reference), metadata=metadata)
+        resolved = await stub.Resolve(registry_pb2.ResolveRequest(reference=reference), metadata=metadata)
+        assert got.prompt == resolved.prompt
+    for reference in ("greeting@staging", "greeting/v1", "greeting/v1.0", got.prompt.digest, "there-is-none@nowhere"):
+        for attempt in (
+            stub.GetPrompt(registry_pb2.GetPromptRequest(reference=reference), metadata=metadata),
+            stub.Resolve(registry_pb2.ResolveRequest(reference=reference), metadata=metadata),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await attempt
+            assert failure_of(refused.value).reason == DENIED
+
+
 @pytest.mark.usefixtures("accounts")
 async def test_a_scope_holds_where_the_router_is_called_without_the_orchestrator(callers: MeshCallers) -> None:
     # Row 23 of the failures of peers, maximhq/bifrost: a way around the gateway that passed no check.

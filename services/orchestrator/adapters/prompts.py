@@ -14,7 +14,7 @@ from llmops.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from meshkit.bucketing import choose_arm
 from meshkit.context import current
-from meshkit.errors import CallError, PermissionDenied
+from meshkit.errors import CallError
 from meshkit.settings import nearest
 from meshkit.templates import CompiledPrompt, InvalidVariables, Variable, VariableType, compile_prompt
 from services.orchestrator.adapters.conversation import Conversation, text_bytes
@@ -87,11 +87,7 @@ class SnapshotPrompts:
             if not request.messages:
                 raise NothingToSend
             return _turn(request, request_id, None, "", list(request.messages))
-        if not current().principal.scopes.allow_prompt(request.prompt.reference, DEFAULT_ENVIRONMENT):
-            raise PermissionDenied(
-                f"this key may not use prompt {request.prompt.reference!r}; it is limited to prompts of some "
-                "environments, named by `name@environment`"
-            )
+        current().principal.scopes.require_prompt(request.prompt.reference, DEFAULT_ENVIRONMENT)
         prompt, arm = self._find(request)
         try:
             texts = prompt.compiled.render(dict(request.prompt.variables))

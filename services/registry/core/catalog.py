@@ -81,6 +81,11 @@ class Catalog:
         for name in names:
             yield from reversed(self.versions.get(name, ()))
 
+    def served_in(self, environments: frozenset[str]) -> frozenset[tuple[str, Version]]:
+        """Names and versions that some environment serves, every arm of a rollout included."""
+        pointers = (pointer for pointer in self.pointers.values() if pointer.environment in environments)
+        return frozenset((pointer.prompt_name, arm.version) for pointer in pointers for arm in pointer.arms)
+
     def _in_environment(self, reference: InEnvironment, sticky_key: str, choose_arm: ChooseArm) -> Resolution:
         pointer = self.pointers.get((reference.name, reference.environment))
         if pointer is None:

@@ -187,9 +187,17 @@ class Registry:
         texts = await self._ports.executor.run(self._ports.templates.render, prompt, values)
         return [Message(message.role, text) for message, text in zip(prompt.messages, texts, strict=True)]
 
-    def page(self, prompt_name: str, page_size: int, page_token: str) -> Page:
-        """Versions by name, newest first. Raises InvalidRequest for a token of another request."""
+    def page(
+        self, prompt_name: str, page_size: int, page_token: str, environments: frozenset[str] = frozenset()
+    ) -> Page:
+        """Versions by name, newest first; with `environments`, those that are served in one of them.
+
+        Raises InvalidRequest for a token of another request.
+        """
         listed = self._catalog.newest_first(prompt_name)
+        if environments:
+            served = self._catalog.served_in(environments)
+            listed = (each for each in listed if (each.name, each.version) in served)
         return page_of(listed, prompt_name, page_size, page_token, self._rules.max_page_bytes)
 
     def watch(self) -> AsyncGenerator[Catalog, None]:

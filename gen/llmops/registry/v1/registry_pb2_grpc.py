@@ -31,6 +31,9 @@ class RegistryServiceStub(object):
     A reference names a version: "name@environment", "name/v2" (newest 2.x), "name/v2.1", "name" (environment
     "production") or "sha256:<digest>".
 
+    A key that is limited to environments (KeyScopes) reads what those serve and nothing else: PERMISSION_DENIED for other
+    references, before anything is looked up.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND PROMPT_NOT_FOUND; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
@@ -74,6 +77,9 @@ class RegistryServiceServicer(object):
     A reference names a version: "name@environment", "name/v2" (newest 2.x), "name/v2.1", "name" (environment
     "production") or "sha256:<digest>".
 
+    A key that is limited to environments (KeyScopes) reads what those serve and nothing else: PERMISSION_DENIED for other
+    references, before anything is looked up.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND PROMPT_NOT_FOUND; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
@@ -81,7 +87,8 @@ class RegistryServiceServicer(object):
     def PublishPrompt(self, request, context):
         """Publishes a version; published content never changes. The same content under the same version is accepted again.
         ALREADY_EXISTS when the version has other content; FAILED_PRECONDITION VERSION_TOO_LOW (metadata
-        `smallest_version`). Idempotent with request_id.
+        `smallest_version`); PERMISSION_DENIED when the key is limited to other environments than those that it moves.
+        Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +102,8 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListPrompts(self, request, context):
-        """All versions, newest first per prompt. Safe to retry.
+        """All versions, newest first per prompt; with a key that is limited to environments, those that are served in them now.
+        Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +119,7 @@ class RegistryServiceServicer(object):
 
     def Watch(self, request, context):
         """Sends the whole registry at once, then again after each change. A lost stream is opened anew: the first message
-        is always complete. Safe to retry.
+        is always complete. PERMISSION_DENIED with a key that is limited to environments. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,6 +166,9 @@ class RegistryService(object):
 
     A reference names a version: "name@environment", "name/v2" (newest 2.x), "name/v2.1", "name" (environment
     "production") or "sha256:<digest>".
+
+    A key that is limited to environments (KeyScopes) reads what those serve and nothing else: PERMISSION_DENIED for other
+    references, before anything is looked up.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND PROMPT_NOT_FOUND; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.

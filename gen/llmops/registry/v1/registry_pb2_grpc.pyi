@@ -32,6 +32,9 @@ class RegistryServiceStub:
     A reference names a version: "name@environment", "name/v2" (newest 2.x), "name/v2.1", "name" (environment
     "production") or "sha256:<digest>".
 
+    A key that is limited to environments (KeyScopes) reads what those serve and nothing else: PERMISSION_DENIED for other
+    references, before anything is looked up.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND PROMPT_NOT_FOUND; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
@@ -43,19 +46,22 @@ class RegistryServiceStub:
     PublishPrompt: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PublishPromptRequest, _registry_pb2.PublishPromptResponse]
     """Publishes a version; published content never changes. The same content under the same version is accepted again.
     ALREADY_EXISTS when the version has other content; FAILED_PRECONDITION VERSION_TOO_LOW (metadata
-    `smallest_version`). Idempotent with request_id.
+    `smallest_version`); PERMISSION_DENIED when the key is limited to other environments than those that it moves.
+    Idempotent with request_id.
     """
     GetPrompt: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetPromptRequest, _registry_pb2.GetPromptResponse]
     """One version. Safe to retry."""
     ListPrompts: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListPromptsRequest, _registry_pb2.ListPromptsResponse]
-    """All versions, newest first per prompt. Safe to retry."""
+    """All versions, newest first per prompt; with a key that is limited to environments, those that are served in them now.
+    Safe to retry.
+    """
     Resolve: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResolveRequest, _registry_pb2.ResolveResponse]
     """Resolves a reference and, with `render`, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
     missing, unknown and mistyped variable at once. Safe to retry.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]
     """Sends the whole registry at once, then again after each change. A lost stream is opened anew: the first message
-    is always complete. Safe to retry.
+    is always complete. PERMISSION_DENIED with a key that is limited to environments. Safe to retry.
     """
 
 @_typing.type_check_only
@@ -65,6 +71,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     A reference names a version: "name@environment", "name/v2" (newest 2.x), "name/v2.1", "name" (environment
     "production") or "sha256:<digest>".
 
+    A key that is limited to environments (KeyScopes) reads what those serve and nothing else: PERMISSION_DENIED for other
+    references, before anything is looked up.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND PROMPT_NOT_FOUND; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
@@ -73,19 +82,22 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     PublishPrompt: _aio.UnaryUnaryMultiCallable[_registry_pb2.PublishPromptRequest, _registry_pb2.PublishPromptResponse]  # type: ignore[assignment]
     """Publishes a version; published content never changes. The same content under the same version is accepted again.
     ALREADY_EXISTS when the version has other content; FAILED_PRECONDITION VERSION_TOO_LOW (metadata
-    `smallest_version`). Idempotent with request_id.
+    `smallest_version`); PERMISSION_DENIED when the key is limited to other environments than those that it moves.
+    Idempotent with request_id.
     """
     GetPrompt: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetPromptRequest, _registry_pb2.GetPromptResponse]  # type: ignore[assignment]
     """One version. Safe to retry."""
     ListPrompts: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListPromptsRequest, _registry_pb2.ListPromptsResponse]  # type: ignore[assignment]
-    """All versions, newest first per prompt. Safe to retry."""
+    """All versions, newest first per prompt; with a key that is limited to environments, those that are served in them now.
+    Safe to retry.
+    """
     Resolve: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResolveRequest, _registry_pb2.ResolveResponse]  # type: ignore[assignment]
     """Resolves a reference and, with `render`, renders it. INVALID_ARGUMENT PROMPT_VARIABLES names every
     missing, unknown and mistyped variable at once. Safe to retry.
     """
     Watch: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchRequest, _registry_pb2.WatchResponse]  # type: ignore[assignment]
     """Sends the whole registry at once, then again after each change. A lost stream is opened anew: the first message
-    is always complete. Safe to retry.
+    is always complete. PERMISSION_DENIED with a key that is limited to environments. Safe to retry.
     """
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,6 +105,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A reference names a version: "name@environment", "name/v2" (newest 2.x), "name/v2.1", "name" (environment
     "production") or "sha256:<digest>".
+
+    A key that is limited to environments (KeyScopes) reads what those serve and nothing else: PERMISSION_DENIED for other
+    references, before anything is looked up.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; NOT_FOUND PROMPT_NOT_FOUND; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
@@ -106,7 +121,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_pb2.PublishPromptResponse, _abc.Awaitable[_registry_pb2.PublishPromptResponse]]:
         """Publishes a version; published content never changes. The same content under the same version is accepted again.
         ALREADY_EXISTS when the version has other content; FAILED_PRECONDITION VERSION_TOO_LOW (metadata
-        `smallest_version`). Idempotent with request_id.
+        `smallest_version`); PERMISSION_DENIED when the key is limited to other environments than those that it moves.
+        Idempotent with request_id.
         """
 
     @_abc_1.abstractmethod
@@ -123,7 +139,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListPromptsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListPromptsResponse, _abc.Awaitable[_registry_pb2.ListPromptsResponse]]:
-        """All versions, newest first per prompt. Safe to retry."""
+        """All versions, newest first per prompt; with a key that is limited to environments, those that are served in them now.
+        Safe to retry.
+        """
 
     @_abc_1.abstractmethod
     def Resolve(
@@ -142,7 +160,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchResponse], _abc.AsyncIterator[_registry_pb2.WatchResponse]]:
         """Sends the whole registry at once, then again after each change. A lost stream is opened anew: the first message
-        is always complete. Safe to retry.
+        is always complete. PERMISSION_DENIED with a key that is limited to environments. Safe to retry.
         """
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
