@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from services.identity.core.verification import VerifyNote
 
 EXIT_NOT_WHOLE = 1
+PublicKey = Annotated[
+    str, typer.Option("--public-key", help="Verifier key that must have signed every checkpoint, the last one too.")
+]
 audit_app = typer.Typer(help="The audit log: who did what.", no_args_is_help=True)
 
 
@@ -97,9 +100,7 @@ def _parts(mesh: IdentityClient) -> Iterator[tuple[str, bytes] | Checkpoint]:
 @audit_app.command("verify")
 def audit_verify(
     file: Annotated[Path, typer.Argument(help="An export.")],
-    public_key: Annotated[
-        str, typer.Option("--public-key", help="Verifier key that must have signed every checkpoint, the last one too.")
-    ] = "",
+    public_key: PublicKey = "",
     against: Annotated[
         Path | None, typer.Option("--against", help="An earlier export: what was true then must be true now.")
     ] = None,
@@ -127,6 +128,44 @@ def audit_verify(
         last = f"event {verdict.signed_events} at {verdict.signed_time or 'an unknown time'}"
         signed = f"{verdict.signatures} signatures, the last over everything up to {last}"
     sys.stdout.write(f"{file}: whole: {verdict.events} events, {verdict.checkpoints} checkpoints, {signed}\n")
+
+
+@audit_app.command("prove")
+def audit_prove(
+    sequence: Annotated[
+        int, typer.Argument(min=1, max=2**63 - 1, help="Place of the event, as `audit list` shows it.")
+    ],
+    public_key: PublicKey = "",
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="A checkpoint that you kept: the log must continue it.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Keep the checkpoint that was proven against.")] = None,
+    address: Address = HERE,
+) -> None:
+    """Prove that an event is in the log, without reading all of it. Needs an auditor key of the platform.
+
+    The mesh is not believed: hashes and signature are checked here. Exit code 1 when the proof does not hold.
+    """
+    from llmops_cli.identity_client import CallRefused, printable
+    from llmops_cli.proofs import Unproven, claim_of, prove
+
+    check = _verifier(public_key) if public_key else None
+    try:
+        earlier = None if checkpoint is None else claim_of(_read(checkpoint).decode(errors="replace"), check)
+        with client(address) as mesh:
+            proven = prove(mesh.call, sequence, earlier, check)
+    except Unproven as unproven:
+        sys.stdout.write(f"event {sequence}: NOT PROVEN: {unproven}\n")
+        raise typer.Exit(EXIT_NOT_WHOLE) from None
+    except CallRefused as refused:
+        raise typer.Exit(refused.args[0]) from None
+    if save is not None:
+        _write(save, proven.note)
+    newest = proven.claim
+    signed = "signed" if check else "signature not checked (--public-key)"
+    grown = f", which continues that of {earlier.leaf_count}" if earlier is not None else ""
+    what = f"in the log of {newest.leaf_count} events{grown}; checkpoint of {newest.time}, {signed}"
+    sys.stdout.write(f"{printable(_line(json.loads(proven.event_json)))}\nevent {sequence}: proven: {what}\n")
 
 
 @audit_app.command("keygen")
@@ -164,8 +203,17 @@ def _verifier(public_key: str) -> VerifyNote:
         raise SettingsError(_NEEDS_CRYPTOGRAPHY) from None
 
 
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}; name a file that can be written") from None
+
+
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}; `llmops audit export` writes such a file") from None
+        raise SettingsError(
+            f"{file}: {error.strerror}; `llmops audit` export and prove --save write such files"
+        ) from None

@@ -14,9 +14,11 @@ from llmops.identity.v1 import identity_pb2_grpc as pb_grpc
 from meshkit.context import current
 from services.identity.core.actions import Action, Actions
 from services.identity.core.administration import Administration, KeyWish, UserChange
+from services.identity.core.audit import Event
 from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.errors import InvalidRequest
 from services.identity.core.model import Actor, Identified, Key, Organisation, Scopes, Team, User
+from services.identity.core.proofs import Proofs
 from services.identity.core.service import Identity
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,8 +27,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class IdentityApi(pb_grpc.IdentityServiceServicer):
     """llmops.identity.v1.IdentityService."""
 
-    def __init__(self, identity: Identity, administration: Administration, actions: Actions) -> None:
+    def __init__(self, identity: Identity, administration: Administration, actions: Actions, proofs: Proofs) -> None:
         """`identity` reads, `administration` changes, `actions` keeps what other services are asked to change."""
+        self._proofs = proofs
         self._identity = identity
         self._administration = administration
         self._actions = actions
@@ -142,8 +145,7 @@ class IdentityApi(pb_grpc.IdentityServiceServicer):
         found, token = await self._identity.events(
             _actor(), request.organisation, request.page_size, request.page_token
         )
-        events = [pb.AuditEvent(sequence=e.sequence, event_json=e.text, leaf_hash=e.leaf_hash) for e in found]
-        return pb.ListAuditEventsResponse(events=events, next_page_token=token)
+        return pb.ListAuditEventsResponse(events=map(_event, found), next_page_token=token)
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: object) -> pb.ListCheckpointsResponse:
         """See identity.proto."""
@@ -154,6 +156,24 @@ class IdentityApi(pb_grpc.IdentityServiceServicer):
         """See identity.proto."""
         checkpoint = await self._identity.checkpoint(_actor())
         return pb.GetCheckpointResponse(checkpoint=None if checkpoint is None else _checkpoint(checkpoint))
+
+    async def GetInclusionProof(
+        self, request: pb.GetInclusionProofRequest, context: object
+    ) -> pb.GetInclusionProofResponse:
+        """See identity.proto."""
+        event, path = await self._proofs.inclusion(_actor(), request.sequence, request.leaf_count)
+        return pb.GetInclusionProofResponse(event=_event(event), path=path)
+
+    async def GetConsistencyProof(
+        self, request: pb.GetConsistencyProofRequest, context: object
+    ) -> pb.GetConsistencyProofResponse:
+        """See identity.proto."""
+        path = await self._proofs.consistency(_actor(), request.first_leaf_count, request.second_leaf_count)
+        return pb.GetConsistencyProofResponse(path=path)
+
+
+def _event(event: Event) -> pb.AuditEvent:
+    return pb.AuditEvent(sequence=event.sequence, event_json=event.text, leaf_hash=event.leaf_hash)
 
 
 def _actor() -> Actor:

@@ -24,6 +24,7 @@ from services.identity.core.administration import Administration, Rules
 from services.identity.core.checkpoints import Signer
 from services.identity.core.notary import Notary
 from services.identity.core.ports import Tokens
+from services.identity.core.proofs import Proofs
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.service import Identity
 from services.identity.settings import IdentitySettings
@@ -50,7 +51,8 @@ async def build(settings: IdentitySettings, kit: Kit) -> AsyncIterator[None]:
     await identity.renew_all()
     observer.count_watchers(lambda: identity.feed.watchers)
     kit.ready_check("database", store.check)
-    kit.serve(identity_pb2_grpc.add_IdentityServiceServicer_to_server, IdentityApi(identity, administration, actions))
+    api = IdentityApi(identity, administration, actions, Proofs(store, rules))
+    kit.serve(identity_pb2_grpc.add_IdentityServiceServicer_to_server, api)
     kit.background("follow", partial(identity.follow, settings.poll_interval_s, settings.beat_interval_s))
     kit.background("keep", partial(identity.keep, settings.checkpoint_interval_s))
     kit.on_drain(identity.drain)

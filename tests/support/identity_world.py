@@ -21,6 +21,7 @@ from services.identity.core.checkpoints import Signer
 from services.identity.core.model import GRANTABLE_ROLES, Actor, Key, Scopes
 from services.identity.core.notary import Notary
 from services.identity.core.ports import Randomness, Store, Tokens
+from services.identity.core.proofs import Proofs
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.service import Identity
 
@@ -59,6 +60,7 @@ class World:
         self.identity = Identity(
             self.store, self.peppers, self.tokens, self.clock, notary, self.observer, self.rules, 2
         )
+        self.proofs = Proofs(self.store, self.rules)
         self.actions = Actions(self.store, self.clock, notary, self.observer, self.rules)
         self.administration = Administration(
             self.store,

@@ -131,6 +131,10 @@ class MemoryStore:
         found = (e for e in self._state.events if organisation in ("", e.organisation) and e.sequence > after)
         return list(found)[:size]
 
+    async def leaf_hashes(self, after: int, size: int) -> list[bytes]:
+        """See Store."""
+        return [e.leaf_hash for e in self._state.events if e.sequence > after][:size]
+
     async def checkpoints(self, after: int, size: int) -> list[Checkpoint]:
         """See Store."""
         return [c for count, c in sorted(self._state.checkpoints.items()) if count > after][:size]

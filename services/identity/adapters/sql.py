@@ -103,6 +103,10 @@ class SqlStore:
         rows = await self._rows(statements.EVENTS, organisation, after, size)
         return [Event(row["sequence"], row["organisation"], row["event"], row["leaf_hash"]) for row in rows]
 
+    async def leaf_hashes(self, after: int, size: int) -> list[bytes]:
+        """See Store."""
+        return [row["leaf_hash"] for row in await self._rows(statements.LEAF_HASHES, after, size)]
+
     async def checkpoints(self, after: int, size: int) -> list[Checkpoint]:
         """See Store."""
         return [Checkpoint(**row) for row in await self._rows(statements.CHECKPOINTS, after, size)]

@@ -108,4 +108,5 @@ EVENTS = """
 SELECT sequence, organisation, event, leaf_hash FROM audit_events
 WHERE ($1 = '' OR organisation = $1) AND sequence > $2 ORDER BY sequence LIMIT $3
 """
+LEAF_HASHES = "SELECT leaf_hash FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT $2"
 CHECKPOINTS = "SELECT leaf_count, note FROM audit_checkpoints WHERE leaf_count > $1 ORDER BY leaf_count LIMIT $2"

@@ -151,6 +151,10 @@ class Store(Protocol):
         """In the order of the log; only about that organisation, or all when it is empty."""
         ...
 
+    async def leaf_hashes(self, after: int, size: int) -> list[bytes]:
+        """Hashes of events in the order of the log, without their text."""
+        ...
+
     async def checkpoints(self, after: int, size: int) -> list[Checkpoint]:
         """In the order of the log."""
         ...

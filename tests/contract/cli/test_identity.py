@@ -28,6 +28,7 @@ class Commands:
 
     folder: Path
     port: int
+    url: str = ""
 
     async def __call__(self, *arguments: str, key: str = "platform-secret", code: int = 0) -> Ran:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("LLMOPS")}
@@ -60,7 +61,7 @@ async def running(postgres_url: str, folder: Path) -> AsyncIterator[Commands]:
     base, _, query = postgres_url.partition("?")
     url = f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
     async with process(url=url, settings=replace(SETTINGS, audit_signing_key=Secret(SEED))) as server:
-        yield Commands(folder, server.port)
+        yield Commands(folder, server.port, url)
     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
 
@@ -132,6 +133,45 @@ async def test_actions_of_other_services_are_listed_with_what_was_asked_and_veri
     file = llmops.folder / "log.txt"
     file.write_bytes(file.read_bytes().replace(b"leaked", b"lacked", 1))
     assert "event 3: the event was changed" in (await llmops("audit", "verify", "log.txt", code=1)).out
+
+
+async def test_an_event_is_proven_against_a_signed_checkpoint(llmops: Commands) -> None:
+    key = NoteSigner(SETTINGS.audit_origin, SEED).verifier_key()
+    for name in ("one", "two"):
+        await llmops("identity", "team", "create", name, key="acme-secret")
+    first = (await llmops("audit", "prove", "2", "--public-key", key, "--save", "kept.txt")).out.splitlines()
+    assert "team.create" in first[0]
+    assert "acme:team/one" in first[0]
+    assert first[1].startswith("event 2: proven: in the log of 3 events; checkpoint of 20")
+    assert first[1].endswith(", signed")
+    await llmops("identity", "team", "create", "three", key="acme-secret")
+    grown = await llmops("audit", "prove", "4", "--public-key", key, "--checkpoint", "kept.txt")
+    assert "proven: in the log of 4 events, which continues that of 3;" in grown.out
+    # A checkpoint that somebody wrote, one of a longer log, and the key of somebody else.
+    kept = llmops.folder / "kept.txt"
+    note = kept.read_text()
+    kept.write_text(note.replace("\n3\n", "\n2\n", 1))
+    forged = await llmops("audit", "prove", "4", "--public-key", key, "--checkpoint", "kept.txt", code=1)
+    assert "NOT PROVEN: the checkpoint over 2 events is not signed by this key" in forged.out
+    unsigned = await llmops("audit", "prove", "4", "--checkpoint", "kept.txt", code=1)
+    assert "NOT PROVEN: the log does not continue the kept checkpoint over 2 events: it was rewritten" in unsigned.out
+    kept.write_text(note.replace("\n3\n", "\n9\n", 1))
+    rolled_back = await llmops("audit", "prove", "4", "--checkpoint", "kept.txt", code=1)
+    assert "NOT PROVEN: the log had 9 events and has 4: it was rolled back" in rolled_back.out
+    other = NoteSigner(SETTINGS.audit_origin, SEED[::-1][1:] + "=").verifier_key()
+    assert "not signed by this key" in (await llmops("audit", "prove", "4", "--public-key", other, code=1)).out
+    assert "sequence: must be between 1 and" in (await llmops("audit", "prove", "9", code=1)).err
+
+
+async def test_a_changed_event_is_not_proven(llmops: Commands) -> None:
+    await llmops("identity", "team", "create", "one", key="acme-secret")
+    await llmops("audit", "prove", "2")
+    connection = await asyncpg.connect(llmops.url)
+    await connection.execute("ALTER TABLE identity.audit_events DISABLE TRIGGER USER")
+    await connection.execute("UPDATE identity.audit_events SET event = replace(event, 'team/one', 'team/won')")
+    await connection.close()
+    changed = await llmops("audit", "prove", "2", code=1)
+    assert "NOT PROVEN: the event is not the one that the checkpoint covers" in changed.out
 
 
 async def test_a_signing_key_is_made_in_two_lines(shared: Commands) -> None:

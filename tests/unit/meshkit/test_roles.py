@@ -34,7 +34,8 @@ def test_who_only_looks_changes_nothing_and_spends_nothing(role: str) -> None:
 
 def test_each_role_has_its_own_work() -> None:
     assert allowed("publisher") - allowed("viewer") == {"PublishPrompt"}
-    assert allowed("auditor") - allowed("viewer") == {"ListAuditEvents", "ListCheckpoints", "GetCheckpoint", "ListKeys"}
+    reads_the_log = {"ListAuditEvents", "ListCheckpoints", "GetCheckpoint", "GetInclusionProof", "GetConsistencyProof"}
+    assert allowed("auditor") - allowed("viewer") == reads_the_log | {"ListKeys"}
     assert {"Complete", "CompleteStream", "Reserve"} <= allowed("caller")
     assert {"CreateKey", "SetLimit", "Invalidate"} <= allowed("operator") - allowed("caller")
     assert allowed("author") == allowed("approver") == {"GetPrompt", "ListPrompts", "Resolve"}
@@ -52,7 +53,7 @@ def test_the_mesh_itself_administers_nobody() -> None:
         *("Authenticate", "WatchChanges", "RecordAction")
     }
     assert not administration & allowed("service")
-    assert len(administration) == 14
+    assert len(administration) == 16
 
 
 def test_only_watches_end_with_their_credential() -> None:

@@ -458,3 +458,33 @@ class GetCheckpointResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     checkpoint: Checkpoint
     def __init__(self, checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...
+
+class GetInclusionProofRequest(_message.Message):
+    __slots__ = ("sequence", "leaf_count")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LEAF_COUNT_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    leaf_count: int
+    def __init__(self, sequence: _Optional[int] = ..., leaf_count: _Optional[int] = ...) -> None: ...
+
+class GetInclusionProofResponse(_message.Message):
+    __slots__ = ("event", "path")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    event: AuditEvent
+    path: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, event: _Optional[_Union[AuditEvent, _Mapping]] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class GetConsistencyProofRequest(_message.Message):
+    __slots__ = ("first_leaf_count", "second_leaf_count")
+    FIRST_LEAF_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SECOND_LEAF_COUNT_FIELD_NUMBER: _ClassVar[int]
+    first_leaf_count: int
+    second_leaf_count: int
+    def __init__(self, first_leaf_count: _Optional[int] = ..., second_leaf_count: _Optional[int] = ...) -> None: ...
+
+class GetConsistencyProofResponse(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, path: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -125,6 +125,16 @@ class IdentityServiceStub(object):
                 request_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetCheckpointRequest.SerializeToString,
                 response_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetCheckpointResponse.FromString,
                 _registered_method=True)
+        self.GetInclusionProof = channel.unary_unary(
+                '/llmops.identity.v1.IdentityService/GetInclusionProof',
+                request_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetInclusionProofRequest.SerializeToString,
+                response_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetInclusionProofResponse.FromString,
+                _registered_method=True)
+        self.GetConsistencyProof = channel.unary_unary(
+                '/llmops.identity.v1.IdentityService/GetConsistencyProof',
+                request_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetConsistencyProofRequest.SerializeToString,
+                response_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetConsistencyProofResponse.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer(object):
@@ -266,6 +276,23 @@ class IdentityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetInclusionProof(self, request, context):
+        """That an event is in the log of a size, provable without trusting who answers: its audit path (RFC 6962, 2.1.1) leads to
+        the root of a checkpoint of that size. Only keys of the platform may. Reads the hashes of the log: some seconds per
+        million events. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsistencyProof(self, request, context):
+        """That the log of a later size begins with that of an earlier one (RFC 6962, 2.1.2): nothing was changed, removed or put
+        in between. Only keys of the platform may. Costs as GetInclusionProof. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -353,6 +380,16 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.GetCheckpoint,
                     request_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetCheckpointRequest.FromString,
                     response_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'GetInclusionProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInclusionProof,
+                    request_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetInclusionProofRequest.FromString,
+                    response_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetInclusionProofResponse.SerializeToString,
+            ),
+            'GetConsistencyProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsistencyProof,
+                    request_deserializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetConsistencyProofRequest.FromString,
+                    response_serializer=llmops_dot_identity_dot_v1_dot_identity__pb2.GetConsistencyProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -820,6 +857,60 @@ class IdentityService(object):
             '/llmops.identity.v1.IdentityService/GetCheckpoint',
             llmops_dot_identity_dot_v1_dot_identity__pb2.GetCheckpointRequest.SerializeToString,
             llmops_dot_identity_dot_v1_dot_identity__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInclusionProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.identity.v1.IdentityService/GetInclusionProof',
+            llmops_dot_identity_dot_v1_dot_identity__pb2.GetInclusionProofRequest.SerializeToString,
+            llmops_dot_identity_dot_v1_dot_identity__pb2.GetInclusionProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsistencyProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.identity.v1.IdentityService/GetConsistencyProof',
+            llmops_dot_identity_dot_v1_dot_identity__pb2.GetConsistencyProofRequest.SerializeToString,
+            llmops_dot_identity_dot_v1_dot_identity__pb2.GetConsistencyProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -93,6 +93,15 @@ class IdentityServiceStub:
     """Checkpoints of the audit log in order; only keys of the platform may read them. Safe to retry."""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GetCheckpointRequest, _identity_pb2.GetCheckpointResponse]
     """A checkpoint over every event until now, written when there is none yet; only keys of the platform may. Safe to retry."""
+    GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GetInclusionProofRequest, _identity_pb2.GetInclusionProofResponse]
+    """That an event is in the log of a size, provable without trusting who answers: its audit path (RFC 6962, 2.1.1) leads to
+    the root of a checkpoint of that size. Only keys of the platform may. Reads the hashes of the log: some seconds per
+    million events. Safe to retry.
+    """
+    GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GetConsistencyProofRequest, _identity_pb2.GetConsistencyProofResponse]
+    """That the log of a later size begins with that of an earlier one (RFC 6962, 2.1.2): nothing was changed, removed or put
+    in between. Only keys of the platform may. Costs as GetInclusionProof. Safe to retry.
+    """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -157,6 +166,15 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Checkpoints of the audit log in order; only keys of the platform may read them. Safe to retry."""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetCheckpointRequest, _identity_pb2.GetCheckpointResponse]  # type: ignore[assignment]
     """A checkpoint over every event until now, written when there is none yet; only keys of the platform may. Safe to retry."""
+    GetInclusionProof: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetInclusionProofRequest, _identity_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
+    """That an event is in the log of a size, provable without trusting who answers: its audit path (RFC 6962, 2.1.1) leads to
+    the root of a checkpoint of that size. Only keys of the platform may. Reads the hashes of the log: some seconds per
+    million events. Safe to retry.
+    """
+    GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetConsistencyProofRequest, _identity_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
+    """That the log of a later size begins with that of an earlier one (RFC 6962, 2.1.2): nothing was changed, removed or put
+    in between. Only keys of the platform may. Costs as GetInclusionProof. Safe to retry.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Knows who calls.
@@ -320,5 +338,26 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.GetCheckpointResponse, _abc.Awaitable[_identity_pb2.GetCheckpointResponse]]:
         """A checkpoint over every event until now, written when there is none yet; only keys of the platform may. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def GetInclusionProof(
+        self,
+        request: _identity_pb2.GetInclusionProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.GetInclusionProofResponse, _abc.Awaitable[_identity_pb2.GetInclusionProofResponse]]:
+        """That an event is in the log of a size, provable without trusting who answers: its audit path (RFC 6962, 2.1.1) leads to
+        the root of a checkpoint of that size. Only keys of the platform may. Reads the hashes of the log: some seconds per
+        million events. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConsistencyProof(
+        self,
+        request: _identity_pb2.GetConsistencyProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.GetConsistencyProofResponse, _abc.Awaitable[_identity_pb2.GetConsistencyProofResponse]]:
+        """That the log of a later size begins with that of an earlier one (RFC 6962, 2.1.2): nothing was changed, removed or put
+        in between. Only keys of the platform may. Costs as GetInclusionProof. Safe to retry.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

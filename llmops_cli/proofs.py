@@ -1,0 +1,75 @@
+"""Proofs of the audit log, checked where they are read: what a mesh says is believed for its hashes alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
+from llmops.identity.v1 import identity_pb2 as pb
+
+from services.identity.core.checkpoints import Claim, read_note
+from services.identity.core.merkle import leaf_hash, proves_consistency, proves_inclusion
+from services.identity.core.verification import VerifyNote
+
+
+class Unproven(Exception):
+    """A proof does not hold; the message says what that means."""
+
+
+def claim_of(note: str, verify_note: VerifyNote | None) -> Claim:
+    """What a checkpoint says. Raises Unproven when it is none, or `verify_note` refuses its signature."""
+    try:
+        claim = read_note(note)
+    except ValueError as error:
+        raise Unproven(f"what should be a checkpoint {error}") from None
+    if verify_note is not None and not verify_note(note):
+        raise Unproven(f"the checkpoint over {claim.leaf_count} events is not signed by this key")
+    return claim
+
+
+class Proven(NamedTuple):
+    """An event that stands in the log, and the checkpoint that says so."""
+
+    event_json: str
+    note: str
+    claim: Claim
+
+
+def prove(
+    call: Callable[[str, Message], Any], sequence: int, earlier: Claim | None, verify_note: VerifyNote | None
+) -> Proven:
+    """Asks for the newest checkpoint and the proofs, and checks them. Raises Unproven, and what `call` raises."""
+    note = call("GetCheckpoint", pb.GetCheckpointRequest()).checkpoint.note
+    newest = claim_of(note, verify_note)
+    asked = pb.GetInclusionProofRequest(sequence=sequence, leaf_count=newest.leaf_count)
+    proof = call("GetInclusionProof", asked)
+    check_event(proof, sequence, newest)
+    if earlier is not None:
+        check_growth(lambda request: call("GetConsistencyProof", request), earlier, newest)
+    return Proven(proof.event.event_json, note, newest)
+
+
+def check_event(proof: pb.GetInclusionProofResponse, sequence: int, claim: Claim) -> None:
+    """Raises Unproven unless this event, by its text, stands in its place under the checkpoint's root."""
+    text = proof.event.event_json
+    path = list(proof.path)
+    if not proves_inclusion(leaf_hash(text.encode()), sequence - 1, claim.leaf_count, path, claim.root):
+        raise Unproven("the event is not the one that the checkpoint covers: it was changed, or the log was rewritten")
+    if json.loads(text)["sequence"] != sequence:
+        raise Unproven("the event says that it stands elsewhere")
+
+
+def check_growth(ask: Callable[[pb.GetConsistencyProofRequest], Any], earlier: Claim, newest: Claim) -> None:
+    """Raises Unproven unless the newest checkpoint's log continues the earlier one's. `ask` gets the proof."""
+    if earlier.origin != newest.origin:
+        raise Unproven(f"the kept checkpoint is of another log, {earlier.origin}")
+    if earlier.leaf_count > newest.leaf_count:
+        raise Unproven(f"the log had {earlier.leaf_count} events and has {newest.leaf_count}: it was rolled back")
+    request = pb.GetConsistencyProofRequest(first_leaf_count=earlier.leaf_count, second_leaf_count=newest.leaf_count)
+    path = list(ask(request).path)
+    if not proves_consistency(earlier.leaf_count, newest.leaf_count, earlier.root, newest.root, path):
+        raise Unproven(
+            f"the log does not continue the kept checkpoint over {earlier.leaf_count} events: it was rewritten"
+        )
