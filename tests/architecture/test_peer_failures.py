@@ -80,7 +80,7 @@ def test_every_row_has_tests_that_name_its_threads() -> None:
 
 def test_the_check_bites() -> None:
     here = "tests/architecture/test_peer_failures.py"
-    one, other = "test_the_check_bites", "test_no_service_takes_an_advisory_lock"
+    one, other = "test_the_check_bites", "test_no_service_queues_behind_an_advisory_lock"
     assert list(objections(Row(1, ("746",), ((here, other),)))) == []
     assert list(objections(Row(1, ("746", "747"), ((here, other),)))) == ["row 1: none of its tests names #747"]
     assert list(objections(Row(1, ("776",), ((here, "test_nothing"),)))) == [
@@ -96,12 +96,18 @@ def test_the_check_bites() -> None:
     assert list(objections(Row(1, (), ()))) == ["row 1: it names no test or no thread"]
 
 
-def test_no_service_takes_an_advisory_lock() -> None:
-    """GaloyMoney/cala#746, #776: everybody queued behind one constant. Only migrations may, once per start."""
+def test_no_service_queues_behind_an_advisory_lock() -> None:
+    """GaloyMoney/cala#746, #776: everybody queued behind one constant. Only migrations may, once per start.
+
+    The ledger's journal is written under a shared one, which waits for the sealer's single look and for nobody else.
+    """
     files = [*(ROOT / "services").rglob("*.py"), *(ROOT / "meshkit").rglob("*.py"), *(ROOT / "services").rglob("*.sql")]
     assert len(files) > 100
-    takers = [str(file.relative_to(ROOT)) for file in files if "pg_advisory" in file.read_text()]
-    assert takers == ["meshkit/postgres.py"]
+    takers = {str(file.relative_to(ROOT)) for file in files if re.search("pg_(try_)?advisory", file.read_text())}
+    seals = "services/ledger/migrations/versions/0004_sealed_journal.py"
+    assert takers == {"meshkit/postgres.py", seals}
+    exclusive = re.findall(r"pg_(?:try_)?advisory\w*\(7311", (ROOT / seals).read_text())
+    assert sorted(exclusive) == ["pg_advisory_xact_lock(7311", "pg_advisory_xact_lock_shared(7311"]
     text = (ROOT / "meshkit/postgres.py").read_text()
     migrate = source_of("meshkit/postgres.py", "migrate")
     assert migrate is not None
