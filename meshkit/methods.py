@@ -28,6 +28,7 @@ class Method:
     default_timeout_s: float
     settles: bool
     ends_with_credential: bool
+    within_mesh: bool
     audited: bool
     audited_fields: tuple[str, ...]
     request_type: type[Message]
@@ -49,6 +50,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         default_timeout_s=timeout.seconds + timeout.nanos / 1e9 or _FALLBACK_TIMEOUT_S,
         settles=policy.settles,
         ends_with_credential=policy.ends_with_credential,
+        within_mesh=policy.within_mesh,
         audited=policy.audited,
         audited_fields=tuple(policy.audited_fields),
         request_type=message_factory.GetMessageClass(descriptor.input_type),

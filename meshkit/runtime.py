@@ -161,8 +161,8 @@ class Runtime:
         clock_s = asyncio.get_running_loop().time
         self._identity = self._ask_identity()
         authenticator: Authenticator = self._identity or configured_keys(settings.auth)
-        actions = self._record_actions()
-        chain = build_chain(self.tracing, self.metrics, settings.admission, authenticator, clock_s, actions)
+        actions, mesh_key = self._record_actions(), settings.auth.mesh_key.reveal()
+        chain = build_chain(self.tracing, self.metrics, settings.admission, authenticator, clock_s, actions, mesh_key)
         self.table = HandlerTable(chain)
         self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -183,7 +183,8 @@ class Runtime:
                     f"add `peers: {{{service}: {{address: host:port}}}}` or `--target {service}`"
                 )
             opened = open_mux_channel if peer.multiplex else open_channel
-            self._remote[service] = opened(f"llmops.{service}.v1.{service.capitalize()}Service", peer)
+            name, mesh_key = f"llmops.{service}.v1.{service.capitalize()}Service", self.settings.auth.mesh_key.reveal()
+            self._remote[service] = opened(name, peer, mesh_key=mesh_key)
         return self._remote[service]
 
     async def encoder(self) -> Encoder | None:

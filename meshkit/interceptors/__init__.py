@@ -42,6 +42,7 @@ def build_chain(
     authenticator: Authenticator,
     clock_s: Callable[[], float],
     actions: ActionLog,
+    mesh_key: str,
 ) -> Chain:
     """The chain of a process. `clock_s` is the event loop's clock, in seconds."""
     return Chain(
@@ -51,7 +52,7 @@ def build_chain(
             Metrics(registry, clock_s),
             Errors(clock_s),
             Admission(admission),
-            Authorisation(authenticator),
+            Authorisation(authenticator, mesh_key),
             Deadline(),
             Validation(),
             Audit(actions),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Mapping
 
 from meshkit.calls import ServerCall, Step
 from meshkit.errors import PermissionDenied
 from meshkit.identity import Authenticator, Principal
+from meshkit.transports.outgoing import MESH_HEADER
 
 _BEARER = "bearer "
 
@@ -16,8 +18,9 @@ class Authorisation(Step):
 
     name = "authorisation"
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, mesh_key: str) -> None:
         self._authenticator = authenticator
+        self._mesh_key = mesh_key.encode()
 
     def on_start(self, call: ServerCall) -> Awaitable[None] | None:
         """Raises Unauthenticated or PermissionDenied; else the call has a principal. Waits for a key not yet known.
@@ -27,6 +30,8 @@ class Authorisation(Step):
         """
         context, caller = call.context, call.caller
         assert context is not None
+        if call.method.within_mesh and caller is None:
+            self._require_mesh(call)
         if caller is not None and caller.principal.roles:
             _identified(call, caller.principal, caller.credential, self._authenticator)
         else:
@@ -37,6 +42,14 @@ class Authorisation(Step):
                 return _wait(call, credential, answer, who)
             _identified(call, answer, credential, who)
         return None
+
+    def _require_mesh(self, call: ServerCall) -> None:
+        shown = call.metadata.get(MESH_HEADER, "").encode()
+        if not self._mesh_key or not hmac.compare_digest(shown, self._mesh_key):
+            raise PermissionDenied(
+                f"{call.method.path} serves processes of the mesh, which account for what it spends; "
+                "call llmops.orchestrator.v1.OrchestratorService"
+            )
 
 
 async def _wait(call: ServerCall, credential: str, answer: Awaitable[Principal], who: Authenticator) -> None:

@@ -10,11 +10,13 @@ from meshkit.errors import NOT_BEGUN, CallError, Failure
 from meshkit.methods import Method
 
 Metadata = Sequence[tuple[str, str]] | None
+# The mesh's own key, beside that of whoever a call is made for.
+MESH_HEADER = "x-llmops-mesh"
 
 
-def headers_of(call: CallContext | None, metadata: Metadata) -> dict[str, str]:
+def headers_of(call: CallContext | None, metadata: Metadata, mesh_key: str = "") -> dict[str, str]:
     """The metadata to send: the running call's, and what the caller adds or replaces."""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {MESH_HEADER: mesh_key} if mesh_key else {}
     if call is not None:
         headers["x-request-id"] = call.request_id
         headers["traceparent"] = call.trace.traceparent()

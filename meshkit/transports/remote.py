@@ -78,8 +78,11 @@ def service_config(service: str) -> str:
     return json.dumps(config)
 
 
-def open_channel(service: str, peer: PeerSettings) -> RemoteChannel:
-    """Opens the channel of a peer. Must run inside the loop that uses it. Connecting happens in the background."""
+def open_channel(service: str, peer: PeerSettings, mesh_key: str = "") -> RemoteChannel:
+    """Opens the channel of a peer. Must run inside the loop that uses it. Connecting happens in the background.
+
+    `mesh_key` goes with calls that only processes of the mesh may make, and with no other.
+    """
     options = [
         ("grpc.service_config", service_config(service)),
         ("grpc.enable_retries", 1),
@@ -88,7 +91,7 @@ def open_channel(service: str, peer: PeerSettings) -> RemoteChannel:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
     ]
-    return RemoteChannel(connection(peer.address, peer, peer.server_name, options))
+    return RemoteChannel(connection(peer.address, peer, peer.server_name, options), mesh_key)
 
 
 def connection(target: str, peer: PeerSettings, server_name: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
@@ -121,8 +124,9 @@ def _read(file: str) -> bytes | None:
 class RemoteChannel:
     """A channel to a peer. Give it to a generated stub."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, mesh_key: str = "") -> None:
         self._channel = channel
+        self._mesh_key = mesh_key
 
     def unary_unary(self, path: str, *arguments: Any, **options: Any) -> Callable[..., asyncio.Task[Any]]:
         """Called by generated stubs."""
@@ -150,9 +154,10 @@ class RemoteChannel:
 
     def _awaited(self, path: str, multi: Any) -> Callable[..., asyncio.Task[Any]]:
         method = method_at(path)
+        mesh_key = self._mesh_key if method.within_mesh else ""
 
         async def run(request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
-            call = _begin(method, multi, request, timeout_s, metadata)
+            call = _begin(method, multi, request, timeout_s, metadata, mesh_key)
             try:
                 return await call
             except grpc.aio.AioRpcError as error:
@@ -165,11 +170,12 @@ class RemoteChannel:
 
     def _iterated(self, path: str, multi: Any) -> Callable[..., RemoteStream]:
         method = method_at(path)
+        mesh_key = self._mesh_key if method.within_mesh else ""
 
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> RemoteStream:
             requests = _Requests(request) if method.client_streaming else None
             outgoing = requests.sent() if requests is not None else request
-            return RemoteStream(_begin(method, multi, outgoing, timeout, metadata), path, requests)
+            return RemoteStream(_begin(method, multi, outgoing, timeout, metadata, mesh_key), path, requests)
 
         return call
 
@@ -246,11 +252,11 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _begin(method: Method, multi: Any, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
+def _begin(method: Method, multi: Any, request: Any, timeout_s: float | None, metadata: Metadata, mesh_key: str) -> Any:
     loop = asyncio.get_running_loop()
     caller = current_or_none()
     remaining_s = deadline_for(loop, method, caller, timeout_s) - loop.time()
-    call = multi(request, timeout=remaining_s, metadata=tuple(headers_of(caller, metadata).items()))
+    call = multi(request, timeout=remaining_s, metadata=tuple(headers_of(caller, metadata, mesh_key).items()))
     if method.client_streaming:
         call._cython_call = _TrueStatus(call._cython_call)  # noqa: SLF001
     return call

@@ -20,6 +20,7 @@ async def test_the_chain_is_built_in_the_declared_order() -> None:
         ConfiguredKeys(b"p", []),
         asyncio.get_running_loop().time,
         NoLog(),
+        "",
     )
     assert tuple(step.name for step in chain.interceptors) == ORDER
 

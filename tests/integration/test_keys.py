@@ -22,7 +22,7 @@ from llmops.router.v1 import router_pb2, router_pb2_grpc
 
 from tests.support.accounts import settled
 from tests.support.callers import TIMEOUT_S, MeshCallers, failure_of, user
-from tests.support.mesh_settings import ACME, Caller
+from tests.support.mesh_settings import ACME, MESH_KEY, Caller
 
 pytestmark = [pytest.mark.timeout(120)]
 DENIED = "PERMISSION_DENIED"
@@ -97,14 +97,17 @@ async def test_a_scope_holds_where_the_router_is_called_without_the_orchestrator
     listed = await stub.ListModels(router_pb2.ListModelsRequest(), metadata=callers.metadata(caller))
     assert [model.name for model in listed.models] == ["default"]
     call = router_pb2.ModelCall(model="alpha/echo", messages=user("hello"))
-    for attempt in (
-        stub.Plan(router_pb2.PlanRequest(model="alpha/echo"), metadata=callers.metadata(caller)),
-        stub.Complete(router_pb2.CompleteRequest(call=call), metadata=callers.metadata(caller)),
-        stub.CompleteStream(router_pb2.CompleteStreamRequest(call=call), metadata=callers.metadata(caller)).read(),
+    plain, of_mesh = callers.metadata(caller), callers.metadata(caller, x_llmops_mesh=MESH_KEY)
+    for attempt, says in (
+        (stub.Plan(router_pb2.PlanRequest(model="alpha/echo"), metadata=plain), "scope"),
+        (stub.Complete(router_pb2.CompleteRequest(call=call), metadata=plain), "processes of the mesh"),
+        (stub.Complete(router_pb2.CompleteRequest(call=call), metadata=of_mesh), "scope"),
+        (stub.CompleteStream(router_pb2.CompleteStreamRequest(call=call), metadata=of_mesh).read(), "scope"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await attempt
         assert failure_of(refused.value).reason == DENIED
+        assert (says == "scope") == ("processes of the mesh" not in failure_of(refused.value).message)
 
 
 async def test_a_revoked_key_ends_everywhere_within_a_second(callers: MeshCallers) -> None:

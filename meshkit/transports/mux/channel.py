@@ -19,14 +19,16 @@ from meshkit.transports.remote import PeerSettings, RemoteChannel, RemoteStream,
 _DEFAULT_TIMES = MuxTimes()
 
 
-def open_mux_channel(service: str, peer: PeerSettings, times: MuxTimes = _DEFAULT_TIMES) -> MuxChannel | RemoteChannel:
+def open_mux_channel(
+    service: str, peer: PeerSettings, times: MuxTimes = _DEFAULT_TIMES, mesh_key: str = ""
+) -> MuxChannel | RemoteChannel:
     """Opens the channel of a peer. Must run inside the loop that uses it. Connecting happens in the background.
 
-    An address whose replicas only gRPC can find is spoken to by gRPC.
+    An address whose replicas only gRPC can find is spoken to by gRPC. For `mesh_key` see `open_channel`.
     """
-    remote = open_channel(service, peer)
+    remote = open_channel(service, peer, mesh_key)
     replicas = replicas_of(peer.address)
-    return remote if replicas is None else MuxChannel(remote, Streams(peer, replicas, times, remote.ready))
+    return remote if replicas is None else MuxChannel(remote, Streams(peer, replicas, times, remote.ready), mesh_key)
 
 
 class MuxChannel:
@@ -36,8 +38,9 @@ class MuxChannel:
     RemoteChannel: fail fast, retried by the contract's word, over all replicas in turn.
     """
 
-    def __init__(self, remote: RemoteChannel, streams: Streams) -> None:
+    def __init__(self, remote: RemoteChannel, streams: Streams, mesh_key: str = "") -> None:
         self._remote = remote
+        self._mesh_key = mesh_key
         self._budget = RetryBudget()
         self.streams = streams
 
@@ -54,6 +57,7 @@ class MuxChannel:
             self._remote.unary_unary(path, None, response_deserializer, **options),
         )
         pick = self.streams.pick
+        mesh_key = self._mesh_key if rpc.method.within_mesh else ""
 
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> Any:
             stream = pick()
@@ -61,7 +65,7 @@ class MuxChannel:
                 return rpc.alone(request, timeout=timeout, metadata=metadata)
             loop = asyncio.get_running_loop()
             try:
-                sent = _send(loop, rpc, stream, request, timeout, metadata)
+                sent = _send(loop, rpc, stream, request, timeout, metadata, mesh_key)
             except Exception as error:  # noqa: BLE001 - raised where the call is awaited, as by a task
                 failed = loop.create_future()
                 failed.set_exception(error)
@@ -95,6 +99,7 @@ def _send(
     request: Any,
     timeout_s: float | None,
     metadata: Metadata,
+    mesh_key: str,
 ) -> MuxCall | None:
     """Begins a call in the stream. Returns None for what is too large for it."""
     caller = current_or_none()
@@ -102,7 +107,7 @@ def _send(
     serialised = rpc.serialize(request)
     if len(serialised) > stream.max_request_bytes:
         return None
-    headers = headers_of(caller, metadata)
+    headers = headers_of(caller, metadata, mesh_key)
     call_id = stream.next_id()
     batch = framed(rpc.method.path, call_id, serialised, headers, deadline_s - loop.time())
     if len(batch) - len(serialised) > MAX_HEADER_BYTES:

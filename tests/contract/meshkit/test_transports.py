@@ -53,7 +53,7 @@ def handler_table(
     )
     clock_s = asyncio.get_running_loop().time
     return HandlerTable(
-        build_chain(tracing or Tracing(TracingSettings(), "test"), metrics, admission, keys, clock_s, NoLog())
+        build_chain(tracing or Tracing(TracingSettings(), "test"), metrics, admission, keys, clock_s, NoLog(), "")
     )
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 SERVICE = "llmops.router.v1.RouterService"
 PEPPER = "pepper-for-tests-only"
-CALLER = (("authorization", "Bearer caller-secret"),)
+STRANGER = (("authorization", "Bearer caller-secret"),)
+CALLER = (*STRANGER, ("x-llmops-mesh", "mesh-secret"))
 KEYS = (KeySettings("caller", key_digest(PEPPER.encode(), "caller-secret"), "acme", ("caller",)),)
 DOCUMENT = "The ferry leaves at noon on weekdays. On Sundays it leaves at ten. Dogs travel free of charge on all days."
 ANSWER = {
@@ -61,7 +62,8 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[Route
 
         async def start_(router: RouterSettings) -> Any:
             process = ProcessSettings(
-                server=ServerSettings(grpc_port=0, grace_s=0.2), auth=AuthSettings(pepper=Secret(PEPPER), keys=KEYS)
+                server=ServerSettings(grpc_port=0, grace_s=0.2),
+                auth=AuthSettings(pepper=Secret(PEPPER), mesh_key=Secret("mesh-secret"), keys=KEYS),
             )
             runtime = Runtime("router", process, frozenset({"router"}), None)
             kit = Kit(runtime, "router")
@@ -96,6 +98,25 @@ async def test_an_answer_with_usage_and_attempts(start: Any, start_upstream: Sta
     assert [(a.model_name, a.outcome) for a in answer.attempts] == [("big", pb.ATTEMPT_OUTCOME_SUCCEEDED)]
     assert (answer.served_model, answer.provider_response_id) == ("big-1-0613", "chatcmpl-1")
     assert upstream.requests[0].headers["x-client-request-id"] == "req-9"
+
+
+@pytest.mark.parametrize("shown", [(), (("x-llmops-mesh", "guessed"),), (("x-llmops-mesh", ""),)])
+async def test_who_is_not_the_mesh_spends_nothing(start: Any, start_upstream: StartUpstream, shown: Any) -> None:
+    """maximhq/bifrost#2873: a way to a provider around the ledger."""
+    upstream = await start_upstream(lambda received: received.answer(json.dumps(ANSWER).encode()))
+    stub = await start(settings(upstream.url))
+    metadata = (*STRANGER, *shown)
+    for attempt in (
+        stub.Complete(pb.CompleteRequest(call=call()), metadata=metadata),
+        anext(aiter(stub.CompleteStream(pb.CompleteStreamRequest(call=call()), metadata=metadata))),
+    ):
+        with pytest.raises(CallError) as refused:
+            await attempt
+        assert refused.value.status == "PERMISSION_DENIED"
+        assert "OrchestratorService" in str(refused.value)
+    assert upstream.requests == []
+    # What spends nothing serves everybody.
+    assert (await stub.Plan(pb.PlanRequest(), metadata=metadata)).candidates
 
 
 async def test_models_that_the_call_does_not_name_are_left_out(start: Any, start_upstream: StartUpstream) -> None:
