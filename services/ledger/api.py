@@ -13,6 +13,7 @@ from llmops.ledger.v1 import ledger_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2_grpc
 
 from meshkit.context import current
+from services.ledger.core.errors import InvalidRequest
 from services.ledger.core.events import EventKind
 from services.ledger.core.limits import (
     DEFAULT_ALERT_BASIS_POINTS,
@@ -23,7 +24,7 @@ from services.ledger.core.limits import (
     Scope,
     Unit,
 )
-from services.ledger.core.operations import Alert, RateLeft, ReserveAnswer, Violation
+from services.ledger.core.operations import Alert, AllotAnswer, LeaseTerms, RateLeft, ReserveAnswer, Violation
 from services.ledger.core.prices import Price, Tokens
 from services.ledger.core.reports import Usage, payer_of_subject
 from services.ledger.core.service import Ledger, Model, UsedTokens
@@ -135,30 +136,30 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def Allot(self, request: pb.AllotRequest, context: object) -> pb.AllotResponse:
         """See the contract. The only RPC, with its return, that names a payer: services alone may call it."""
-        who = request.subject
         answer = await self._ledger.allot(
-            payer_of_subject(who.organisation, who.team, who.user, who.key_id, who.feature),
+            _subject(request.subject),
             request.request_id,
             request.wanted_nano_usd,
             _microseconds(request.lease),
             request.replica,
+            _terms(request),
         )
-        return pb.AllotResponse(
-            allotment_id=answer.allotment_id,
-            granted_nano_usd=answer.granted_nano_usd,
-            expire_time=_time(answer.expire_us) if answer.allotment_id else None,
-        )
+        return _lent(answer)
 
     async def ReturnAllotment(self, request: pb.ReturnAllotmentRequest, context: object) -> pb.ReturnAllotmentResponse:
         """See the contract."""
         answer = await self._ledger.commit(
-            payer_of_subject(request.organisation, "", "", "", ""),
+            _returned_by(request),
             request.request_id,
             request.allotment_id,
             [_used(line) for line in request.lines],
+            accept_orphan=request.HasField("subject"),
         )
         return pb.ReturnAllotmentResponse(
-            booked_nano_usd=answer.amount_nano_usd, overrun_nano_usd=answer.overrun_nano_usd, late=answer.late
+            booked_nano_usd=answer.amount_nano_usd,
+            overrun_nano_usd=answer.overrun_nano_usd,
+            late=answer.late,
+            orphan=answer.orphan,
         )
 
     async def Reconcile(self, request: pb.ReconcileRequest, context: object) -> pb.ReconcileResponse:
@@ -233,6 +234,38 @@ def _payer(labels: context_pb2.CallLabels | None) -> Payer:
     principal = current().principal
     end_user, feature = (labels.end_user, labels.feature) if labels is not None else ("", "")
     return Payer(principal.organisation, principal.team, end_user or principal.user, principal.key_id, feature)
+
+
+def _subject(subject: pb.AllotmentSubject) -> Payer:
+    return payer_of_subject(subject.organisation, subject.team, subject.user, subject.key_id, subject.feature)
+
+
+def _terms(request: pb.AllotRequest) -> LeaseTerms:
+    return LeaseTerms(
+        tuple((m.provider, m.model) for m in request.models),
+        request.max_input_tokens,
+        _microseconds(request.settle_within),
+    )
+
+
+def _lent(answer: AllotAnswer) -> pb.AllotResponse:
+    return pb.AllotResponse(
+        allotment_id=answer.allotment_id,
+        granted_nano_usd=answer.granted_nano_usd,
+        expire_time=_time(answer.expire_us) if answer.allotment_id else None,
+        prices=[_price(p) for p in answer.prices],
+        most_per_call_nano_usd=answer.most_per_call_nano_usd,
+        not_lent=[_limit(limit) for limit in answer.not_lent],
+    )
+
+
+def _returned_by(request: pb.ReturnAllotmentRequest) -> Payer:
+    """Whose an allotment is. It has its own payer: the subject counts only when it was lost."""
+    if not request.HasField("subject"):
+        return payer_of_subject(request.organisation, "", "", "", "")
+    if request.subject.organisation != request.organisation:
+        raise InvalidRequest("subject.organisation", "must be that of the request")
+    return _subject(request.subject)
 
 
 def _reserved(answer: ReserveAnswer) -> pb.ReserveResponse:

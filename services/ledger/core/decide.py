@@ -9,11 +9,10 @@ from services.ledger.core.books import Books, Entry, Reservation, State, Terms
 from services.ledger.core.ending import CostFunction, adjust, check_room, commit, expire, reservation_of, void
 from services.ledger.core.errors import LedgerError, RequestIdReused, ReservationEnded
 from services.ledger.core.fitting import crossed, extension_violations, fit, retry_after_us
-from services.ledger.core.limits import Binding, Unit
+from services.ledger.core.lending import allot
 from services.ledger.core.operations import (
     Adjust,
     Allot,
-    AllotAnswer,
     Answer,
     Asked,
     Commit,
@@ -21,7 +20,6 @@ from services.ledger.core.operations import (
     DispatchAnswer,
     Extend,
     ExtendAnswer,
-    OnExpiry,
     Operation,
     Reserve,
     ReserveAnswer,
@@ -29,10 +27,6 @@ from services.ledger.core.operations import (
     SweepAnswer,
     Void,
 )
-from services.ledger.core.windows import MICROSECONDS
-
-# Below this part of what a limit allows nothing is lent: the rest is decided centrally.
-_LENT_BELOW_PARTS = 10
 
 
 class Outcome(NamedTuple):
@@ -80,7 +74,7 @@ def _entry(  # noqa: PLR0911 - one line per verb
     if isinstance(operation, Adjust):
         return adjust(books, operation, now_us)
     if isinstance(operation, Allot):
-        return _allot(books, operation, now_us)
+        return allot(books, operation, now_us)
     return void(books, operation, now_us)
 
 
@@ -191,51 +185,4 @@ def _extend(books: Books, operation: Extend, now_us: int) -> Entry:
         money_ids,
         alerted,
         reservation=reservation,
-    )
-
-
-def _lendable(books: Books, counted: Iterable[Binding], wanted: int) -> int:
-    for limit, counter_id, _, _ in counted:
-        line = limit.stop_line_nano_usd
-        left = line - books.counters[counter_id].used_nano_usd
-        # Half at most: several replicas ask, and none may find that another has everything.
-        wanted = min(wanted, left // 2 if left * _LENT_BELOW_PARTS > line else 0)
-    return wanted
-
-
-def _allot(books: Books, operation: Allot, now_us: int) -> Entry:
-    """An allotment is a hold on every money limit of a payer, which a replica spends without asking."""
-    key, fingerprint, payer, wanted, lease_us, reservation_id, replica = operation
-    bindings = books.limits.bindings(payer, now_us // MICROSECONDS)
-    counted = [b for b in bindings if b.key is not None and b.limit.unit is Unit.MONEY]
-    money_ids = tuple(b.counter_id for b in counted)
-    # Where a limit of any kind is suspended, a replica must not spend on its own what every call would be refused.
-    lent = 0 if any(b.limit.suspends for b in bindings) else _lendable(books, counted, wanted)
-    if lent <= 0:
-        return Entry(key, fingerprint, now_us, AllotAnswer("", 0, 0, ()), note=replica)
-    alerted, alerts = crossed(books, money_ids, lent)
-    expire_us = now_us + lease_us
-    return Entry(
-        key,
-        fingerprint,
-        now_us,
-        AllotAnswer(reservation_id, lent, expire_us, alerts),
-        reservation_id,
-        lent,
-        0,
-        money_ids,
-        alerted,
-        note=replica,
-        reservation=Reservation(
-            reservation_id,
-            payer.organisation,
-            State.HELD,
-            lent,
-            lent,
-            0,
-            0,
-            expire_us,
-            money_ids,
-            Terms(payer, (), OnExpiry.RELEASE),
-        ),
     )

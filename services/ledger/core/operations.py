@@ -115,8 +115,22 @@ class Adjust(NamedTuple):
     reason: str
 
 
+class LeaseTerms(NamedTuple):
+    """What a replica wants fixed: prices of (provider, model) at up to so much input, and time to settle after it."""
+
+    models: tuple[tuple[str, str], ...] = ()
+    max_input_tokens: int = 0
+    settle_us: int = 0
+
+
+NOTHING_FIXED = LeaseTerms()
+
+
 class Allot(NamedTuple):
-    """Lend a part of what every money limit of the payer has left, at most `wanted_nano_usd`."""
+    """Lend a part of what every money limit of the payer has left, at most `wanted_nano_usd`.
+
+    The replica decides for `lease_us`; for `settle_us` more the money stays held, for calls that run on.
+    """
 
     key: OperationKey
     fingerprint: int
@@ -125,6 +139,8 @@ class Allot(NamedTuple):
     lease_us: int
     reservation_id: str
     replica: str
+    prices: tuple[Price, ...] = ()
+    settle_us: int = 0
 
 
 class Void(NamedTuple):
@@ -239,12 +255,19 @@ class AdjustAnswer(NamedTuple):
 
 
 class AllotAnswer(NamedTuple):
-    """Nothing was lent where `allotment_id` is empty."""
+    """Nothing was lent where `allotment_id` is empty.
+
+    `expire_us` ends the lease. A call may cost `most_per_call_nano_usd`, None for no such limit; `not_lent` are limits
+    in force on anything but money.
+    """
 
     allotment_id: str
     granted_nano_usd: int
     expire_us: int
     alerts: tuple[Alert, ...]
+    prices: tuple[Price, ...] = ()
+    most_per_call_nano_usd: int | None = None
+    not_lent: tuple[Limit, ...] = ()
 
 
 class VoidAnswer(NamedTuple):

@@ -13,6 +13,7 @@ from services.ledger.core.errors import InvalidRequest, LedgerError, ModelUnpric
 from services.ledger.core.estimates import OutputEstimates, Writer
 from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Payer
 from services.ledger.core.operations import (
+    NOTHING_FIXED,
     Adjust,
     AdjustAnswer,
     Alert,
@@ -27,6 +28,7 @@ from services.ledger.core.operations import (
     Extend,
     ExtendAnswer,
     Kind,
+    LeaseTerms,
     LimitAnswer,
     Line,
     OnExpiry,
@@ -235,18 +237,27 @@ class Ledger:
         return answer
 
     async def allot(
-        self, payer: Payer, request_id: str, wanted_nano_usd: int, lease_us: int, replica: str
+        self,
+        payer: Payer,
+        request_id: str,
+        wanted_nano_usd: int,
+        lease_us: int,
+        replica: str,
+        terms: LeaseTerms = NOTHING_FIXED,
     ) -> AllotAnswer:
-        """Lends a part of what a payer's money limits have left. It is given back by a commit."""
+        """Lends part of what a payer's money limits have left. A commit gives it back. Raises ModelUnpriced."""
         self._check_amount("wanted_nano_usd", wanted_nano_usd)
+        now_us = self._clock.now_us()
         operation = Allot(
             _key(payer, Kind.ALLOT, request_id),
-            _fingerprint(tuple(payer), wanted_nano_usd, lease_us, replica),
+            _fingerprint(tuple(payer), wanted_nano_usd, lease_us, replica, *terms),
             payer,
             wanted_nano_usd,
             lease_us,
-            id_bound(self._clock.now_us()) + self._random_hex(),
+            id_bound(now_us) + self._random_hex(),
             _stored("replica", replica),
+            tuple(self._prices.price(*model, now_us, terms.max_input_tokens) for model in terms.models),
+            terms.settle_us,
         )
         outcome, answer = await self._execute(operation, AllotAnswer)
         if not outcome.replayed:

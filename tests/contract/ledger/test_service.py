@@ -218,7 +218,9 @@ async def test_every_later_verb_through_the_stub(start: Start) -> None:
 
 async def test_allotments_are_for_services_alone(start: Start) -> None:
     subject = pb.AllotmentSubject(organisation="acme", key_id="key-1")
-    ask = pb.AllotRequest(request_id="a", subject=subject, wanted_nano_usd=10**6, lease={"seconds": 10}, replica="e")
+    ask = pb.AllotRequest(
+        request_id="a", subject=subject, wanted_nano_usd=10**6, lease={"seconds": 10}, replica="e", models=[MODEL]
+    )
     async with start() as (stub, _):
         with pytest.raises(CallError) as refused:
             await stub.Allot(ask, metadata=CALLER)

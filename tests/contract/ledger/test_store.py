@@ -10,7 +10,7 @@ import pytest
 from services.ledger.adapters.memory import RecordedEvents
 from services.ledger.core.errors import InvalidRequest, NotFound, RequestIdReused, ReservationEnded
 from services.ledger.core.limits import Limit, Payer, Scope, Unit
-from services.ledger.core.operations import CommitAnswer
+from services.ledger.core.operations import CommitAnswer, LeaseTerms
 from services.ledger.core.pages import page_token
 from services.ledger.core.ports import Store
 from services.ledger.core.service import Ledger, Model, id_bound
@@ -128,6 +128,21 @@ async def test_an_allotment_and_an_invoice(ledger: Ledger, clock: TurnableClock)
     day_us = clock.ns // 1000 // (86_400 * MICROSECONDS) * 86_400 * MICROSECONDS
     days = await ledger.reports.reconcile("acme", "acme-ai", [day_us, day_us - 86_400 * MICROSECONDS])
     assert [tuple(day) for day in days] == [(23, 3, 0), (0, 0, 0)]
+
+
+async def test_an_allotment_keeps_its_prices_until_it_comes_back_late(ledger: Ledger, clock: TurnableClock) -> None:
+    terms = LeaseTerms((("other-ai", "double"),), settle_us=20 * MICROSECONDS)
+    lent = await ledger.allot(ADA, "a", 40, 10 * MICROSECONDS, "edge-1", terms)
+    assert ([p.model for p in lent.prices], lent.most_per_call_nano_usd) == (["double"], 90)
+    assert await ledger.allot(ADA, "a", 40, 10 * MICROSECONDS, "edge-1", terms) == lent
+    clock.turn(29)
+    assert await ledger.sweep(10) == 0
+    clock.turn(1)
+    assert await ledger.sweep(10) == 1
+    used = [used_tokens(6, 1, "double", "other-ai"), used_tokens(4, 1, "stranger", "new-ai")]
+    back = await ledger.commit(ADA, "ra", lent.allotment_id, used)
+    assert (back.amount_nano_usd, back.late) == (20, True)
+    assert (await usage(ledger))["USER", "ada"] == (20, 0)
 
 
 async def test_void(ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.ledger.adapters.codec import decode_answer, written
 from services.ledger.core.limits import Limit, Scope, Unit
-from services.ledger.core.operations import Kind
+from services.ledger.core.operations import Kind, LeaseTerms
 from services.ledger.core.seals import Head, restored_entry
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, Desk, count_limit, done, limit, used_tokens
@@ -38,7 +38,8 @@ def history() -> Desk:
     done(desk.ledger.set_limit(ADA, "limited", Limit("", "acme", Scope.TEAM, "", Period.DAY, 5)))
     desk.adjust(hold.reservation_id, -12, request_id="adjusted")
     desk.dispatch(desk.reserve(2, request_id="sent").reservation_id, "dispatched")
-    done(desk.ledger.allot(ADA, "allotted", 10, 10 * MICROSECONDS, "edge-1"))
+    terms = LeaseTerms((("acme-ai", "unit"),), settle_us=MICROSECONDS)
+    done(desk.ledger.allot(ADA, "allotted", 10, 10 * MICROSECONDS, "edge-1", terms))
     desk.memory.journal.append(restored_entry(Head(9, bytes(32)), Head(7, bytes(32)), 1))
     return desk
 

@@ -12,11 +12,12 @@ from meshkit.errors import describe
 from meshkit.identity import Principal
 from meshkit.testing import call_context
 from services.ledger.api import LedgerApi
-from services.ledger.core.errors import ModelUnpriced, RequestIdReused
-from services.ledger.core.limits import Scope
+from services.ledger.core.errors import InvalidRequest, ModelUnpriced, NotFound, RequestIdReused
+from services.ledger.core.limits import Scope, Unit
+from services.ledger.core.service import id_bound
 from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import Period
-from tests.unit.ledger.builders import START, Desk, done, limit
+from tests.unit.ledger.builders import START, Desk, count_limit, done, limit
 
 ACME = Principal("acme", "search", "ada", "key-1", frozenset({"caller", "operator"}))
 UNIT = pb.PricedModel(provider="acme-ai", model="unit")
@@ -137,11 +138,17 @@ def test_errors_carry_what_the_runtime_maps() -> None:
 
 
 def test_an_allotment_is_lent_to_a_service_and_given_back() -> None:
-    desk = Desk([limit(Scope.USER, Period.HOUR, 100)])
+    desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.KEY, Period.QUERY, 60), count_limit(Unit.TOKENS, 9)])
     api, mesh = desk_api(desk), Principal("mesh", "", "", "edge", frozenset({"service"}))
     subject = pb.AllotmentSubject(organisation="acme", user="ada", key_id="key-1")
     asked = pb.AllotRequest(
-        request_id="a", subject=subject, wanted_nano_usd=30, lease=Duration(seconds=10), replica="edge-1"
+        request_id="a",
+        subject=subject,
+        wanted_nano_usd=30,
+        lease=Duration(seconds=10),
+        replica="edge-1",
+        models=[UNIT],
+        settle_within=Duration(seconds=5),
     )
     line = pb.UsageLine(model=UNIT, usage=usage_pb2.Usage(output_tokens=35), attempt=1)
     with call_context(mesh):
@@ -151,5 +158,26 @@ def test_an_allotment_is_lent_to_a_service_and_given_back() -> None:
         )
         returned = done(api.ReturnAllotment(back, None))
     assert (lent.granted_nano_usd, lent.expire_time) == (30, Timestamp(seconds=START_S + 10))
+    assert [(p.provider, p.output_nano_usd_per_million_tokens) for p in lent.prices] == [("acme-ai", 10**6)]
+    assert (lent.most_per_call_nano_usd, [x.unit for x in lent.not_lent]) == (60, [pb.LIMIT_UNIT_TOKENS])
     assert (returned.booked_nano_usd, returned.overrun_nano_usd, returned.late) == (35, 5, False)
     assert desk.used()["USER", "ada"] == (35, 0)
+
+
+def test_an_allotment_that_was_lost_is_booked_for_the_subject_that_is_named() -> None:
+    desk = Desk([limit(Scope.USER, Period.HOUR, 100)])
+    subject = pb.AllotmentSubject(organisation="acme", user="ada", key_id="key-1")
+    line = pb.UsageLine(model=UNIT, usage=usage_pb2.Usage(output_tokens=35), attempt=1)
+    back = pb.ReturnAllotmentRequest(
+        request_id="b", allotment_id=id_bound(START_S * 10**6) + "-lost", organisation="acme", lines=[line]
+    )
+    with call_context(Principal("mesh", "", "", "edge", frozenset({"service"}))):
+        with pytest.raises(NotFound):
+            done(desk_api(desk).ReturnAllotment(back, None))
+        back.subject.CopyFrom(subject)
+        back.subject.organisation = "globex"
+        with pytest.raises(InvalidRequest, match="subject.organisation"):
+            done(desk_api(desk).ReturnAllotment(back, None))
+        back.subject.organisation = "acme"
+        returned = done(desk_api(desk).ReturnAllotment(back, None))
+    assert (returned.booked_nano_usd, returned.orphan, desk.used()["USER", "ada"]) == (35, True, (35, 0))

@@ -12,6 +12,7 @@ from services.ledger.core.errors import InvalidRequest, NotFound, ShuttingDown, 
 from services.ledger.core.estimates import ENOUGH, MAX_KEYS, WINDOW, OutputEstimates, Writer
 from services.ledger.core.events import EventKind
 from services.ledger.core.limits import Limit, Mode, Scope, Unit
+from services.ledger.core.operations import AllotAnswer
 from services.ledger.core.service import Model, Rules
 from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -189,6 +190,7 @@ def test_an_allotment_is_a_hold_of_half_of_what_is_left() -> None:
     lent = done(desk.ledger.allot(ADA, "a", 80, 10 * MICROSECONDS, "edge-1"))
     assert (lent.granted_nano_usd, desk.used()["USER", "ada"]) == (50, (0, 50))
     assert done(desk.ledger.allot(ADA, "a", 80, 10 * MICROSECONDS, "edge-1")) == lent
+    assert lent.most_per_call_nano_usd == 5, "a limit on a query is about each call of it"
     second = done(desk.ledger.allot(ADA, "b", 10, 10 * MICROSECONDS, "edge-2"))
     assert second.granted_nano_usd == 10
     returned = done(desk.ledger.commit(ADA, "ra", lent.allotment_id, [used_tokens(20), used_tokens(15, 2)]))
@@ -209,7 +211,7 @@ def test_l15_a_crashed_replica_strands_one_allotment_for_one_lease() -> None:
 def test_near_the_stop_line_nothing_is_lent() -> None:
     desk = Desk([HOUR])
     desk.commit(desk.reserve(90).reservation_id, 90)
-    assert done(desk.ledger.allot(ADA, "a", 80, 10 * MICROSECONDS, "edge-1")) == ("", 0, 0, ())
+    assert done(desk.ledger.allot(ADA, "a", 80, 10 * MICROSECONDS, "edge-1")) == AllotAnswer("", 0, 0, ())
 
 
 def test_reconcile_tells_booked_estimated_and_unattributed() -> None:

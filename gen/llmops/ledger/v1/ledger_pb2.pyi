@@ -400,18 +400,24 @@ class AdjustResponse(_message.Message):
     def __init__(self, booked_nano_usd: _Optional[int] = ...) -> None: ...
 
 class AllotRequest(_message.Message):
-    __slots__ = ("request_id", "subject", "wanted_nano_usd", "lease", "replica")
+    __slots__ = ("request_id", "subject", "wanted_nano_usd", "lease", "replica", "models", "max_input_tokens", "settle_within")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     WANTED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MAX_INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_WITHIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     subject: AllotmentSubject
     wanted_nano_usd: int
     lease: _duration_pb2.Duration
     replica: str
-    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[_Union[AllotmentSubject, _Mapping]] = ..., wanted_nano_usd: _Optional[int] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replica: _Optional[str] = ...) -> None: ...
+    models: _containers.RepeatedCompositeFieldContainer[PricedModel]
+    max_input_tokens: int
+    settle_within: _duration_pb2.Duration
+    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[_Union[AllotmentSubject, _Mapping]] = ..., wanted_nano_usd: _Optional[int] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., replica: _Optional[str] = ..., models: _Optional[_Iterable[_Union[PricedModel, _Mapping]]] = ..., max_input_tokens: _Optional[int] = ..., settle_within: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AllotmentSubject(_message.Message):
     __slots__ = ("organisation", "team", "user", "key_id", "feature")
@@ -428,36 +434,46 @@ class AllotmentSubject(_message.Message):
     def __init__(self, organisation: _Optional[str] = ..., team: _Optional[str] = ..., user: _Optional[str] = ..., key_id: _Optional[str] = ..., feature: _Optional[str] = ...) -> None: ...
 
 class AllotResponse(_message.Message):
-    __slots__ = ("allotment_id", "granted_nano_usd", "expire_time")
+    __slots__ = ("allotment_id", "granted_nano_usd", "expire_time", "prices", "most_per_call_nano_usd", "not_lent")
     ALLOTMENT_ID_FIELD_NUMBER: _ClassVar[int]
     GRANTED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PRICES_FIELD_NUMBER: _ClassVar[int]
+    MOST_PER_CALL_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    NOT_LENT_FIELD_NUMBER: _ClassVar[int]
     allotment_id: str
     granted_nano_usd: int
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, allotment_id: _Optional[str] = ..., granted_nano_usd: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    prices: _containers.RepeatedCompositeFieldContainer[_usage_pb2.TokenPrice]
+    most_per_call_nano_usd: int
+    not_lent: _containers.RepeatedCompositeFieldContainer[Limit]
+    def __init__(self, allotment_id: _Optional[str] = ..., granted_nano_usd: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prices: _Optional[_Iterable[_Union[_usage_pb2.TokenPrice, _Mapping]]] = ..., most_per_call_nano_usd: _Optional[int] = ..., not_lent: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ...) -> None: ...
 
 class ReturnAllotmentRequest(_message.Message):
-    __slots__ = ("request_id", "allotment_id", "lines", "organisation")
+    __slots__ = ("request_id", "allotment_id", "lines", "organisation", "subject")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOTMENT_ID_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     allotment_id: str
     lines: _containers.RepeatedCompositeFieldContainer[UsageLine]
     organisation: str
-    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ..., organisation: _Optional[str] = ...) -> None: ...
+    subject: AllotmentSubject
+    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ..., organisation: _Optional[str] = ..., subject: _Optional[_Union[AllotmentSubject, _Mapping]] = ...) -> None: ...
 
 class ReturnAllotmentResponse(_message.Message):
-    __slots__ = ("booked_nano_usd", "overrun_nano_usd", "late")
+    __slots__ = ("booked_nano_usd", "overrun_nano_usd", "late", "orphan")
     BOOKED_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     OVERRUN_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_FIELD_NUMBER: _ClassVar[int]
     booked_nano_usd: int
     overrun_nano_usd: int
     late: bool
-    def __init__(self, booked_nano_usd: _Optional[int] = ..., overrun_nano_usd: _Optional[int] = ..., late: bool = ...) -> None: ...
+    orphan: bool
+    def __init__(self, booked_nano_usd: _Optional[int] = ..., overrun_nano_usd: _Optional[int] = ..., late: bool = ..., orphan: bool = ...) -> None: ...
 
 class InvoiceDay(_message.Message):
     __slots__ = ("start_time", "amount_nano_usd")

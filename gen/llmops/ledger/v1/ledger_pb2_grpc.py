@@ -169,15 +169,19 @@ class LedgerServiceServicer(object):
 
     def Allot(self, request, context):
         """Lends part of what a payer's money limits have left to a replica, which then decides without asking: half of it at
-        most, nothing below a tenth. What is lent counts as held. Idempotent with request_id.
+        most, nothing below a tenth, nothing where a limit is suspended. What is lent counts as held. Prices are fixed here,
+        as a reservation fixes them. FAILED_PRECONDITION MODEL_UNPRICED. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReturnAllotment(self, request, context):
-        """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND; FAILED_PRECONDITION
-        RESERVATION_STATE when it was given back before, MODEL_UNPRICED. Idempotent with request_id.
+        """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+        the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
+        at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
+        after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
+        request_id, MODEL_UNPRICED only of an allotment that is not known. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

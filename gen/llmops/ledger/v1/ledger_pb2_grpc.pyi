@@ -67,11 +67,15 @@ class LedgerServiceStub:
     """
     Allot: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.AllotRequest, _ledger_pb2.AllotResponse]
     """Lends part of what a payer's money limits have left to a replica, which then decides without asking: half of it at
-    most, nothing below a tenth. What is lent counts as held. Idempotent with request_id.
+    most, nothing below a tenth, nothing where a limit is suspended. What is lent counts as held. Prices are fixed here,
+    as a reservation fixes them. FAILED_PRECONDITION MODEL_UNPRICED. Idempotent with request_id.
     """
     ReturnAllotment: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReturnAllotmentRequest, _ledger_pb2.ReturnAllotmentResponse]
-    """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND; FAILED_PRECONDITION
-    RESERVATION_STATE when it was given back before, MODEL_UNPRICED. Idempotent with request_id.
+    """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+    the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
+    at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
+    after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
+    request_id, MODEL_UNPRICED only of an allotment that is not known. Idempotent with request_id.
     """
     Reconcile: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]
     """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
@@ -128,11 +132,15 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """
     Allot: _aio.UnaryUnaryMultiCallable[_ledger_pb2.AllotRequest, _ledger_pb2.AllotResponse]  # type: ignore[assignment]
     """Lends part of what a payer's money limits have left to a replica, which then decides without asking: half of it at
-    most, nothing below a tenth. What is lent counts as held. Idempotent with request_id.
+    most, nothing below a tenth, nothing where a limit is suspended. What is lent counts as held. Prices are fixed here,
+    as a reservation fixes them. FAILED_PRECONDITION MODEL_UNPRICED. Idempotent with request_id.
     """
     ReturnAllotment: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReturnAllotmentRequest, _ledger_pb2.ReturnAllotmentResponse]  # type: ignore[assignment]
-    """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND; FAILED_PRECONDITION
-    RESERVATION_STATE when it was given back before, MODEL_UNPRICED. Idempotent with request_id.
+    """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+    the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
+    at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
+    after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
+    request_id, MODEL_UNPRICED only of an allotment that is not known. Idempotent with request_id.
     """
     Reconcile: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]  # type: ignore[assignment]
     """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
@@ -228,7 +236,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.AllotResponse, _abc.Awaitable[_ledger_pb2.AllotResponse]]:
         """Lends part of what a payer's money limits have left to a replica, which then decides without asking: half of it at
-        most, nothing below a tenth. What is lent counts as held. Idempotent with request_id.
+        most, nothing below a tenth, nothing where a limit is suspended. What is lent counts as held. Prices are fixed here,
+        as a reservation fixes them. FAILED_PRECONDITION MODEL_UNPRICED. Idempotent with request_id.
         """
 
     @_abc_1.abstractmethod
@@ -237,8 +246,11 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ReturnAllotmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ReturnAllotmentResponse, _abc.Awaitable[_ledger_pb2.ReturnAllotmentResponse]]:
-        """Gives an allotment back, with what was spent of it. Accepted after its end. NOT_FOUND; FAILED_PRECONDITION
-        RESERVATION_STATE when it was given back before, MODEL_UNPRICED. Idempotent with request_id.
+        """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+        the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
+        at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
+        after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
+        request_id, MODEL_UNPRICED only of an allotment that is not known. Idempotent with request_id.
         """
 
     @_abc_1.abstractmethod
