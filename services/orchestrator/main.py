@@ -12,12 +12,14 @@ from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 
 from meshkit.context import new_request_id
 from meshkit.kit import Kit
+from meshkit.money import cost_nano_usd
 from meshkit.settings import SettingsError
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
 from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
 from services.orchestrator.adapters.keyed import KeyedRequests
 from services.orchestrator.adapters.ledger import RemoteLedger
+from services.orchestrator.adapters.lender import LendingTelemetry, RemoteLender, payer_of
 from services.orchestrator.adapters.memory import MemoryAnswers, MemoryRecords
 from services.orchestrator.adapters.prompts import RegistryWatch, SnapshotPrompts
 from services.orchestrator.adapters.report import ContractReports
@@ -27,9 +29,11 @@ from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
 from services.orchestrator.core.errors import AnswersUnavailable
 from services.orchestrator.core.idempotency import KeyLimits, OncePerKey, Pauses
+from services.orchestrator.core.leased_ledger import LeasedLedger
+from services.orchestrator.core.lending import Leases, LendingPolicy
 from services.orchestrator.core.policy import Metering, Policy
-from services.orchestrator.core.ports import Answers
-from services.orchestrator.settings import RENEWALS_PER_LOCK, IdempotencySettings, OrchestratorSettings
+from services.orchestrator.core.ports import Answers, Ledger
+from services.orchestrator.settings import RENEWALS_PER_LOCK, IdempotencySettings, LeaseSettings, OrchestratorSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -40,26 +44,23 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     records = MemoryRecords(settings.explain_max_records)
     prompts = SnapshotPrompts()
     digests = PolicyDigests(kit.clock)
-    work = BackgroundWork(
-        settings.max_pending_work,
-        settings.accounting_timeout_s,
-        kit.gauge("llmops_orchestrator_pending_work", "Work after answers, under way"),
-        kit.counter("llmops_orchestrator_work_failures_total", "Work after answers that failed", ("work",)),
-        kit.logger,
-    )
+    work = _work(settings, kit)
+    ledger: Ledger = RemoteLedger(kit.channel("ledger"))
+    leases = _leases(settings.leases, kit)
+    if leases is not None:
+        kit.background("leases", leases.run)
+        ledger = LeasedLedger(ledger, leases, work, payer_of)
     services = Services(
         prompts=prompts,
         guard=RemoteGuard(kit.channel("guard"), digests),
         cache=RemoteCache(kit.channel("cache"), digests.current),
         router=RemoteRouter(kit.channel("router")),
-        ledger=RemoteLedger(kit.channel("ledger")),
+        ledger=ledger,
         records=records,
         afterwards=work,
         clock=kit.clock,
     )
-    metering = Metering(settings.raise_hold_at, settings.on_exhausted == "cut", settings.report_spending_s)
-    policy = Policy(settings.guard_required, settings.semantic_cache, settings.assumed_output_tokens, metering)
-    coordinator = Coordinator(services, policy)
+    coordinator = Coordinator(services, _policy(settings))
     once = await _once(settings.idempotency, kit, work)
     keyed = KeyedRequests(once, coordinator, settings.idempotency.max_call_s)
     kit.serve(
@@ -75,6 +76,38 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     finally:
         await once.close(settings.idempotency.drain_s)
         await work.close()
+        if leases is not None:
+            await leases.close(settings.leases.drain_s)
+
+
+def _policy(settings: OrchestratorSettings) -> Policy:
+    metering = Metering(settings.raise_hold_at, settings.on_exhausted == "cut", settings.report_spending_s)
+    return Policy(settings.guard_required, settings.semantic_cache, settings.assumed_output_tokens, metering)
+
+
+def _work(settings: OrchestratorSettings, kit: Kit) -> BackgroundWork:
+    return BackgroundWork(
+        settings.max_pending_work,
+        settings.accounting_timeout_s,
+        kit.gauge("llmops_orchestrator_pending_work", "Work after answers, under way"),
+        kit.counter("llmops_orchestrator_work_failures_total", "Work after answers that failed", ("work",)),
+        kit.logger,
+    )
+
+
+def _leases(settings: LeaseSettings, kit: Kit) -> Leases | None:
+    if settings.on_ledger_outage == "closed":
+        return None
+    policy = LendingPolicy(
+        settings.amount_nano_usd,
+        settings.lease_s,
+        settings.settle_within_s,
+        settings.max_payers,
+        settings.max_input_tokens,
+        settings.without_rates,
+    )
+    lender = RemoteLender(kit.channel("ledger"), kit.as_service, f"{kit.process}-{new_request_id()[:8]}")
+    return Leases(lender, policy, kit.clock, cost_nano_usd, new_request_id, LendingTelemetry(kit, kit.logger))
 
 
 async def _once(settings: IdempotencySettings, kit: Kit, work: BackgroundWork) -> OncePerKey:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 # A claim is renewed this often in its life: it outlives renewals that a slow database swallowed.
 RENEWALS_PER_LOCK = 4
+# The contract's bounds on allotments.
+_MAX_LEASE_S, _MAX_SETTLE_S = 60.0, 900.0
+_NANO_PER_USD, _MAX_NANO_USD = 10**9, 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,55 @@ class IdempotencySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseSettings:
+    """What happens while the ledger is away (section `orchestrator.leases`)."""
+
+    # `closed` refuses every call that needs money; `leases` goes on with what the ledger lent beforehand.
+    on_ledger_outage: Literal["closed", "leases"] = "closed"
+    # The most that is lent per payer: held on its limits all the time, and what a crash of this process strands.
+    amount_usd: str = "0.5"
+    # A lease ends after this; it is renewed at half of it, so an outage is covered for at least the other half.
+    lease_s: float = 60.0
+    # So long the money stays held after the lease, for calls that run on and an outage that lasts.
+    settle_within_s: float = 300.0
+    # Payers (organisation, team, user, key, feature) that leases are kept for: those that were served last.
+    max_payers: int = 1000
+    # Longer inputs are not decided here: prices may depend on the length.
+    max_input_tokens: int = 32_768
+    # True lets calls go on where limits on rates or on calls at once are in force, which nobody counts then.
+    without_rates: bool = False
+    # At the end of the process, giving leases back may take so long.
+    drain_s: float = 10.0
+
+    def validate(self) -> None:
+        """Raises ValueError with a sentence that says what to do."""
+        if self.amount_nano_usd <= 0:
+            raise ValueError("leases.amount_usd must be above 0; to lend nothing, set on_ledger_outage to closed")
+        if not 1 <= self.lease_s <= _MAX_LEASE_S:
+            raise ValueError(f"leases.lease_s must be between 1 and {_MAX_LEASE_S:g}: the ledger lends for no longer")
+        if not 0 <= self.settle_within_s <= _MAX_SETTLE_S:
+            raise ValueError(f"leases.settle_within_s must be between 0 and {_MAX_SETTLE_S:g}")
+        for name in ("max_payers", "max_input_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"leases.{name} must be at least 1")
+        if self.drain_s <= 0:
+            raise ValueError("leases.drain_s must be positive")
+
+    @property
+    def amount_nano_usd(self) -> int:
+        """The amount as an integer. Raises ValueError."""
+        try:
+            nano = Decimal(self.amount_usd) * _NANO_PER_USD
+            if nano.is_finite() and nano == nano.to_integral_value() and nano <= _MAX_NANO_USD:
+                return int(nano)
+        except InvalidOperation:
+            pass
+        raise ValueError(
+            f"leases.amount_usd: {self.amount_usd!r} is no amount in USD of at most nine decimals; write it like '0.5'"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class OrchestratorSettings:
     """Defaults are safe: unguarded and unaccounted requests are refused."""
 
@@ -73,6 +126,7 @@ class OrchestratorSettings:
     # Pause before an absent registry is asked for its prompts again.
     registry_retry_s: float = 0.5
     idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
+    leases: LeaseSettings = field(default_factory=LeaseSettings)
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""

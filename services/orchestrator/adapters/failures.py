@@ -7,6 +7,9 @@ from meshkit.errors import CallError
 from services.orchestrator.core.errors import ServiceRefused
 
 _ABSENT = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "ABORTED", "DATA_LOSS", "CANCELLED"})
+# Of these a lease may stand in for the ledger: it, or its database, is away. An error of another kind is closed: what
+# is wrong with it is not known.
+_OUTAGE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
 _LAST_MOMENT_S = 0.05
 
 
@@ -18,6 +21,11 @@ def is_absent(error: CallError) -> bool:
     if error.status == "DEADLINE_EXCEEDED":
         return remaining_s(1.0) > _LAST_MOMENT_S
     return error.status in _ABSENT or error.reason == "OVERLOADED"
+
+
+def is_outage(error: CallError) -> bool:
+    """Whether the service is away for everybody, as opposed to broken or overloaded."""
+    return error.status in _OUTAGE and is_absent(error)
 
 
 def refused(error: CallError) -> ServiceRefused:

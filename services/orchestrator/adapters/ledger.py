@@ -14,7 +14,7 @@ from meshkit.context import new_request_id, remaining_s
 from meshkit.errors import CallError
 from meshkit.money import cost_nano_usd
 from services.orchestrator.adapters.conversation import conversation_of
-from services.orchestrator.adapters.failures import is_absent, refused
+from services.orchestrator.adapters.failures import is_absent, is_outage, refused
 from services.orchestrator.adapters.limits import described, refusal, tightest
 from services.orchestrator.adapters.usage import usage_to
 from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
@@ -46,7 +46,7 @@ class RemoteLedger:
         try:
             response: ledger_pb2.ReserveResponse = await self._stub.Reserve(request)
         except CallError as error:
-            failed = BudgetUnavailable() if is_absent(error) else refused(error)
+            failed = BudgetUnavailable(outage=is_outage(error)) if is_absent(error) else refused(error)
             failed.unanswered = request if error.status == "DEADLINE_EXCEEDED" else None
             raise failed from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:

@@ -1,4 +1,7 @@
-"""What a process keeps by itself: recent records, from which Explain answers, and answers by idempotency key."""
+"""What a process keeps by itself: recent records, from which Explain answers, and answers by idempotency key.
+
+And the twin of a ledger that lends.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.orchestrator.core.errors import RecordNotFound
-from services.orchestrator.core.model import Record
-from services.orchestrator.core.ports import Claim, Clock, Outcome, RequestName
+from services.orchestrator.core.errors import BudgetUnavailable, RecordNotFound, ServiceRefused
+from services.orchestrator.core.leases import CostFunction, Lease, Price, line_cost
+from services.orchestrator.core.model import Candidate, Record, UsageLine
+from services.orchestrator.core.ports import Claim, Clock, Loan, Outcome, RequestName, Wish
 
 
 class MemoryRecords:
@@ -99,3 +103,76 @@ class MemoryAnswers:
             if oldest is None:
                 return
             del self._entries[oldest]
+
+
+class MemoryLender:
+    """The port `Lender` for one budget: lends half of what is left at most, nothing below a tenth."""
+
+    def __init__(self, cap_nano_usd: int, prices: Sequence[Price], cost: CostFunction) -> None:
+        self.cap_nano_usd = cap_nano_usd
+        self.spent_nano_usd = 0
+        self.most_per_call_nano_usd: int | None = None
+        self.other_limits = False
+        # While it is True nobody answers.
+        self.away = False
+        self.held: dict[str, int] = {}
+        self.booked: dict[str, tuple[UsageLine, ...]] = {}
+        self._prices = {Candidate(price.provider, price.model): price for price in prices}
+        self._cost = cost
+        self._answers: dict[str, Loan | None] = {}
+
+    async def take(self, wish: Wish) -> Loan | None:
+        """See Lender. The same question gets the first answer."""
+        self._check()
+        if wish.request_id not in self._answers:
+            self._answers[wish.request_id] = self._lend(wish)
+        return self._answers[wish.request_id]
+
+    async def give_back(self, lease: Lease) -> int:
+        """See Lender."""
+        self._check()
+        if lease.allotment_id not in self.booked:
+            self.held.pop(lease.allotment_id, None)
+            self.booked[lease.allotment_id] = lease.lines
+            self.spent_nano_usd += sum(line_cost(lease.prices, line, self._cost) for line in lease.lines)
+        elif self.booked[lease.allotment_id] != lease.lines:
+            raise ServiceRefused("ALREADY_EXISTS", "REQUEST_ID_REUSED", "given back before with other lines", {})
+        return sum(line_cost(lease.prices, line, self._cost) for line in lease.lines)
+
+    def _lend(self, wish: Wish) -> Loan | None:
+        unpriced = [model for model in wish.models if model not in self._prices]
+        if unpriced:
+            raise ServiceRefused("FAILED_PRECONDITION", "MODEL_UNPRICED", f"{unpriced[0].model} has no price", {})
+        left = self.cap_nano_usd - self.spent_nano_usd - sum(self.held.values())
+        amount = min(wish.amount_nano_usd, left // 2 if left * 10 > self.cap_nano_usd else 0)
+        if amount <= 0:
+            return None
+        allotment_id = f"allotment-{len(self._answers)}"
+        self.held[allotment_id] = amount
+        prices = tuple(self._prices[model] for model in wish.models)
+        return Loan(allotment_id, amount, prices, self.most_per_call_nano_usd, self.other_limits)
+
+    def _check(self) -> None:
+        if self.away:
+            raise BudgetUnavailable(outage=True)
+
+
+class RecordedLendingEvents:
+    """The port `LendingEvents`, kept."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+        self.refusals: list[str] = []
+        self.losses: list[tuple[str, int]] = []
+
+    def decided(self, outcome: str) -> None:
+        """See LendingEvents."""
+        self.outcomes.append(outcome)
+
+    def refused(self, reason: str) -> None:
+        """See LendingEvents."""
+        self.refusals.append(reason)
+
+    def lost(self, allotment_id: str, amount_nano_usd: int) -> None:
+        """See LendingEvents."""
+        self.losses.append((allotment_id, amount_nano_usd))

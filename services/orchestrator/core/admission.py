@@ -79,6 +79,8 @@ async def admit(services: Services, policy: Policy, request: object, record: Rec
             return Admitted(turn, plan, UNCHECKED, found, None)
     checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
     record.rates = reservation.rates
+    if reservation.lent:
+        record.degraded.append("ledger")
     step = _second_look(policy, turn, record, checked)
     if step:
         try:

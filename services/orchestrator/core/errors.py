@@ -129,14 +129,15 @@ class GuardUnavailable(RequestFailed):
 
 
 class BudgetUnavailable(RequestFailed):
-    """The ledger cannot answer."""
+    """The ledger cannot answer. `outage`: it is away, in the ways that a lease may stand in for it."""
 
     status = "UNAVAILABLE"
     reason = "BUDGET_UNAVAILABLE"
 
-    def __init__(self) -> None:
+    def __init__(self, *, outage: bool = False) -> None:
         super().__init__("the ledger does not answer, and nothing is spent unaccounted; try again shortly")
         self.retry_after_s = 1.0
+        self.outage = outage
 
 
 class PromptNotFound(RequestFailed):

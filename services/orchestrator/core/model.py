@@ -137,6 +137,7 @@ class Reservation:
     """A hold. `prices` price exactly the candidates it was made for; `rates` are the tightest of the payer's.
 
     `ttl_s` is how long it holds unless it is extended, `covered_output_tokens` the longest answer that it covers.
+    `lent`: it was granted here, from a lease, because the ledger did not answer.
     """
 
     reservation_id: str
@@ -146,6 +147,7 @@ class Reservation:
     ttl_s: float = 900.0
     rates: tuple[Rate, ...] = ()
     labels: object = None
+    lent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from services.orchestrator.core.leases import Lease, Payer, Price
 from services.orchestrator.core.model import (
+    Candidate,
     Checked,
     CheckedOutput,
     Found,
@@ -121,6 +123,56 @@ class Ledger(Protocol):
 
     def withdraw(self, unanswered: object) -> Awaitable[None]:
         """Releases what a reservation holds whose answer never came."""
+        ...
+
+
+class Wish(NamedTuple):
+    """A lease that a payer may need: money, for a time, at prices of these models. Asking again repeats nothing."""
+
+    request_id: str
+    payer: Payer
+    models: tuple[Candidate, ...]
+    amount_nano_usd: int
+    lease_s: float
+    settle_within_s: float
+    max_input_tokens: int
+
+
+class Loan(NamedTuple):
+    """What the ledger lent. `other_limits`: limits on anything but money are in force, which a loan does not keep."""
+
+    allotment_id: str
+    amount_nano_usd: int
+    prices: tuple[Price, ...]
+    most_per_call_nano_usd: int | None
+    other_limits: bool
+
+
+class Lender(Protocol):
+    """The ledger, as who lends. Raises BudgetUnavailable when it does not answer, ServiceRefused for its refusals."""
+
+    def take(self, wish: Wish) -> Awaitable[Loan | None]:
+        """Part of what the payer's limits have left, which counts as held from now on; None when nothing is lent."""
+        ...
+
+    def give_back(self, lease: Lease) -> Awaitable[int]:
+        """Books what the calls of a lease used, in nano-USD, and frees the rest; once, however often it is asked."""
+        ...
+
+
+class LendingEvents(Protocol):
+    """What an operator wants to see of leases. Never content."""
+
+    def decided(self, outcome: str) -> None:
+        """A call was decided here, because the ledger did not answer: "granted", or why not."""
+        ...
+
+    def refused(self, reason: str) -> None:
+        """The ledger refused to lend, or to take back."""
+        ...
+
+    def lost(self, allotment_id: str, amount_nano_usd: int) -> None:
+        """What was spent of a lease will not be booked by this process; an operator may."""
         ...
 
 

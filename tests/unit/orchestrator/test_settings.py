@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.orchestrator.settings import IdempotencySettings
+from meshkit.settings import SettingsError, load
+from services.orchestrator.settings import IdempotencySettings, LeaseSettings, OrchestratorSettings
 
 
 def test_defaults_are_valid() -> None:
@@ -21,3 +22,36 @@ def test_a_lock_outlives_renewals_that_the_database_did_not_take() -> None:
 def test_no_limit_is_no_setting(name: str) -> None:
     with pytest.raises(ValueError, match=f"idempotency.{name} must be greater than 0"):
         IdempotencySettings(**{name: 0}).validate()
+
+
+def test_without_a_word_an_outage_of_the_ledger_closes() -> None:
+    assert OrchestratorSettings().leases.on_ledger_outage == "closed"
+
+
+def test_an_amount_is_exact() -> None:
+    assert LeaseSettings(amount_usd="0.000000001").amount_nano_usd == 1
+    assert LeaseSettings(amount_usd="12.5").amount_nano_usd == 12_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("on_ledger_outage", "open", "on_ledger_outage"),
+        ("amount_usd", "0", "set on_ledger_outage to closed"),
+        ("amount_usd", "-1", "above 0"),
+        ("amount_usd", "much", "write it like '0.5'"),
+        ("amount_usd", "0.0000000001", "nine decimals"),
+        ("amount_usd", "NaN", "write it like '0.5'"),
+        ("amount_usd", "Infinity", "write it like '0.5'"),
+        ("amount_usd", "1e30", "write it like '0.5'"),
+        ("lease_s", 61, "between 1 and 60"),
+        ("lease_s", 0.5, "between 1 and 60"),
+        ("settle_within_s", 901, "between 0 and 900"),
+        ("max_payers", 0, "leases.max_payers must be at least 1"),
+        ("max_input_tokens", 0, "leases.max_input_tokens must be at least 1"),
+        ("drain_s", 0, "leases.drain_s must be positive"),
+    ],
+)
+def test_what_is_no_setting_is_told(key: str, value: object, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load(OrchestratorSettings, {"leases": {key: value}}, "orchestrator", {})
