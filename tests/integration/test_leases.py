@@ -77,9 +77,10 @@ async def test_calls_go_on_within_the_lease_then_are_refused_and_the_books_are_r
     faults.kill("ledger")
     streamed = await callers.chat_stream("alpha/words", "While it is dead.", max_tokens=32)
     assert (streamed.error, streamed.report["degraded"]) == (None, ["ledger"])
+    assert streamed.headers["x-llmops-degraded"] == "ledger"
     costs = [streamed.cost_nano_usd]
     while (outcome := await ask(callers, f"While it is dead: {len(costs)}.")).http_status == 200:
-        assert outcome.report["degraded"] == ["ledger"]
+        assert outcome.report["degraded"] == [outcome.headers["x-llmops-degraded"]] == ["ledger"]
         costs.append(outcome.cost_nano_usd)
     assert len(costs) > 3
     assert LENT_NANO_USD - HOLD_NANO_USD < sum(costs) <= LENT_NANO_USD

@@ -41,6 +41,7 @@ def facts_of(report: pb.CallReport) -> AnswerFacts:
         cost_nano_usd=report.cost_nano_usd,
         replayed=report.replayed,
         rates=_rates(report.rates) if report.rates else (),
+        degraded=tuple(report.degraded),
     )
 
 
@@ -53,6 +54,7 @@ def started_facts(started: pb.StreamStarted) -> AnswerFacts:
         cache_status=CACHE.get(started.cache_status, ""),
         replayed=started.replayed,
         rates=_rates(started.rates) if started.rates else (),
+        degraded=tuple(started.degraded),
     )
 
 

@@ -37,6 +37,8 @@ def answer_headers(origin: Origin, facts: AnswerFacts) -> dict[str, str]:
         headers["x-llmops-cost-nano-usd"] = str(facts.cost_nano_usd)
     if facts.replayed:
         headers[REPLAYED] = "true"
+    if facts.degraded:
+        headers["x-llmops-degraded"] = ",".join(facts.degraded)
     for rate in facts.rates:
         headers[f"x-ratelimit-limit-{rate.unit}"] = str(rate.limit_count)
         headers[f"x-ratelimit-remaining-{rate.unit}"] = str(max(0, rate.remaining_count))

@@ -40,6 +40,7 @@ class AnswerFacts:
     cost_nano_usd: int | None = None
     replayed: bool = False
     rates: tuple[RateFacts, ...] = ()
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

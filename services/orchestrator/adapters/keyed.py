@@ -172,6 +172,7 @@ def _started(report: pb.CallReport) -> pb.StreamStarted:
         prompt_version=report.prompt_version,
         cache_status=report.cache_status,
         replayed=True,
+        degraded=report.degraded,
     )
 
 

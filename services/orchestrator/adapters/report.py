@@ -72,6 +72,7 @@ def _started(record: Record) -> pb.StreamStarted:
         prompt_version=record.prompt_version,
         cache_status=CACHE_STATUS[record.cache_status],
         rates=_rates(record) if record.rates else None,
+        degraded=record.degraded,
     )
 
 

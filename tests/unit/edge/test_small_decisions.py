@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
+from services.edge.adapters.reports import facts_of, started_facts
 from services.edge.core.admission import Admission
 from services.edge.core.answer_headers import answer_headers, duration_text, id_headers
 from services.edge.core.cors import cors_headers, preflight_headers
@@ -68,6 +70,15 @@ def test_a_cost_of_zero_is_known_and_names_are_made_ascii() -> None:
     headers = answer_headers(Origin("r", ""), facts)
     assert headers["x-llmops-cost-nano-usd"] == "0"
     assert headers["x-llmops-prompt"] == "gr%C3%BC%C3%9Fe/v1%0D%0A"
+
+
+def test_whose_absence_was_tolerated_is_in_a_header() -> None:
+    """On streams too: nobody should have to read one to its end to learn it."""
+    for facts in (
+        facts_of(pb.CallReport(degraded=["cache", "ledger"])),
+        started_facts(pb.StreamStarted(degraded=["cache", "ledger"])),
+    ):
+        assert answer_headers(Origin("r", ""), facts)["x-llmops-degraded"] == "cache,ledger"
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ class CompleteStreamResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ...) -> None: ...
 
 class StreamStarted(_message.Message):
-    __slots__ = ("request_id", "trace_id", "model", "prompt_version", "cache_status", "replayed", "rates")
+    __slots__ = ("request_id", "trace_id", "model", "prompt_version", "cache_status", "replayed", "rates", "degraded")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +176,7 @@ class StreamStarted(_message.Message):
     CACHE_STATUS_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
     RATES_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     trace_id: str
     model: str
@@ -183,7 +184,8 @@ class StreamStarted(_message.Message):
     cache_status: _cache_pb2.CacheStatus
     replayed: bool
     rates: _containers.RepeatedCompositeFieldContainer[RateLimit]
-    def __init__(self, request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_version: _Optional[str] = ..., cache_status: _Optional[_Union[_cache_pb2.CacheStatus, str]] = ..., replayed: bool = ..., rates: _Optional[_Iterable[_Union[RateLimit, _Mapping]]] = ...) -> None: ...
+    degraded: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., trace_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_version: _Optional[str] = ..., cache_status: _Optional[_Union[_cache_pb2.CacheStatus, str]] = ..., replayed: bool = ..., rates: _Optional[_Iterable[_Union[RateLimit, _Mapping]]] = ..., degraded: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StreamFinished(_message.Message):
     __slots__ = ("finish_reason", "report")
