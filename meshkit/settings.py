@@ -156,7 +156,8 @@ def _optional(kind: Any, raw: object, where: str, environ: Mapping[str, str]) ->
     if len(options) == 1:
         return _convert(options[0], raw, where, environ)
     for option in options:
-        if isinstance(option, type) and isinstance(raw, option) and not isinstance(raw, bool):
+        fits = isinstance(raw, Mapping) if dataclasses.is_dataclass(option) else isinstance(raw, option)
+        if isinstance(option, type) and fits and not isinstance(raw, bool):
             return _convert(option, raw, where, environ)
     names = " or ".join(getattr(o, "__name__", str(o)) for o in options)
     raise SettingsError(f"{where}: expected {names}, found {_kind(raw)}")

@@ -10,21 +10,12 @@ from dataclasses import dataclass, field
 from meshkit.settings import Secret
 from services.router.core.catalogue import Catalogue, RouteSpec
 from services.router.provider_settings import VENDORS, ModelConfig, Provider
+from services.router.route_settings import DataClass, Route, Vendor
 
 DEFAULT_MODEL = "local/extractive"
 DEFAULT_ROUTE = "default"
-# More would only multiply a provider's trouble.
-_MAX_RETRIES = 5
 # More is seen by whoever reads along.
 _MAX_STREAM_JOIN_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Models in the order in which they are tried; each gets `max_retries` further tries."""
-
-    candidates: tuple[str, ...] = ()
-    max_retries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +79,16 @@ class RouterSettings:
     """Everything that the router can be told. Without a file it answers with the built-in extractive model.
 
     `stream_join_s`: once a streamed answer has begun, a provider is read at most this often, and what came meanwhile
-    travels as one piece; 0 passes every piece on by itself.
+    travels as one piece; 0 passes every piece on by itself. `vendors` is the register of what is agreed with each
+    provider: one without an entry has agreed to nothing. `default_data_class` is the class of calls that name none.
     """
 
     providers: dict[str, Provider] = field(default_factory=_default_providers)
     models: dict[str, ModelConfig] = field(default_factory=_default_models)
     routes: dict[str, Route] = field(default_factory=_default_routes)
+    vendors: dict[str, Vendor] = field(default_factory=dict)
+    data_classes: dict[str, DataClass] = field(default_factory=dict)
+    default_data_class: str = ""
     default_route: str = DEFAULT_ROUTE
     stream_join_s: float = 0.02
     limits: Limits = field(default_factory=Limits)
@@ -114,6 +109,7 @@ class RouterSettings:
             _require_known(model.provider, self.providers, f"router.models.{name}.provider", "router.providers")
         for name, route in self.routes.items():
             self._validate_route(name, route)
+        self._validate_vendors()
         _require_known(self.default_route, [*self.routes, *self.models], "router.default_route", "router.routes")
         if not 0 <= self.stream_join_s <= _MAX_STREAM_JOIN_S:
             raise ValueError(f"router.stream_join_s must be between 0 (off) and {_MAX_STREAM_JOIN_S}.")
@@ -123,21 +119,41 @@ class RouterSettings:
                     raise ValueError(f"router.{group}.{entry.name} must be above zero.")
 
     def _validate_route(self, name: str, route: Route) -> None:
+        where = f"router.routes.{name}"
         if name in self.models:
-            raise ValueError(f"router.routes.{name} has the name of a model; rename one of the two.")
-        if not route.candidates or len(set(route.candidates)) != len(route.candidates):
-            raise ValueError(f"router.routes.{name}.candidates must name at least one model, and each only once.")
-        if not 0 <= route.max_retries <= _MAX_RETRIES:
-            raise ValueError(f"router.routes.{name}.max_retries must be between 0 and {_MAX_RETRIES}.")
-        for candidate in route.candidates:
-            _require_known(candidate, self.models, f"router.routes.{name}.candidates", "router.models")
+            raise ValueError(f"{where} has the name of a model; rename one of the two.")
+        if problem := route.problem():
+            raise ValueError(f"{where} {problem}.")
+        for choice in route.choices():
+            _require_known(choice.model, self.models, f"{where}.candidates", "router.models")
+            for data_class in choice.when.data_classes:
+                _require_known(data_class, self.data_classes, f"{where}.candidates when", "router.data_classes")
+        for model in (*route.fallbacks(), *([route.shadow.model] if route.shadow else [])):
+            _require_known(model, self.models, where, "router.models")
+
+    def _validate_vendors(self) -> None:
+        for name, vendor in self.vendors.items():
+            _require_known(name, self.providers, "router.vendors", "router.providers")
+            if problem := vendor.problem():
+                raise ValueError(f"router.vendors.{name} {problem}.")
+        owners: dict[str, str] = {}
+        for name, data_class in self.data_classes.items():
+            if problem := data_class.problem():
+                raise ValueError(f"router.data_classes.{name} {problem}.")
+            for organisation in data_class.organisations:
+                if owners.setdefault(organisation, name) != name:
+                    raise ValueError(f"router.data_classes names organisation {organisation!r} twice; keep one.")
+        if self.default_data_class:
+            _require_known(
+                self.default_data_class, self.data_classes, "router.default_data_class", "router.data_classes"
+            )
 
     def catalogue(self) -> Catalogue:
         """Routes and models as the core knows them; every model is also a route of one candidate."""
         specs = {name: model.spec(name, self.providers[model.provider]) for name, model in self.models.items()}
         routes = {name: RouteSpec(name, (spec,), 1, is_model=True) for name, spec in specs.items()}
         for name, route in self.routes.items():
-            routes[name] = RouteSpec(name, tuple(specs[entry] for entry in route.candidates), route.max_retries)
+            routes[name] = route.spec(name, specs)
         return Catalogue(routes, self.default_route)
 
 
@@ -167,6 +183,7 @@ def with_environment(settings: RouterSettings, environ: Mapping[str, str]) -> Ro
         in_front.append(next(iter(offered)))
     default = routes.get(settings.default_route)
     if default is not None:
-        added = tuple(model for model in in_front if model not in default.candidates)
+        named = {choice.model for choice in default.choices()}
+        added = tuple(model for model in in_front if model not in named)
         routes[settings.default_route] = dataclasses.replace(default, candidates=added + default.candidates)
     return dataclasses.replace(settings, providers=providers, models=models, routes=routes)

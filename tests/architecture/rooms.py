@@ -12,8 +12,11 @@ SERVICES = frozenset(
 REQUIRED = frozenset({"__init__.py", "main.py", "settings.py", "api.py", "core", "adapters", "README.md"})
 REQUIRED_BELOW = ("core/__init__.py", "core/errors.py", "core/ports.py", "adapters/__init__.py", "adapters/memory.py")
 ALLOWED = REQUIRED | {"migrations"}
-# The web console belongs to the edge and to nobody else; what a provider may be told fills a file of its own.
-ALLOWED_IN = {"edge": ALLOWED | {"console"}, "router": ALLOWED | {"provider_settings.py"}}
+# The web console is the edge's alone; what a provider and a route may be told fills files of their own.
+ALLOWED_IN = {
+    "edge": ALLOWED | {"console"},
+    "router": ALLOWED | {"provider_settings.py", "route_settings.py"},
+}
 # Names that say nothing about what is inside.
 _EMPTY_NAMES = re.compile(r"^(utils?|helpers?|commons?|misc|shared|base_?manager|.*_?managers?|.*_(utils?|helpers?))$")
 _NOT_OURS = {"__pycache__", "py.typed"}

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from services.router.core.errors import ModelNotFound
 
@@ -33,18 +33,87 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """When a candidate may be chosen: every part that is not empty must hold. Token counts of 0 are no bound."""
+
+    organisations: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
+    languages: frozenset[str] = frozenset()
+    data_classes: frozenset[str] = frozenset()
+    bands: frozenset[str] = frozenset()
+    min_input_tokens: int = 0
+    max_input_tokens: int = 0
+    tools: bool | None = None
+
+
+ALWAYS = Condition()
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeRule:
+    """When a second request may be sent beside a slow one; see `route_settings.Hedge`."""
+
+    percentile: float
+    after_s: float
+    max_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRule:
+    """Which model gets copies of which share of the calls."""
+
+    spec: ModelSpec
+    sample: float
+
+
+@dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """Candidates in the order in which they are tried. `is_model` marks the implicit route of a single model."""
+    """Candidates as the file orders them, and how to choose. `is_model` marks the implicit route of a single model.
+
+    `weights` and `conditions` are by model name; a name that is absent has weight 1 and no condition. The three
+    fallback lists are tried before the other candidates, each after its own cause.
+    """
 
     name: str
     candidates: tuple[ModelSpec, ...]
     max_retries: int
     is_model: bool = False
+    strategy: str = "ordered"
+    affinity: str = "none"
+    weights: Mapping[str, int] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    context_fallbacks: tuple[ModelSpec, ...] = ()
+    content_policy_fallbacks: tuple[ModelSpec, ...] = ()
+    rate_limit_fallbacks: tuple[ModelSpec, ...] = ()
+    hedge: HedgeRule | None = None
+    shadow: ShadowRule | None = None
+    cascade_min_confidence: float | None = None
+    complexity_quality: float = 0.95
+    complexity_threshold: float = 0.0
+    continue_on_another: bool = False
+    allow_stale: bool = False
+    apology: str = ""
+
+    def everyone(self) -> tuple[ModelSpec, ...]:
+        """All who may answer: the candidates, then those that are named for a cause only. Each once, no shadow."""
+        named = (*self.candidates, *self.context_fallbacks, *self.content_policy_fallbacks, *self.rate_limit_fallbacks)
+        return tuple({spec.name: spec for spec in named}.values())
 
     def among(self, names: tuple[str, ...]) -> RouteSpec:
-        """This route with no other candidates than these; all of them when `names` is empty."""
-        kept = tuple(spec for spec in self.candidates if spec.name in names) if names else self.candidates
-        return self if len(kept) == len(self.candidates) else replace(self, candidates=kept)
+        """This route with no other models than these; all of them when `names` is empty."""
+        if not names or all(spec.name in names for spec in self.everyone()):
+            return self
+
+        def kept(specs: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
+            return tuple(spec for spec in specs if spec.name in names)
+
+        return replace(
+            self,
+            candidates=kept(self.candidates),
+            context_fallbacks=kept(self.context_fallbacks),
+            content_policy_fallbacks=kept(self.content_policy_fallbacks),
+            rate_limit_fallbacks=kept(self.rate_limit_fallbacks),
+        )
 
     def policy(self) -> str:
         """`<route>#<digest>`: what decides who answers; part of cache keys. 16 hex digits of SHA-256."""

@@ -75,16 +75,18 @@ class CacheKey(_message.Message):
     def __init__(self, scope: _Optional[_Union[CacheScope, str]] = ..., model_policy: _Optional[str] = ..., prompt_digest: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[_chat_pb2.ToolDefinition, _Mapping]]] = ..., parameters: _Optional[_Union[_chat_pb2.GenerationParameters, _Mapping]] = ..., guard_policy: _Optional[str] = ..., end_user: _Optional[str] = ...) -> None: ...
 
 class LookupRequest(_message.Message):
-    __slots__ = ("key", "embedding", "language", "max_age")
+    __slots__ = ("key", "embedding", "language", "max_age", "allow_stale")
     KEY_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     key: CacheKey
     embedding: _context_pb2.Embedding
     language: str
     max_age: _duration_pb2.Duration
-    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., embedding: _Optional[_Union[_context_pb2.Embedding, _Mapping]] = ..., language: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    allow_stale: bool
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., embedding: _Optional[_Union[_context_pb2.Embedding, _Mapping]] = ..., language: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., allow_stale: bool = ...) -> None: ...
 
 class LookupResponse(_message.Message):
     __slots__ = ("status", "entry", "similarity", "refusal")

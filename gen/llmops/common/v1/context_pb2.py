@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmops/common/v1/context.proto\x12\x10llmops.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xe2\x01\n\nCallLabels\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x1a\n\x08\x65nd_user\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x19\n\x07\x66\x65\x61ture\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12M\n\x04tags\x18\x04 \x03(\x0b\x32&.llmops.common.v1.CallLabels.TagsEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01(@*\x05r\x03(\x80\x02\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\tEmbedding\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12 \n\rvalues_f32_le\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x42\x42\n\x14\x64\x65v.llmops.common.v1P\x01Z(llmops.dev/gen/llmops/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmops/common/v1/context.proto\x12\x10llmops.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xff\x01\n\nCallLabels\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x1a\n\x08\x65nd_user\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x19\n\x07\x66\x65\x61ture\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12M\n\x04tags\x18\x04 \x03(\x0b\x32&.llmops.common.v1.CallLabels.TagsEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01(@*\x05r\x03(\x80\x02\x12\x1b\n\ndata_class\x18\x05 \x01(\tB\x07\xbaH\x04r\x02(@\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\tEmbedding\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12 \n\rvalues_f32_le\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x42\x42\n\x14\x64\x65v.llmops.common.v1P\x01Z(llmops.dev/gen/llmops/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,14 +43,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLLABELS'].fields_by_name['feature']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_CALLLABELS'].fields_by_name['tags']._loaded_options = None
   _globals['_CALLLABELS'].fields_by_name['tags']._serialized_options = b'\272H\024\232\001\021\020\020\"\006r\004\020\001(@*\005r\003(\200\002'
+  _globals['_CALLLABELS'].fields_by_name['data_class']._loaded_options = None
+  _globals['_CALLLABELS'].fields_by_name['data_class']._serialized_options = b'\272H\004r\002(@'
   _globals['_EMBEDDING'].fields_by_name['model']._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['model']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_EMBEDDING'].fields_by_name['values_f32_le']._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values_f32_le']._serialized_options = b'\272H\006z\004\030\200\200\004'
   _globals['_CALLLABELS']._serialized_start=82
-  _globals['_CALLLABELS']._serialized_end=308
-  _globals['_CALLLABELS_TAGSENTRY']._serialized_start=265
-  _globals['_CALLLABELS_TAGSENTRY']._serialized_end=308
-  _globals['_EMBEDDING']._serialized_start=310
-  _globals['_EMBEDDING']._serialized_end=399
+  _globals['_CALLLABELS']._serialized_end=337
+  _globals['_CALLLABELS_TAGSENTRY']._serialized_start=294
+  _globals['_CALLLABELS_TAGSENTRY']._serialized_end=337
+  _globals['_EMBEDDING']._serialized_start=339
+  _globals['_EMBEDDING']._serialized_end=428
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CallLabels(_message.Message):
-    __slots__ = ("conversation_id", "end_user", "feature", "tags")
+    __slots__ = ("conversation_id", "end_user", "feature", "tags", "data_class")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -20,11 +20,13 @@ class CallLabels(_message.Message):
     END_USER_FIELD_NUMBER: _ClassVar[int]
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    DATA_CLASS_FIELD_NUMBER: _ClassVar[int]
     conversation_id: str
     end_user: str
     feature: str
     tags: _containers.ScalarMap[str, str]
-    def __init__(self, conversation_id: _Optional[str] = ..., end_user: _Optional[str] = ..., feature: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    data_class: str
+    def __init__(self, conversation_id: _Optional[str] = ..., end_user: _Optional[str] = ..., feature: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., data_class: _Optional[str] = ...) -> None: ...
 
 class Embedding(_message.Message):
     __slots__ = ("model", "values_f32_le", "truncated")

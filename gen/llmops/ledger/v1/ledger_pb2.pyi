@@ -136,7 +136,7 @@ class PricedModel(_message.Message):
     def __init__(self, provider: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class ReserveRequest(_message.Message):
-    __slots__ = ("request_id", "models", "input_tokens", "max_output_tokens", "labels", "ttl", "estimate_output")
+    __slots__ = ("request_id", "models", "input_tokens", "max_output_tokens", "labels", "ttl", "estimate_output", "calls")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class ReserveRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     models: _containers.RepeatedCompositeFieldContainer[PricedModel]
     input_tokens: int
@@ -151,7 +152,8 @@ class ReserveRequest(_message.Message):
     labels: _context_pb2.CallLabels
     ttl: _duration_pb2.Duration
     estimate_output: bool
-    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[PricedModel, _Mapping]]] = ..., input_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., estimate_output: bool = ...) -> None: ...
+    calls: int
+    def __init__(self, request_id: _Optional[str] = ..., models: _Optional[_Iterable[_Union[PricedModel, _Mapping]]] = ..., input_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., estimate_output: bool = ..., calls: _Optional[int] = ...) -> None: ...
 
 class LimitViolation(_message.Message):
     __slots__ = ("limit", "remaining_nano_usd", "requested_nano_usd", "window_end_time", "remaining_count", "requested_count", "retry_after")

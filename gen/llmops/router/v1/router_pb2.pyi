@@ -25,6 +25,25 @@ class AttemptOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTEMPT_OUTCOME_NOT_CONNECTED: _ClassVar[AttemptOutcome]
     ATTEMPT_OUTCOME_BROKEN: _ClassVar[AttemptOutcome]
     ATTEMPT_OUTCOME_CANCELLED: _ClassVar[AttemptOutcome]
+
+class AttemptPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTEMPT_PURPOSE_UNSPECIFIED: _ClassVar[AttemptPurpose]
+    ATTEMPT_PURPOSE_FIRST: _ClassVar[AttemptPurpose]
+    ATTEMPT_PURPOSE_RETRY: _ClassVar[AttemptPurpose]
+    ATTEMPT_PURPOSE_FALLBACK: _ClassVar[AttemptPurpose]
+    ATTEMPT_PURPOSE_HEDGE: _ClassVar[AttemptPurpose]
+    ATTEMPT_PURPOSE_CONTINUATION: _ClassVar[AttemptPurpose]
+
+class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
+    MODEL_STATE_LIVE: _ClassVar[ModelState]
+    MODEL_STATE_COOLING: _ClassVar[ModelState]
+    MODEL_STATE_BREAKER_OPEN: _ClassVar[ModelState]
+    MODEL_STATE_HALF_OPEN: _ClassVar[ModelState]
+    MODEL_STATE_QUARANTINED: _ClassVar[ModelState]
+    MODEL_STATE_WITHOUT_KEY: _ClassVar[ModelState]
 ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome
 ATTEMPT_OUTCOME_SUCCEEDED: AttemptOutcome
 ATTEMPT_OUTCOME_REFUSED: AttemptOutcome
@@ -33,6 +52,19 @@ ATTEMPT_OUTCOME_TIMED_OUT: AttemptOutcome
 ATTEMPT_OUTCOME_NOT_CONNECTED: AttemptOutcome
 ATTEMPT_OUTCOME_BROKEN: AttemptOutcome
 ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome
+ATTEMPT_PURPOSE_UNSPECIFIED: AttemptPurpose
+ATTEMPT_PURPOSE_FIRST: AttemptPurpose
+ATTEMPT_PURPOSE_RETRY: AttemptPurpose
+ATTEMPT_PURPOSE_FALLBACK: AttemptPurpose
+ATTEMPT_PURPOSE_HEDGE: AttemptPurpose
+ATTEMPT_PURPOSE_CONTINUATION: AttemptPurpose
+MODEL_STATE_UNSPECIFIED: ModelState
+MODEL_STATE_LIVE: ModelState
+MODEL_STATE_COOLING: ModelState
+MODEL_STATE_BREAKER_OPEN: ModelState
+MODEL_STATE_HALF_OPEN: ModelState
+MODEL_STATE_QUARANTINED: ModelState
+MODEL_STATE_WITHOUT_KEY: ModelState
 
 class ModelCall(_message.Message):
     __slots__ = ("model", "messages", "tools", "parameters", "labels", "embedding", "language", "model_names")
@@ -63,7 +95,7 @@ class CompleteRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., call: _Optional[_Union[ModelCall, _Mapping]] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("model_name", "provider", "model", "outcome", "http_status", "duration", "usage", "cause")
+    __slots__ = ("model_name", "provider", "model", "outcome", "http_status", "duration", "usage", "cause", "purpose")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +104,7 @@ class Attempt(_message.Message):
     DURATION_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     provider: str
     model: str
@@ -80,7 +113,8 @@ class Attempt(_message.Message):
     duration: _duration_pb2.Duration
     usage: _usage_pb2.Usage
     cause: str
-    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., http_status: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., cause: _Optional[str] = ...) -> None: ...
+    purpose: AttemptPurpose
+    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., http_status: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., cause: _Optional[str] = ..., purpose: _Optional[_Union[AttemptPurpose, str]] = ...) -> None: ...
 
 class CompleteResponse(_message.Message):
     __slots__ = ("completion", "usage", "attempts", "served_model", "provider_response_id")
@@ -105,14 +139,24 @@ class CompleteStreamRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., call: _Optional[_Union[ModelCall, _Mapping]] = ...) -> None: ...
 
 class CompleteStreamResponse(_message.Message):
-    __slots__ = ("started", "delta", "finished")
+    __slots__ = ("started", "delta", "finished", "continued")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    CONTINUED_FIELD_NUMBER: _ClassVar[int]
     started: StreamStarted
     delta: _chat_pb2.CompletionDelta
     finished: StreamFinished
-    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ...) -> None: ...
+    continued: StreamContinued
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ..., continued: _Optional[_Union[StreamContinued, _Mapping]] = ...) -> None: ...
+
+class StreamContinued(_message.Message):
+    __slots__ = ("attempts", "served_model")
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
+    served_model: str
+    def __init__(self, attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., served_model: _Optional[str] = ...) -> None: ...
 
 class StreamStarted(_message.Message):
     __slots__ = ("attempts", "served_model")
@@ -135,48 +179,90 @@ class StreamFinished(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., provider_response_id: _Optional[str] = ...) -> None: ...
 
 class PlanRequest(_message.Message):
-    __slots__ = ("model", "labels", "uses_tools", "input_tokens")
+    __slots__ = ("model", "labels", "uses_tools", "input_tokens", "uses_images", "structured_output", "language", "embedding", "planned_request_id")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     USES_TOOLS_FIELD_NUMBER: _ClassVar[int]
     INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    USES_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     model: str
     labels: _context_pb2.CallLabels
     uses_tools: bool
     input_tokens: int
-    def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., uses_tools: bool = ..., input_tokens: _Optional[int] = ...) -> None: ...
+    uses_images: bool
+    structured_output: bool
+    language: str
+    embedding: _context_pb2.Embedding
+    planned_request_id: str
+    def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., uses_tools: bool = ..., input_tokens: _Optional[int] = ..., uses_images: bool = ..., structured_output: bool = ..., language: _Optional[str] = ..., embedding: _Optional[_Union[_context_pb2.Embedding, _Mapping]] = ..., planned_request_id: _Optional[str] = ...) -> None: ...
 
 class PlannedCandidate(_message.Message):
-    __slots__ = ("model_name", "provider", "model", "timeout", "max_output_tokens")
+    __slots__ = ("model_name", "provider", "model", "timeout", "max_output_tokens", "reason")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     provider: str
     model: str
     timeout: _duration_pb2.Duration
     max_output_tokens: int
-    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_output_tokens: _Optional[int] = ...) -> None: ...
+    reason: str
+    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_output_tokens: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RejectedCandidate(_message.Message):
-    __slots__ = ("model_name", "reason")
+    __slots__ = ("model_name", "reason", "detail")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     reason: str
-    def __init__(self, model_name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    detail: str
+    def __init__(self, model_name: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class PlannedShadow(_message.Message):
+    __slots__ = ("model_name", "provider", "model")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    provider: str
+    model: str
+    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+
+class PlannedCascade(_message.Message):
+    __slots__ = ("min_confidence",)
+    MIN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    min_confidence: float
+    def __init__(self, min_confidence: _Optional[float] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("candidates", "rejected", "model_policy")
+    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale")
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_POLICY_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    MAX_BILLED_CALLS_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    CASCADE_FIELD_NUMBER: _ClassVar[int]
+    APOLOGY_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     candidates: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
     rejected: _containers.RepeatedCompositeFieldContainer[RejectedCandidate]
     model_policy: str
-    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ...) -> None: ...
+    strategy: str
+    max_billed_calls: int
+    shadow: PlannedShadow
+    cascade: PlannedCascade
+    apology: str
+    allow_stale: bool
+    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -187,18 +273,36 @@ class ListModelsRequest(_message.Message):
     def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "provider", "context_tokens", "supports_tools", "cooling_down")
+    __slots__ = ("name", "provider", "context_tokens", "supports_tools", "cooling_down", "health")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_TOOLS_FIELD_NUMBER: _ClassVar[int]
     COOLING_DOWN_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     name: str
     provider: str
     context_tokens: int
     supports_tools: bool
     cooling_down: bool
-    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., context_tokens: _Optional[int] = ..., supports_tools: bool = ..., cooling_down: bool = ...) -> None: ...
+    health: ModelHealth
+    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., context_tokens: _Optional[int] = ..., supports_tools: bool = ..., cooling_down: bool = ..., health: _Optional[_Union[ModelHealth, _Mapping]] = ...) -> None: ...
+
+class ModelHealth(_message.Message):
+    __slots__ = ("state", "shut_for", "calls_under_way", "first_token", "failure_rate", "canary")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SHUT_FOR_FIELD_NUMBER: _ClassVar[int]
+    CALLS_UNDER_WAY_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_RATE_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
+    state: ModelState
+    shut_for: _duration_pb2.Duration
+    calls_under_way: int
+    first_token: _duration_pb2.Duration
+    failure_rate: float
+    canary: str
+    def __init__(self, state: _Optional[_Union[ModelState, str]] = ..., shut_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., calls_under_way: _Optional[int] = ..., first_token: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., failure_rate: _Optional[float] = ..., canary: _Optional[str] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models", "next_page_token")
