@@ -42,6 +42,8 @@ class FailureKind(Enum):
     """The provider does not know the model or the address. Only others may help."""
     CONTEXT_TOO_LONG = "context-too-long"
     """A larger window may help."""
+    CONTENT_POLICY = "content-policy"
+    """The provider's rules forbid what was said. Others may judge otherwise."""
     REJECTED = "rejected"
     """The request itself is wrong there: nobody else is asked."""
     UNSUPPORTED = "unsupported"
@@ -58,6 +60,7 @@ OUTCOMES: dict[FailureKind, Outcome] = {
     FailureKind.CREDENTIAL: Outcome.REFUSED,
     FailureKind.UNKNOWN_MODEL: Outcome.REFUSED,
     FailureKind.CONTEXT_TOO_LONG: Outcome.REFUSED,
+    FailureKind.CONTENT_POLICY: Outcome.REFUSED,
     FailureKind.REJECTED: Outcome.REFUSED,
     FailureKind.UNSUPPORTED: Outcome.REFUSED,
 }
@@ -87,28 +90,51 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What a provider says about an error. `message` is matched against patterns here and then dropped."""
+    """What a provider says about an error. `message` is matched against patterns here and then dropped.
+
+    `retry_after_s` is for providers that say it in the body instead of a header.
+    """
 
     code: str = ""
     param: str = ""
     message: str = ""
+    retry_after_s: float | None = None
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+# Codes are compared in lower case: OpenAI's and Anthropic's words, Google's status names, AWS's exception names.
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"})
-# The wordings of OpenAI, vLLM and its relatives, llama.cpp and Anthropic; none of them sends a code for it reliably.
+# The wordings of OpenAI, vLLM and its relatives, llama.cpp, Anthropic, Gemini and Bedrock; none sends a code for it
+# reliably.
 _TOO_LONG_WORDS = re.compile(
     r"maximum context length|context window|exceeds? (?:the )?(?:available )?context|prompt is too long"
-    r"|exceed context limit|too many (?:input )?tokens",
+    r"|exceed context limit|too many (?:input )?tokens|exceeds the maximum number of tokens|input is too long",
     re.IGNORECASE,
+)
+_POLICY_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
+    | {"invalid_prompt", "guardrail_intervened"}
+)
+# Anthropic, Azure and OpenAI say it in prose as well, under a code for anything malformed.
+_POLICY_WORDS = re.compile(
+    r"content filtering policy|content management policy|flagged as potentially violating", re.IGNORECASE
 )
 _ACCOUNT_CODES = frozenset(
     {"insufficient_quota", "billing_error", "billing_hard_limit_reached", "invalid_api_key", "account_deactivated"}
     | {"authentication_error", "permission_error", "permission_denied", "invalid_authentication"}
+    | {"unauthenticated", "api_key_invalid", "accessdeniedexception", "unrecognizedclientexception"}
+    | {"expiredtokenexception", "invalidsignatureexception"}
 )
-_RATE_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"})
-_SERVER_CODES = frozenset({"server_error", "api_error", "overloaded_error", "internal_error", "timeout_error"})
-_MISSING_CODES = frozenset({"model_not_found", "not_found_error"})
+_RATE_CODES = frozenset(
+    {"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests", "resource_exhausted"}
+    | {"throttlingexception", "servicequotaexceededexception"}
+)
+_SERVER_CODES = frozenset(
+    {"server_error", "api_error", "overloaded_error", "internal_error", "timeout_error", "internal", "unavailable"}
+    | {"deadline_exceeded", "internalserverexception", "serviceunavailableexception", "modelerrorexception"}
+    | {"modeltimeoutexception", "modelnotreadyexception", "modelstreamerrorexception"}
+)
+_MISSING_CODES = frozenset({"model_not_found", "not_found_error", "not_found", "resourcenotfoundexception"})
 _STATUS_KINDS: dict[int, FailureKind] = {
     401: FailureKind.CREDENTIAL,
     402: FailureKind.CREDENTIAL,
@@ -123,6 +149,7 @@ _STATUS_KINDS: dict[int, FailureKind] = {
 }
 _CODE_KINDS: tuple[tuple[frozenset[str], FailureKind], ...] = (
     (_TOO_LONG_CODES, FailureKind.CONTEXT_TOO_LONG),
+    (_POLICY_CODES, FailureKind.CONTENT_POLICY),
     (_ACCOUNT_CODES, FailureKind.CREDENTIAL),
     (_RATE_CODES, FailureKind.RATE_LIMITED),
     (_MISSING_CODES, FailureKind.UNKNOWN_MODEL),
@@ -139,14 +166,18 @@ def kind_of(status: int, body: ErrorBody) -> FailureKind:
     """Class of an error answer. `status` 0 means that the error came inside a stream or a 200."""
     if status == 0 and body.code.isdigit():  # some gateways put the HTTP status where others put a word
         return kind_of(int(body.code), ErrorBody(message=body.message))
-    by_status = _kind_of_status(status)
-    # OpenAI sends an empty account as 429: waiting does not help, paying does.
-    if by_status is not None and body.code != "insufficient_quota":
+    by_status, code = _kind_of_status(status), body.code.lower()
+    # OpenAI sends an empty account as 429: waiting does not help, paying does. A content filter speaks under any 4xx.
+    if by_status is not None and code != "insufficient_quota" and code not in _POLICY_CODES:
         return by_status
-    by_code = next((kind for codes, kind in _CODE_KINDS if body.code in codes), None)
-    if by_code is None and _TOO_LONG_WORDS.search(body.message):
-        by_code = FailureKind.CONTEXT_TOO_LONG
-    return by_code or (FailureKind.REJECTED if status else FailureKind.UNAVAILABLE)
+    by_code = next((kind for codes, kind in _CODE_KINDS if code in codes), None)
+    return by_code or _kind_of_words(body.message) or (FailureKind.REJECTED if status else FailureKind.UNAVAILABLE)
+
+
+def _kind_of_words(message: str) -> FailureKind | None:
+    if _TOO_LONG_WORDS.search(message):
+        return FailureKind.CONTEXT_TOO_LONG
+    return FailureKind.CONTENT_POLICY if _POLICY_WORDS.search(message) else None
 
 
 def _kind_of_status(status: int) -> FailureKind | None:
@@ -166,7 +197,7 @@ def error_answer(status: int, body: ErrorBody, retry_after_s: float | None = Non
         kind_of(status, body),
         cause,
         http_status=status,
-        retry_after_s=retry_after_s,
+        retry_after_s=body.retry_after_s if retry_after_s is None else retry_after_s,
         provider_code=code,
         provider_param=token(body.param),
     )
@@ -175,6 +206,13 @@ def error_answer(status: int, body: ErrorBody, retry_after_s: float | None = Non
 def broken(cause: str, http_status: int = 200) -> ProviderError:
     """The answer came, and is not one."""
     return ProviderError(Failure(FailureKind.BROKEN, cause, http_status=http_status))
+
+
+def content_policy(code: str, usage: Usage | None = None) -> ProviderError:
+    """A 200 that says that nothing was answered because of what was said; `usage` is what it cost all the same."""
+    return ProviderError(
+        Failure(FailureKind.CONTENT_POLICY, "content-policy", 200, provider_code=token(code), usage=usage)
+    )
 
 
 def unsupported(feature: str) -> ProviderError:

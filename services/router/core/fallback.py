@@ -151,6 +151,13 @@ def _rejected(spec: ModelSpec, failure: Failure) -> UpstreamRejected:
     )
 
 
+def _forbidden(spec: ModelSpec, failure: Failure) -> UpstreamRejected:
+    return UpstreamRejected(
+        f"The content rules of provider {spec.provider!r} forbid this request, and no other model took it; change it.",
+        metadata={"provider": spec.provider, "provider_code": failure.provider_code or failure.kind.value},
+    )
+
+
 def _needs_action(spent: Spent) -> RouterError:
     kinds = {failure.kind for _, failure in spent.failures}
     reasons = {entry.reason for entry in spent.rejected}
@@ -161,6 +168,9 @@ def _needs_action(spent: Spent) -> RouterError:
         )
     if FailureKind.CONTEXT_TOO_LONG in kinds or (not kinds and reasons == {"context-too-small"}):
         return ContextTooLong("The conversation fits the context window of no model of this route; shorten it.")
+    refused = [(spec, failure) for spec, failure in spent.failures if failure.kind is FailureKind.CONTENT_POLICY]
+    if refused:
+        return _forbidden(*refused[-1])
     if kinds & {FailureKind.UNKNOWN_MODEL, FailureKind.UNREACHABLE}:
         return UpstreamUnavailable(
             "The providers of this route do not serve its models; "

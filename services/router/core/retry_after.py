@@ -1,4 +1,8 @@
-"""The Retry-After header: seconds or an HTTP date (RFC 9110 section 10.2.3), and OpenAI's milliseconds beside it."""
+"""How long a provider asks us to wait.
+
+The Retry-After header in seconds or as an HTTP date (RFC 9110 section 10.2.3), OpenAI's and Azure's milliseconds beside
+it, and the `retryDelay` of google.rpc.RetryInfo in Gemini's error bodies.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,11 @@ def parse_retry_after(header: str, header_ms: str, now: datetime) -> float | Non
         if seconds is not None:
             return seconds / scale
     return _date(header, now)
+
+
+def parse_retry_delay(text: str) -> float | None:
+    """A protobuf duration as JSON (`34.07s`) in seconds, never negative; None when it is none."""
+    return _number(text.removesuffix("s")) if text.endswith("s") else None
 
 
 def _number(text: str) -> float | None:

@@ -29,7 +29,7 @@ from services.router.core.fallback import (
     next_action,
 )
 from services.router.core.plan import Needs, Rejected, make_plan, step_timeout_s
-from services.router.core.retry_after import parse_retry_after
+from services.router.core.retry_after import parse_retry_after, parse_retry_delay
 
 POLICY = RetryPolicy()
 SMALL = ModelSpec("small", "p", "m", context_tokens=1000)
@@ -212,6 +212,22 @@ def test_retry_after_in_all_its_forms(header: str, header_ms: str, seconds: floa
     assert parse_retry_after(header, header_ms, NOW) == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("34.5s", 34.5), ("0s", 0.0), ("-1s", 0.0), ("34", None), ("s", None), ("1e999s", None), ("1e12s", 1e12)],
+)
+def test_the_delay_of_googles_retry_info(text: str, seconds: float | None) -> None:
+    assert parse_retry_delay(text) == seconds
+
+
+def test_a_wait_in_the_body_counts_where_no_header_says_one() -> None:
+    body = ErrorBody("RESOURCE_EXHAUSTED", retry_after_s=34.5)
+    assert error_answer(429, body).retry_after_s == 34.5
+    assert error_answer(429, body, 2.0).retry_after_s == 2.0
+    absurd = error_answer(429, ErrorBody(retry_after_s=1e12))
+    assert cooldown_after(absurd, 0.0, POLICY) == Cooldown(POLICY.max_cooldown_s, rate_limited=True)
+
+
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_no_retry_after_header_breaks_anything(header: str, header_ms: str) -> None:
     seconds = parse_retry_after(header, header_ms, NOW)
@@ -245,6 +261,30 @@ def test_http_dates_are_measured_from_now(at: datetime) -> None:
         (302, ErrorBody(), FailureKind.UNREACHABLE),
         (0, ErrorBody("overloaded_error"), FailureKind.UNAVAILABLE),
         (0, ErrorBody("429"), FailureKind.RATE_LIMITED),
+        (0, ErrorBody("RESOURCE_EXHAUSTED"), FailureKind.RATE_LIMITED),
+        (0, ErrorBody("throttlingException", message="Too many tokens, please wait"), FailureKind.RATE_LIMITED),
+        (400, ErrorBody("ServiceQuotaExceededException"), FailureKind.RATE_LIMITED),
+        (424, ErrorBody("ModelErrorException"), FailureKind.UNAVAILABLE),
+        (400, ErrorBody("API_KEY_INVALID"), FailureKind.CREDENTIAL),
+        (400, ErrorBody("INVALID_ARGUMENT"), FailureKind.REJECTED),
+        (
+            400,
+            ErrorBody("INVALID_ARGUMENT", message="The input token count exceeds the maximum number of tokens allowed"),
+            FailureKind.CONTEXT_TOO_LONG,
+        ),
+        (
+            400,
+            ErrorBody("ValidationException", message="Input is too long for requested model."),
+            FailureKind.CONTEXT_TOO_LONG,
+        ),
+        (400, ErrorBody("content_filter"), FailureKind.CONTENT_POLICY),
+        (403, ErrorBody("content_policy_violation"), FailureKind.CONTENT_POLICY),
+        (0, ErrorBody("content_filter"), FailureKind.CONTENT_POLICY),
+        (
+            400,
+            ErrorBody("invalid_request_error", message="Output blocked by content filtering policy"),
+            FailureKind.CONTENT_POLICY,
+        ),
         (0, ErrorBody("whatever"), FailureKind.UNAVAILABLE),
     ],
 )
@@ -280,6 +320,8 @@ COOLING_FAILED = Rejected(SMALL, "cooling-down", Cooldown(130.0, rate_limited=Fa
         (failed(FailureKind.REJECTED), UpstreamRejected),
         (failed(FailureKind.UNKNOWN_MODEL), UpstreamUnavailable),
         (failed(FailureKind.UNSUPPORTED), Unsupported),
+        (failed(FailureKind.CONTENT_POLICY), UpstreamRejected),
+        (failed(FailureKind.CONTENT_POLICY, FailureKind.UNAVAILABLE), UpstreamUnavailable),
         (failed(rejected=(COOLING_LIMITED,)), UpstreamRateLimited),
         (failed(rejected=(COOLING_FAILED,)), UpstreamUnavailable),
         (failed(rejected=(Rejected(SMALL, "provider-without-key"),)), UpstreamCredential),
