@@ -10,20 +10,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.kit import Kit
-from services.router.adapters.dialects.anthropic_messages import AnthropicMessages
-from services.router.adapters.dialects.base import Dialect
-from services.router.adapters.dialects.openai_chat import OpenAiChat
-from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
+from services.router.adapters.http import HttpLimits
 from services.router.adapters.local import LocalLimits, LocalProvider, MeshSentenceEncoder
+from services.router.adapters.remote import open_remote
 from services.router.adapters.system import AttemptMetrics, LoopClock
 from services.router.adapters.tokens import CharacterTokenCounter, EncoderTokenCounter
 from services.router.api import Budgets, RouterApi
-from services.router.core.addresses import is_loopback_host
 from services.router.core.fallback import RetryPolicy
 from services.router.core.ports import Provider as ProviderPort
 from services.router.core.ports import TokenCounter
 from services.router.core.router import Router
-from services.router.provider_settings import Provider
 from services.router.settings import RouterSettings
 
 _NICENESS = 10
@@ -38,9 +34,11 @@ async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
         local, counter = await _local(settings, kit)
         providers: dict[str, ProviderPort] = {}
         for name, provider in settings.providers.items():
-            providers[name] = (
-                local if provider.dialect == "local" else await _remote(provider, settings, kit, resources)
-            )
+            if provider.dialect == "local":
+                providers[name] = local
+            else:
+                remote = open_remote(provider, _http_limits(settings), kit.clock.now)
+                providers[name] = await resources.enter_async_context(remote)
         router = Router(
             settings.catalogue(),
             providers,
@@ -75,22 +73,9 @@ async def _local(settings: RouterSettings, kit: Kit) -> tuple[LocalProvider, Tok
     return LocalProvider(sentences, executor, counter, limits), counter
 
 
-async def _remote(provider: Provider, settings: RouterSettings, kit: Kit, resources: AsyncExitStack) -> HttpProvider:
-    endpoint = Endpoint(
-        base_url=provider.base_url,
-        api_key=provider.key(),
-        organisation=provider.organisation,
-        project=provider.project,
-        headers={name: value.reveal() for name, value in provider.headers.items()},
-        connect_timeout_s=provider.connect_timeout_s,
-        max_connections=provider.max_connections,
-        keepalive_s=provider.keepalive_s,
-        ca_file=provider.ca_file,
-        allow_private=provider.allow_private_address,
-        allow_loopback=is_loopback_host(provider.base_url),
-    )
+def _http_limits(settings: RouterSettings) -> HttpLimits:
     bounds = settings.limits
-    limits = HttpLimits(
+    return HttpLimits(
         max_response_bytes=bounds.max_response_bytes,
         max_error_bytes=bounds.max_error_bytes,
         max_stream_bytes=bounds.max_stream_bytes,
@@ -98,8 +83,3 @@ async def _remote(provider: Provider, settings: RouterSettings, kit: Kit, resour
         max_event_bytes=bounds.max_event_bytes,
         stream_join_s=settings.stream_join_s,
     )
-    dialect: Dialect = AnthropicMessages()
-    if provider.dialect == "openai":
-        dialect = OpenAiChat(max_tokens_field=provider.max_tokens_field)
-    session = await resources.enter_async_context(open_session(endpoint, dialect))
-    return HttpProvider(dialect, endpoint.base_url, session, limits=limits, now=kit.clock.now)

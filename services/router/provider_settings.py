@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -9,7 +10,18 @@ from meshkit.settings import Secret
 from services.router.core.addresses import is_loopback_host
 from services.router.core.catalogue import ModelSpec
 
-DIALECTS = ("openai", "anthropic", "local")
+DIALECTS = ("openai", "openai_responses", "azure", "anthropic", "gemini", "bedrock", "local")
+# Where those vendors are when the file names no base_url.
+_BASE_URLS = {
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+    "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
+}
+_API_VERSION = re.compile(r"|preview|\d{4}-\d{2}-\d{2}(?:-preview)?")
+_REGION = re.compile(r"[a-z]{2,}(?:-[a-z]+)+-\d{1,2}")
+# They belong to the connection; a provider that needs another host has another base_url.
+_NOT_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-encoding", "expect"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +31,10 @@ class Provider:
     `api_key` and `headers` are secrets. `base_url` includes the version (`https://api.openai.com/v1`). Plain http is
     for this machine, or with `allow_private_address`, which also opens private networks. A provider on this machine
     or in a private network may do without a key. `ca_file` names the certificates to trust instead of the system's.
+
+    `max_tokens_field` and `asks_stream_usage` are for older OpenAI-compatible servers. `api_version` is Azure's: empty
+    or `preview` for the v1 addresses, a date for those with the deployment in the path. Bedrock takes `region` and
+    either `api_key` or the three `aws_` fields, of which the session token is for temporary keys.
     """
 
     dialect: str = "openai"
@@ -33,6 +49,16 @@ class Provider:
     allow_private_address: bool = False
     ca_file: str = ""
     max_tokens_field: str = "max_completion_tokens"
+    asks_stream_usage: bool = True
+    api_version: str = ""
+    region: str = ""
+    aws_access_key_id: str = ""
+    aws_secret_access_key: Secret | None = None
+    aws_session_token: Secret | None = None
+
+    def url(self) -> str:
+        """The base URL, the vendor's own when the file names none."""
+        return self.base_url or _BASE_URLS.get(self.dialect, "").format(region=self.region)
 
     def key(self) -> str:
         """The key in clear text, empty when there is none."""
@@ -40,8 +66,8 @@ class Provider:
 
     def has_credential(self) -> bool:
         """Whether calls can be expected to pass the door."""
-        keyless = self.dialect == "local" or self.allow_private_address or is_loopback_host(self.base_url)
-        return keyless or bool(self.key()) or bool(self.headers)
+        keyless = self.dialect == "local" or self.allow_private_address or is_loopback_host(self.url())
+        return keyless or bool(self.key()) or bool(self.headers) or self.aws_secret_access_key is not None
 
     def problem(self) -> str:
         """What is wrong with this provider; empty when nothing is."""
@@ -58,15 +84,44 @@ class Provider:
             ),
         )
         found = next((sentence for wrong, sentence in checks if wrong), "")
-        return found or ("" if self.dialect == "local" else self._address_problem())
+        return found or self._vendor_problem() or ("" if self.dialect == "local" else self._address_problem())
+
+    def _vendor_problem(self) -> str:
+        signs = bool(self.aws_access_key_id) or self.aws_secret_access_key is not None
+        forbidden = sorted(name for name in self.headers if name.lower() in _NOT_HEADERS)
+        checks = (
+            (bool(forbidden), f"must not set the header {', '.join(forbidden)}; it belongs to the connection"),
+            (
+                bool(self.api_version) and self.dialect != "azure",
+                "has an api_version, which only dialect azure knows; remove it",
+            ),
+            (
+                _API_VERSION.fullmatch(self.api_version) is None,
+                "needs an api_version such as 2024-10-21, or preview, or none for the v1 addresses",
+            ),
+            (
+                self.dialect == "bedrock" and _REGION.fullmatch(self.region) is None,
+                "needs a region such as us-east-1",
+            ),
+            (
+                (signs or self.aws_session_token is not None) and self.dialect != "bedrock",
+                "has aws_ fields, which only dialect bedrock knows; remove them",
+            ),
+            (
+                signs and not (self.aws_access_key_id and self.aws_secret_access_key is not None),
+                "needs both aws_access_key_id and aws_secret_access_key, or api_key instead",
+            ),
+            (signs and bool(self.key()), "has an api_key and aws_ fields; keep one of the two"),
+        )
+        return next((sentence for wrong, sentence in checks if wrong), "")
 
     def _address_problem(self) -> str:
-        url = urlsplit(self.base_url)
+        url = urlsplit(self.url())
         if url.scheme not in {"http", "https"} or not url.hostname:
             return "needs a base_url such as https://api.example.com/v1"
         if url.username or url.password or url.query or url.fragment:
             return "has a base_url with credentials, a query or a fragment; put credentials into api_key or headers"
-        if url.scheme == "http" and not (self.allow_private_address or is_loopback_host(self.base_url)):
+        if url.scheme == "http" and not (self.allow_private_address or is_loopback_host(self.url())):
             return "has an http base_url; use https, or set allow_private_address for a private network"
         return ""
 
@@ -110,7 +165,7 @@ class ModelConfig:
             name=name,
             provider=self.provider,
             model=self.model,
-            endpoint=f"{provider.dialect} {provider.base_url}",
+            endpoint=f"{provider.dialect} {provider.url()}",
             context_tokens=self.context_tokens,
             max_output_tokens=self.max_output_tokens,
             supports_tools=self.supports_tools,
@@ -125,7 +180,7 @@ class ModelConfig:
         )
 
 
-# Current small and middle models of both vendors, November 2026. Their reasoning models refuse sampling parameters;
+# Current small and middle models of each vendor, November 2026. The reasoning models refuse sampling parameters;
 # OpenAI's take tools over chat completions only without reasoning.
 _OPENAI_MODELS = {
     f"openai/{model}": ModelConfig(
@@ -148,7 +203,12 @@ _ANTHROPIC_MODELS = {
     )
     for model in ("claude-sonnet-5-5", "claude-haiku-5-5")
 }
+_GEMINI_MODELS = {
+    f"gemini/{model}": ModelConfig(provider="gemini", model=model, context_tokens=1_048_576, max_output_tokens=65_536)
+    for model in ("gemini-3.8-flash", "gemini-3.5-flash-lite")
+}
 VENDORS: tuple[tuple[str, str, Provider, dict[str, ModelConfig]], ...] = (
     ("OPENAI_API_KEY", "openai", Provider("openai", "https://api.openai.com/v1"), _OPENAI_MODELS),
     ("ANTHROPIC_API_KEY", "anthropic", Provider("anthropic", "https://api.anthropic.com/v1"), _ANTHROPIC_MODELS),
+    ("GEMINI_API_KEY", "gemini", Provider("gemini"), _GEMINI_MODELS),
 )

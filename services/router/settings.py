@@ -170,7 +170,7 @@ def with_environment(settings: RouterSettings, environ: Mapping[str, str]) -> Ro
     """Adds the vendors whose keys are in the environment, unless the file configures a provider of that name.
 
     Their models become names that callers may use; the first of each vendor goes in front of the default route's
-    candidates, OpenAI's before Anthropic's. A default route that is a single model is left as it is.
+    candidates, OpenAI's before Anthropic's before Google's. A default route that is a single model is left as it is.
     """
     providers, models, routes = dict(settings.providers), dict(settings.models), dict(settings.routes)
     in_front: list[str] = []

@@ -94,6 +94,7 @@ def environment(home: Path, database_url: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMOPS")}
     inherited.pop("OPENAI_API_KEY", None)
     inherited.pop("ANTHROPIC_API_KEY", None)
+    inherited.pop("GEMINI_API_KEY", None)
     return inherited | {
         "LLMOPS_HOME": str(home),
         "LLMOPS_DATABASE_URL": database_url,

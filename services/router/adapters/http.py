@@ -18,11 +18,11 @@ from services.router.adapters.connector import ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
 from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
+from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion
 from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.retry_after import parse_retry_after
-from services.router.core.sse import SseParser
 
 USER_AGENT = "llmops-mesh"
 # aiohttp warns when it must copy larger bodies at once; a file-like body goes out in pieces.
@@ -57,6 +57,10 @@ class HttpLimits:
     max_event_bytes: int = 4 << 20
     wind_up_s: float = 0.1
     stream_join_s: float = 0.02
+
+
+Signer = Callable[[URL, bytes], Mapping[str, str]]
+"""The headers that prove who asks for this URL with this body, made anew for each request."""
 
 
 class AddressRefused(OSError):
@@ -113,18 +117,22 @@ class HttpProvider:
         *,
         limits: HttpLimits,
         now: Callable[[], datetime],
+        sign: Signer | None = None,
     ) -> None:
         self._dialect = dialect
         self._session = session
         self._limits = limits
         self._now = now
-        self._url = URL(base_url.rstrip("/") + dialect.path)
+        self._sign = sign
+        self._base_url = base_url.rstrip("/")
+        # One entry for each configured model and way of asking: callers cannot name others.
+        self._urls: dict[tuple[str, bool], URL] = {}
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling closes the connection at once."""
         body = self._dialect.encode(request, stream=False)
         try:
-            async with self._post(body, request.request_id) as response:
+            async with self._post(self._url(request.spec, stream=False), body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = self._dialect.decode(await self._read(response, self._limits.max_response_bytes))
@@ -136,12 +144,12 @@ class HttpProvider:
         """One chunk for each read that says something; closing the generator closes the connection at once."""
         body = self._dialect.encode(request, stream=True)
         try:
-            async with self._post(body, request.request_id) as response:
+            async with self._post(self._url(request.spec, stream=True), body, request.request_id) as response:
                 try:
                     await self._require_stream(response)
                     pause_s = min(self._limits.stream_join_s, request.spec.idle_timeout_s / 2)
                     reader = JoinedReader(response, pause_s)
-                    answer = _AnswerStream(response, reader, self._dialect.stream_decoder(), self._limits)
+                    answer = _AnswerStream(response, reader, self._dialect, self._limits)
                     while (chunk := await answer.next()) is not None:
                         yield chunk
                 finally:
@@ -149,11 +157,21 @@ class HttpProvider:
         except aiohttp.ClientError as error:
             raise ProviderError(connection_failure(error)) from error
 
-    def _post(self, body: bytes, request_id: str) -> Any:
+    def _url(self, spec: ModelSpec, *, stream: bool) -> URL:
+        url = self._urls.get((spec.model, stream))
+        if url is None:
+            # Encoded by the dialect: a second pass would decode the colons that signatures are made over.
+            url = URL(self._base_url + self._dialect.path(spec, stream=stream), encoded=True)
+            self._urls[spec.model, stream] = url
+        return url
+
+    def _post(self, url: URL, body: bytes, request_id: str) -> Any:
         name = self._dialect.request_id_header
-        headers = {name: request_id} if name and request_id else None
+        headers = {name: request_id} if name and request_id else {}
+        if self._sign is not None:
+            headers.update(self._sign(url, body))
         data = body if len(body) < _WHOLE_BODY_BYTES else io.BytesIO(body)
-        return self._session.post(self._url, data=data, headers=headers, allow_redirects=False)
+        return self._session.post(url, data=data, headers=headers, allow_redirects=False)
 
     async def _require_stream(self, response: aiohttp.ClientResponse) -> None:
         if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
@@ -167,7 +185,7 @@ class HttpProvider:
         wait_s = parse_retry_after(
             response.headers.get("retry-after", ""), response.headers.get("retry-after-ms", ""), self._now()
         )
-        return ProviderError(error_answer(response.status, self._dialect.error_body(body), wait_s))
+        return ProviderError(error_answer(response.status, self._dialect.error_body(body, response.headers), wait_s))
 
     async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         """The whole body; a larger one is not read to its end."""
@@ -189,13 +207,13 @@ class _AnswerStream:
     """The chunks of one answer. Any split of the same bytes gives the same text before the same end."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, reader: JoinedReader, decoder: StreamDecoder, limits: HttpLimits
+        self, response: aiohttp.ClientResponse, reader: JoinedReader, dialect: Dialect, limits: HttpLimits
     ) -> None:
         self._response = response
-        self._decoder = decoder
+        self._decoder: StreamDecoder = dialect.stream_decoder()
         self._limits = limits
         self._reader = reader
-        self._parser = SseParser(limits.max_line_bytes, limits.max_event_bytes)
+        self._parser = dialect.stream_parser(limits.max_line_bytes, limits.max_event_bytes)
         self._received = 0
         self._begun = False
         self._failure: ProviderError | None = None

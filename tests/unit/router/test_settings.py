@@ -16,6 +16,9 @@ from services.router.settings import (
 KEY = "sk-unit-test"
 REMOTE = Provider(base_url="https://api.example.com/v1", api_key=Secret(KEY))
 
+AZURE = Provider("azure", "https://acme.openai.azure.com", api_key=Secret(KEY))
+BEDROCK = Provider("bedrock", region="us-east-1", aws_access_key_id="AKID", aws_secret_access_key=Secret(KEY))
+
 
 def with_provider(provider: Provider) -> RouterSettings:
     return RouterSettings(
@@ -41,6 +44,16 @@ def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
         (with_provider(dataclasses.replace(REMOTE, base_url="https://u:p@api.example.com")), "credentials"),
         (with_provider(dataclasses.replace(REMOTE, max_connections=0)), "above zero"),
         (with_provider(dataclasses.replace(REMOTE, max_tokens_field="n")), "max_tokens_field"),
+        (with_provider(dataclasses.replace(REMOTE, headers={"Host": Secret("x")})), "must not set the header Host"),
+        (with_provider(dataclasses.replace(REMOTE, api_version="2024-10-21")), "only dialect azure"),
+        (with_provider(dataclasses.replace(AZURE, api_version="latest")), "such as 2024-10-21"),
+        (with_provider(dataclasses.replace(AZURE, api_version="2024-10-21&x=1")), "such as 2024-10-21"),
+        (with_provider(dataclasses.replace(AZURE, base_url="")), "needs a base_url"),
+        (with_provider(Provider("bedrock", api_key=Secret(KEY))), "needs a region such as us-east-1"),
+        (with_provider(Provider("bedrock", region="evil.example.com/", api_key=Secret(KEY))), "needs a region"),
+        (with_provider(dataclasses.replace(BEDROCK, aws_secret_access_key=None)), "needs both aws_access_key_id"),
+        (with_provider(dataclasses.replace(BEDROCK, api_key=Secret(KEY))), "keep one of the two"),
+        (with_provider(dataclasses.replace(REMOTE, aws_access_key_id="AKID")), "only dialect bedrock"),
         (RouterSettings(models={"m": ModelConfig(provider="locol", model="x")}), "did you mean 'local'"),
         (RouterSettings(models={"m": ModelConfig(provider="local")}), "provider's name of the model"),
         (RouterSettings(routes={"default": Route(candidates=("local/extractiv",))}), "did you mean 'local/extractive'"),
@@ -73,6 +86,28 @@ def test_servers_on_this_machine_or_in_a_private_network_need_neither_tls_nor_ke
     assert settings.catalogue().resolve("big").candidates[0].has_credential
 
 
+@pytest.mark.parametrize(
+    ("provider", "url"),
+    [
+        (BEDROCK, "https://bedrock-runtime.us-east-1.amazonaws.com"),
+        (
+            Provider("bedrock", region="us-gov-west-1", api_key=Secret(KEY)),
+            "https://bedrock-runtime.us-gov-west-1.amazonaws.com",
+        ),
+        (Provider("gemini", api_key=Secret(KEY)), "https://generativelanguage.googleapis.com/v1beta"),
+        (dataclasses.replace(AZURE, api_version="2024-10-21"), "https://acme.openai.azure.com"),
+        (dataclasses.replace(AZURE, api_version="preview"), "https://acme.openai.azure.com"),
+        (Provider("openai_responses", "https://api.openai.com/v1", api_key=Secret(KEY)), "https://api.openai.com/v1"),
+    ],
+)
+def test_the_vendors_own_addresses(provider: Provider, url: str) -> None:
+    settings = with_provider(provider)
+    settings.validate()
+    assert provider.url() == url
+    assert settings.catalogue().resolve("big").candidates[0].has_credential
+    assert KEY not in repr(settings)
+
+
 def test_a_public_provider_without_key_is_known_as_such() -> None:
     settings = with_provider(dataclasses.replace(REMOTE, api_key=None))
     settings.validate()
@@ -80,10 +115,12 @@ def test_a_public_provider_without_key_is_known_as_such() -> None:
 
 
 def test_keys_in_the_environment_put_their_vendors_in_front() -> None:
-    settings = with_environment(RouterSettings(), {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": "other"})
+    settings = with_environment(
+        RouterSettings(), {"GEMINI_API_KEY": "g", "OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": "a"}
+    )
     settings.validate()
     names = [spec.name for spec in settings.catalogue().resolve("").candidates]
-    assert names == ["openai/gpt-6.1-terra", "anthropic/claude-sonnet-5-5", DEFAULT_MODEL]
+    assert names == ["openai/gpt-6.1-terra", "anthropic/claude-sonnet-5-5", "gemini/gemini-3.8-flash", DEFAULT_MODEL]
     assert settings.providers["openai"].key() == KEY
     assert KEY not in repr(settings)
 

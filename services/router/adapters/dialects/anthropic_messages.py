@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import msgspec
 
 from services.router.adapters.dialects.anthropic_request import encode_body
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, raw_text
+from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, ToolCall, Usage
 from services.router.core.failure import ErrorBody, ProviderError, broken, error_answer
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
-from services.router.core.sse import ServerSentEvent
+from services.router.core.sse import ServerSentEvent, SseParser
 
 VERSION = "2023-06-01"
 
@@ -88,8 +89,11 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class AnthropicMessages:
     """The dialect."""
 
-    path: str = "/messages"
     request_id_header: str = ""
+
+    def path(self, spec: ModelSpec, *, stream: bool) -> str:
+        """The same for all models."""
+        return "/messages"
 
     def headers(self, api_key: str, organisation: str, project: str) -> Mapping[str, str]:
         """Key and version; the API takes neither organisation nor project."""
@@ -121,13 +125,18 @@ class AnthropicMessages:
         completion = Completion(content, calls, finish)
         return ProviderAnswer(completion, counts.usage(), message.model or "", message.id or "")
 
-    def error_body(self, body: bytes) -> ErrorBody:
+    def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
         """`{"type": "error", "error": {...}}`."""
+        del headers
         try:
             answer = _decode_error(body)
         except _UNDECODABLE:
             return ErrorBody()
         return _as_error_body(answer.error) if answer.error is not None else ErrorBody()
+
+    def stream_parser(self, max_line_bytes: int, max_event_bytes: int) -> SseParser:
+        """Server-sent events."""
+        return SseParser(max_line_bytes, max_event_bytes)
 
     def stream_decoder(self) -> AnthropicStreamDecoder:
         """A decoder for one stream."""
@@ -269,7 +278,7 @@ class _Counts:
 
 def _arguments(block: _Block) -> str:
     """The tool's input exactly as it was sent."""
-    return bytes(block.input).decode() or "{}"
+    return raw_text(block.input) or "{}"
 
 
 def _as_error_body(error: _Error) -> ErrorBody:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import json_object, merge_extra
+from services.router.adapters.dialects.base import data_url, json_object, merge_extra, tool_arguments
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
-from services.router.core.errors import InvalidRequest
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
 
@@ -118,17 +117,9 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}]
     blocks = [_part(part) for part in message.parts] if message.parts else _text(message)
     for tool_call in message.tool_calls:
-        arguments = _arguments(tool_call.arguments_json)
+        arguments = tool_arguments(tool_call.arguments_json)
         blocks.append({"type": "tool_use", "id": tool_call.id, "name": tool_call.name, "input": arguments})
     return blocks
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    """The contract allows malformed arguments, as models write them; this API takes objects only."""
-    try:
-        return json_object(text, "arguments_json") if text else {}
-    except InvalidRequest:
-        raise unsupported("malformed-tool-arguments") from None
 
 
 def _text(message: Message) -> list[dict[str, Any]]:
@@ -142,8 +133,5 @@ def _part(part: TextPart | ImagePart) -> dict[str, Any]:
         return {"type": "text", "text": part.text}
     if not part.url.startswith("data:"):
         return {"type": "image", "source": {"type": "url", "url": part.url}}
-    head, comma, data = part.url.removeprefix("data:").partition(",")
-    media_type, _, encoding = head.partition(";")
-    if not comma or encoding != "base64" or not media_type:
-        raise unsupported("data-url-without-base64")
+    media_type, data = data_url(part.url)
     return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}

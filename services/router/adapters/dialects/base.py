@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 import orjson
 
+from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Delta, FinishReason, ToolCall
 from services.router.core.errors import InvalidRequest
-from services.router.core.failure import ErrorBody
+from services.router.core.failure import ErrorBody, broken, unsupported
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.sse import ServerSentEvent
+
+
+class StreamParser(Protocol):
+    """Cuts the bytes of a stream into events."""
+
+    def feed(self, chunk: bytes) -> tuple[list[ServerSentEvent], str]:
+        """The events that `chunk` completes, and the failure that it reveals (kebab-case), empty when there is none."""
+        ...
 
 
 class StreamDecoder(Protocol):
@@ -44,9 +54,8 @@ class StreamDecoder(Protocol):
 class Dialect(Protocol):
     """One wire format. All functions are pure."""
 
-    @property
-    def path(self) -> str:
-        """Where below the base URL it is spoken."""
+    def path(self, spec: ModelSpec, *, stream: bool) -> str:
+        """Where below the base URL a model answers, percent-encoded, with a query where the API asks for one."""
         ...
 
     @property
@@ -66,13 +75,27 @@ class Dialect(Protocol):
         """A complete answer. Raises ProviderError."""
         ...
 
-    def error_body(self, body: bytes) -> ErrorBody:
-        """What an error answer says; empty when it is not in this dialect. Never raises."""
+    def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
+        """What an error answer says; empty when it is not in this dialect. `headers` ignore case. Never raises."""
+        ...
+
+    def stream_parser(self, max_line_bytes: int, max_event_bytes: int) -> StreamParser:
+        """The framing of one stream, with limits on a line and on an event."""
         ...
 
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for one stream."""
         ...
+
+
+def path_segment(name: str) -> str:
+    """A model's name as one segment of a path: nothing in it can lead to another path or another host.
+
+    Raises InvalidRequest for the two names that mean a place in the path even when they are encoded.
+    """
+    if name in {".", ".."}:
+        raise InvalidRequest("call.model", "is configured with a provider's name that is no name")
+    return quote(name, safe="")
 
 
 def json_object(text: str, field_path: str) -> dict[str, Any]:
@@ -92,18 +115,44 @@ _NOT_EXTRA = (
     frozenset({"model", "models", "messages", "system", "tools", "stream", "stream_options"})
     | frozenset({"n", "best_of", "max_tokens", "max_completion_tokens"})
     | frozenset({"prompt", "prediction", "functions", "function_call", "mcp_servers", "container", "chat_template"})
+    | frozenset({"contents", "systemInstruction", "toolConfig", "generationConfig", "cachedContent", "inferenceConfig"})
+    | frozenset({"candidateCount", "maxOutputTokens", "max_output_tokens", "max_gen_len", "max_tokens_to_sample"})
+    | frozenset({"responseModalities", "speechConfig", "performanceConfig", "input", "instructions", "conversation"})
+    | frozenset({"previous_response_id", "background", "max_tool_calls", "serviceTier"})
     | frozenset({"service_tier", "speed", "fallbacks", "route", "plugins", "web_search_options", "audio", "modalities"})
 )
 
 
-def merge_extra(body: dict[str, Any], extra_json: str) -> None:
-    """Adds parameters that the contract does not name. Raises InvalidRequest for those that it does not leave open."""
+def extra_parameters(extra_json: str) -> dict[str, Any]:
+    """Parameters that the contract does not name. Raises InvalidRequest for those that it does not leave open."""
     if not extra_json:
-        return
+        return {}
     extra = json_object(extra_json, "call.parameters.extra_json")
     if forbidden := sorted(_NOT_EXTRA & extra.keys()):
         raise InvalidRequest("call.parameters.extra_json", f"must not set {', '.join(forbidden)}")
-    body.update(extra)
+    return extra
+
+
+def merge_extra(body: dict[str, Any], extra_json: str) -> None:
+    """Adds parameters that the contract does not name. Raises InvalidRequest for those that it does not leave open."""
+    body.update(extra_parameters(extra_json))
+
+
+def data_url(url: str) -> tuple[str, str]:
+    """Media type and base64 text of a data: URL. Raises ProviderError for one that is not in base64."""
+    head, comma, data = url.removeprefix("data:").partition(",")
+    media_type, _, encoding = head.partition(";")
+    if not comma or encoding != "base64" or not media_type:
+        raise unsupported("data-url-without-base64")
+    return media_type, data
+
+
+def tool_arguments(text: str) -> dict[str, Any]:
+    """Arguments of a call in the history, for APIs that take objects only: the contract allows malformed ones."""
+    try:
+        return json_object(text, "arguments_json") if text else {}
+    except InvalidRequest:
+        raise unsupported("malformed-tool-arguments") from None
 
 
 def json_body(body: dict[str, Any]) -> bytes:
@@ -112,6 +161,14 @@ def json_body(body: dict[str, Any]) -> bytes:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:
         raise InvalidRequest("call", "a schema or a passed parameter is nested too deeply") from None
+
+
+def raw_text(raw: msgspec.Raw) -> str:
+    """JSON exactly as a provider wrote it. Raises ProviderError: msgspec does not look into what it leaves raw."""
+    try:
+        return bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise broken("invalid-utf8") from None
 
 
 class DeltaBuilder:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, json_object, merge_extra
+from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import (
     Completion,
     FinishReason,
@@ -25,7 +26,7 @@ from services.router.core.chat import (
 )
 from services.router.core.failure import ErrorBody, ProviderError, broken, error_answer
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
-from services.router.core.sse import ServerSentEvent
+from services.router.core.sse import ServerSentEvent, SseParser
 
 
 class _PromptDetails(msgspec.Struct, gc=False):
@@ -98,11 +99,19 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class OpenAiChat:
-    """The dialect. `max_tokens_field`: older compatible servers know only `max_tokens`."""
+    """The dialect.
+
+    `max_tokens_field`: older compatible servers know only `max_tokens`. `asks_stream_usage` False is for those that
+    refuse `stream_options`: their usage is counted here.
+    """
 
     max_tokens_field: str = "max_completion_tokens"
-    path: str = "/chat/completions"
+    asks_stream_usage: bool = True
     request_id_header: str = "x-client-request-id"
+
+    def path(self, spec: ModelSpec, *, stream: bool) -> str:
+        """The same for all models."""
+        return "/chat/completions"
 
     def headers(self, api_key: str, organisation: str, project: str) -> Mapping[str, str]:
         """Bearer credential and OpenAI's tenancy headers."""
@@ -114,7 +123,7 @@ class OpenAiChat:
         return {name: value for name, value in pairs.items() if value}
 
     def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:
-        """The body; usage is always asked for, also on streams."""
+        """The body; usage is asked for on streams as well, unless the server refuses that."""
         call, spec = request.call, request.spec
         body: dict[str, Any] = {"model": spec.model, "messages": [_message(message) for message in call.messages]}
         if call.tools:
@@ -127,7 +136,8 @@ class OpenAiChat:
         merge_extra(body, call.parameters.extra_json)
         if stream:
             body["stream"] = True
-            body["stream_options"] = {"include_usage": True}
+            if self.asks_stream_usage:
+                body["stream_options"] = {"include_usage": True}
         return json_body(body)
 
     def decode(self, body: bytes) -> ProviderAnswer:
@@ -146,8 +156,9 @@ class OpenAiChat:
         completion = Completion(message.content or "", calls, finish, message.refusal or "")
         return ProviderAnswer(completion, _usage(answer.usage), answer.model or "", answer.id or "")
 
-    def error_body(self, body: bytes) -> ErrorBody:
+    def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
         """`{"error": {...}}`, and the two other shapes that compatible servers use."""
+        del headers
         try:
             answer = _decode_error(body)
         except _UNDECODABLE:
@@ -155,6 +166,10 @@ class OpenAiChat:
         if answer.error is None:
             return ErrorBody(message=answer.message or answer.detail or "")
         return _as_error_body(answer.error)
+
+    def stream_parser(self, max_line_bytes: int, max_event_bytes: int) -> SseParser:
+        """Server-sent events."""
+        return SseParser(max_line_bytes, max_event_bytes)
 
     def stream_decoder(self) -> OpenAiStreamDecoder:
         """A decoder for one stream."""

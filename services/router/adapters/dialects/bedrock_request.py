@@ -1,0 +1,117 @@
+"""The request side of Bedrock's Converse: conversations into content blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.router.adapters.dialects.base import data_url, extra_parameters, json_object, tool_arguments
+from services.router.core.chat import ImagePart, Message, ModelCall, TextPart, ToolDefinition
+from services.router.core.failure import unsupported
+from services.router.core.ports import ProviderRequest
+
+_IMAGE_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+
+
+def encode_body(request: ProviderRequest) -> dict[str, Any]:
+    """The body as a mapping. Raises InvalidRequest, and ProviderError for what the API has no words for.
+
+    Extra parameters go to `additionalModelRequestFields`, which the API hands to the model unread.
+    """
+    call = request.call
+    if call.parameters.response_format.structured:
+        raise unsupported("structured-output")
+    body: dict[str, Any] = {"messages": _messages(call)}
+    system = [block for message in call.messages if message.role in {"system", "developer"} for block in _text(message)]
+    if system:
+        body["system"] = system
+    config = _inference_config(request)
+    if config:
+        body["inferenceConfig"] = config
+    if (tools := _tool_config(call)) is not None:
+        body["toolConfig"] = tools
+    if extra := extra_parameters(call.parameters.extra_json):
+        body["additionalModelRequestFields"] = extra
+    return body
+
+
+def _inference_config(request: ProviderRequest) -> dict[str, Any]:
+    parameters, ceiling = request.call.parameters, request.spec.max_output_tokens
+    limit = parameters.max_output_tokens
+    values: dict[str, Any] = {
+        "maxTokens": min(limit, ceiling) if limit is not None and ceiling else limit,
+        # The contract allows 0 to 2 as OpenAI does; this scale ends at 1.
+        "temperature": None if parameters.temperature is None else min(parameters.temperature, 1.0),
+        "topP": parameters.top_p,
+        "stopSequences": list(parameters.stop) or None,
+    }
+    return {name: v for name, v in values.items() if v is not None and name not in request.spec.omit_parameters}
+
+
+def _tool_config(call: ModelCall) -> dict[str, Any] | None:
+    """None without tools. There is no word for "none": without calls in the history the tools are left out instead."""
+    choice = call.parameters.tool_choice
+    if not call.tools:
+        return None
+    if choice.mode == "none":
+        if any(message.tool_calls for message in call.messages):
+            raise unsupported("tool-choice-none")
+        return None
+    config: dict[str, Any] = {"tools": [_tool(tool, position) for position, tool in enumerate(call.tools)]}
+    if choice.tool_name:
+        config["toolChoice"] = {"tool": {"name": choice.tool_name}}
+    elif choice.mode:
+        config["toolChoice"] = {"any" if choice.mode == "required" else "auto": {}}
+    return config
+
+
+def _tool(tool: ToolDefinition, position: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    if tool.parameters_json_schema:
+        schema = json_object(tool.parameters_json_schema, f"call.tools[{position}].parameters_json_schema")
+    spec: dict[str, Any] = {"name": tool.name, "inputSchema": {"json": schema}}
+    if tool.description:
+        spec["description"] = tool.description
+    return {"toolSpec": spec}
+
+
+def _messages(call: ModelCall) -> list[dict[str, Any]]:
+    """User and assistant turns, which must alternate: neighbours of one role join."""
+    rows: list[dict[str, Any]] = []
+    for message in call.messages:
+        if message.role in {"system", "developer"}:
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = _blocks(message)
+        if rows and rows[-1]["role"] == role:
+            rows[-1]["content"].extend(blocks)
+        elif blocks:
+            rows.append({"role": role, "content": blocks})
+    return rows
+
+
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    blocks = [_part(part) for part in message.parts] if message.parts else _text(message)
+    if message.role == "tool":
+        content = blocks or [{"text": message.content}]
+        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
+    for call in message.tool_calls:
+        arguments = tool_arguments(call.arguments_json)
+        blocks.append({"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}})
+    return blocks
+
+
+def _text(message: Message) -> list[dict[str, Any]]:
+    """Text blocks; the API refuses empty ones."""
+    text = message.text()
+    return [{"text": text}] if text else []
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"text": part.text}
+    if not part.url.startswith("data:"):
+        raise unsupported("image-addresses")
+    media_type, data = data_url(part.url)
+    if media_type not in _IMAGE_FORMATS:
+        raise unsupported("image-format")
+    return {"image": {"format": _IMAGE_FORMATS[media_type], "source": {"bytes": data}}}

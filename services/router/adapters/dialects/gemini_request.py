@@ -1,0 +1,146 @@
+"""The request side of Gemini's generateContent: conversations into contents and parts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from services.router.adapters.dialects.base import data_url, extra_parameters, json_object, tool_arguments
+from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
+from services.router.core.failure import unsupported
+from services.router.core.ports import ProviderRequest
+
+# Up to 2.5 thinking is bought by a budget; from 3 on by a level, and calls in the history must carry a signature.
+_BUDGET_FAMILIES = re.compile(r"gemini-(?:1|2)[.\-]")
+# Google's own equivalents of the OpenAI words, from its page on OpenAI compatibility.
+_BUDGET_TOKENS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
+_TOOL_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+# The contract has no place for signatures; this value is Google's for calls that come without one.
+_NO_SIGNATURE = "skip_thought_signature_validator"
+# All other extra parameters belong to generationConfig.
+_TOP_LEVEL = frozenset({"safetySettings", "labels"})
+
+
+def encode_body(request: ProviderRequest) -> dict[str, Any]:
+    """The body as a mapping. Raises InvalidRequest, and ProviderError for what the API has no words for."""
+    call, spec = request.call, request.spec
+    body: dict[str, Any] = {"contents": _contents(call, signed=not _BUDGET_FAMILIES.match(spec.model))}
+    system = [message.text() for message in call.messages if message.role in {"system", "developer"}]
+    if system:
+        body["systemInstruction"] = {"parts": [{"text": text} for text in system if text]}
+    if call.tools:
+        declarations = [_declaration(tool, position) for position, tool in enumerate(call.tools)]
+        body["tools"] = [{"functionDeclarations": declarations}]
+        if (config := _tool_config(call.parameters)) is not None:
+            body["toolConfig"] = config
+    config = _generation_config(request)
+    for name, value in extra_parameters(call.parameters.extra_json).items():
+        (body if name in _TOP_LEVEL else config)[name] = value
+    if config:
+        body["generationConfig"] = config
+    return body
+
+
+def _generation_config(request: ProviderRequest) -> dict[str, Any]:
+    parameters, ceiling = request.call.parameters, request.spec.max_output_tokens
+    limit = parameters.max_output_tokens
+    values: dict[str, Any] = {
+        "temperature": parameters.temperature,
+        "topP": parameters.top_p,
+        "maxOutputTokens": min(limit, ceiling) if limit is not None and ceiling else limit,
+        "stopSequences": list(parameters.stop) or None,
+        "seed": parameters.seed,
+        "presencePenalty": parameters.presence_penalty,
+        "frequencyPenalty": parameters.frequency_penalty,
+        "thinkingConfig": _thinking(request),
+        **_response_form(parameters),
+    }
+    return {name: v for name, v in values.items() if v is not None and name not in request.spec.omit_parameters}
+
+
+def _thinking(request: ProviderRequest) -> dict[str, Any] | None:
+    effort = request.call.parameters.reasoning_effort
+    if not effort and request.call.tools:
+        effort = request.spec.tool_reasoning_effort
+    if not effort:
+        return None
+    if _BUDGET_FAMILIES.match(request.spec.model):
+        budget = _BUDGET_TOKENS.get(effort)
+        return None if budget is None else {"thinkingBudget": budget}
+    return {"thinkingLevel": "minimal" if effort == "none" else effort}
+
+
+def _response_form(parameters: Parameters) -> dict[str, Any]:
+    """`responseJsonSchema` takes JSON Schema as it is; the older `responseSchema` refuses its common keywords."""
+    form = parameters.response_format
+    if not form.structured:
+        return {}
+    values: dict[str, Any] = {"responseMimeType": "application/json"}
+    if form.type == "json_schema":
+        values["responseJsonSchema"] = json_object(form.json_schema, "call.parameters.response_format.json_schema")
+    return values
+
+
+def _declaration(tool: ToolDefinition, position: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        row["description"] = tool.description
+    if tool.parameters_json_schema:
+        field_path = f"call.tools[{position}].parameters_json_schema"
+        row["parametersJsonSchema"] = json_object(tool.parameters_json_schema, field_path)
+    return row
+
+
+def _tool_config(parameters: Parameters) -> dict[str, Any] | None:
+    choice = parameters.tool_choice
+    if choice.tool_name:
+        return {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [choice.tool_name]}}
+    return {"functionCallingConfig": {"mode": _TOOL_MODES[choice.mode]}} if choice.mode else None
+
+
+def _contents(call: ModelCall, *, signed: bool) -> list[dict[str, Any]]:
+    """User and model turns; neighbours of one role join, as results of one round must share one content."""
+    names = {c.id: c.name for message in call.messages for c in message.tool_calls}
+    rows: list[dict[str, Any]] = []
+    for message in call.messages:
+        if message.role in {"system", "developer"}:
+            continue
+        role = "model" if message.role == "assistant" else "user"
+        parts = [_tool_result(message, names)] if message.role == "tool" else _parts(message, signed=signed)
+        if rows and rows[-1]["role"] == role:
+            rows[-1]["parts"].extend(parts)
+        elif parts:
+            rows.append({"role": role, "parts": parts})
+    return rows
+
+
+def _tool_result(message: Message, names: dict[str, str]) -> dict[str, Any]:
+    if any(isinstance(part, ImagePart) for part in message.parts):
+        raise unsupported("images-in-tool-results")
+    # The API joins results by name; the id is its newer, optional way.
+    name = names.get(message.tool_call_id) or message.name or message.tool_call_id
+    return {
+        "functionResponse": {"id": message.tool_call_id, "name": name, "response": {"result": message.text()}},
+    }
+
+
+def _parts(message: Message, *, signed: bool) -> list[dict[str, Any]]:
+    parts = [_part(part) for part in message.parts]
+    if not message.parts and message.content:
+        parts = [{"text": message.content}]
+    for position, call in enumerate(message.tool_calls):
+        function = {"id": call.id, "name": call.name, "args": tool_arguments(call.arguments_json)}
+        part: dict[str, Any] = {"functionCall": function}
+        if signed and not position:
+            part["thoughtSignature"] = _NO_SIGNATURE
+        parts.append(part)
+    return parts
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"text": part.text}
+    if not part.url.startswith("data:"):
+        raise unsupported("image-addresses")
+    media_type, data = data_url(part.url)
+    return {"inlineData": {"mimeType": media_type, "data": data}}

@@ -1,0 +1,72 @@
+"""Providers behind HTTP as the configuration describes them: which dialect, which address, who asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from services.router.adapters.aws import AwsSigner
+from services.router.adapters.dialects.anthropic_messages import AnthropicMessages
+from services.router.adapters.dialects.azure_openai import AzureOpenAi
+from services.router.adapters.dialects.base import Dialect
+from services.router.adapters.dialects.bedrock_converse import BedrockConverse
+from services.router.adapters.dialects.gemini_generate import GeminiGenerate
+from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.dialects.openai_responses import OpenAiResponses
+from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
+from services.router.core.addresses import is_loopback_host
+from services.router.core.aws_signature import AwsCredentials
+from services.router.provider_settings import Provider
+
+
+@asynccontextmanager
+async def open_remote(
+    provider: Provider, limits: HttpLimits, now: Callable[[], datetime]
+) -> AsyncIterator[HttpProvider]:
+    """A provider with a session of its own, closed at the end; made in the running loop."""
+    dialect = dialect_of(provider)
+    endpoint = Endpoint(
+        base_url=provider.url(),
+        api_key=provider.key(),
+        organisation=provider.organisation,
+        project=provider.project,
+        headers={name: value.reveal() for name, value in provider.headers.items()},
+        connect_timeout_s=provider.connect_timeout_s,
+        max_connections=provider.max_connections,
+        keepalive_s=provider.keepalive_s,
+        ca_file=provider.ca_file,
+        allow_private=provider.allow_private_address,
+        allow_loopback=is_loopback_host(provider.url()),
+    )
+    async with open_session(endpoint, dialect) as session:
+        yield HttpProvider(dialect, endpoint.base_url, session, limits=limits, now=now, sign=_signer(provider, now))
+
+
+def dialect_of(provider: Provider) -> Dialect:
+    """The wire format that a provider speaks. `provider` is valid and not the built-in one."""
+    match provider.dialect:
+        case "anthropic":
+            return AnthropicMessages()
+        case "openai_responses":
+            return OpenAiResponses()
+        case "gemini":
+            return GeminiGenerate()
+        case "bedrock":
+            return BedrockConverse()
+        case "azure":
+            return AzureOpenAi(provider.max_tokens_field, provider.asks_stream_usage, api_version=provider.api_version)
+        case _:
+            return OpenAiChat(provider.max_tokens_field, provider.asks_stream_usage)
+
+
+def _signer(provider: Provider, now: Callable[[], datetime]) -> AwsSigner | None:
+    """A bearer key needs none."""
+    secret = provider.aws_secret_access_key
+    if provider.dialect != "bedrock" or provider.key() or secret is None:
+        return None
+    token = provider.aws_session_token
+    credentials = AwsCredentials(
+        provider.aws_access_key_id, secret.reveal(), token.reveal() if token is not None else ""
+    )
+    return AwsSigner(credentials, provider.region, "bedrock", now)
