@@ -134,8 +134,8 @@ DEFAULT_LIMITS = (
     LimitSettings(scope="user", period="hour", cap_usd="5.00"),
     LimitSettings(scope="organisation", period="day", cap_usd="50.00"),
 )
-# The model that answers without any provider runs in this process.
-BUILT_IN_PRICES = {"local/extractive": PriceSettings(free=True)}
+# The models that answer without any provider run in this process.
+BUILT_IN_PRICES = {name: PriceSettings(free=True) for name in ("local/extractive", "local/minilm")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,9 +19,11 @@ from meshkit.errors import InvalidField, PermissionDenied
 from services.router.core import chat
 from services.router.core.attempts import Attempt
 from services.router.core.catalogue import ModelSpec, RouteSpec
+from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import ModelNotFound
 from services.router.core.failure import Outcome
 from services.router.core.plan import Needs
+from services.router.core.ports import EmbedTexts
 from services.router.core.router import Answer, Finished, ListedModel, Router, Started, StreamEvent
 
 _MAX_PAGE_SIZE = 1000
@@ -40,14 +42,15 @@ class Budgets:
 class RouterApi(router_pb2_grpc.RouterServiceServicer):
     """llmops.router.v1.RouterService."""
 
-    def __init__(self, router: Router, budgets: Budgets) -> None:
+    def __init__(self, router: Router, embeddings: Embeddings, budgets: Budgets) -> None:
         self._router = router
+        self._embeddings = embeddings
         self._budgets = budgets
 
     async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:
         """One answer."""
         request_id = request.request_id or current().request_id
-        self._require_scope(request.call.model)
+        self._require_scope(request.call.model, self._router.route)
         answer = await self._router.complete(_model_call(request.call), request_id, self._time_s(self._budgets.unary_s))
         return _complete_response(answer)
 
@@ -56,15 +59,28 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
     ) -> AsyncIterator[pb.CompleteStreamResponse]:
         """The same as a stream."""
         request_id = request.request_id or current().request_id
-        self._require_scope(request.call.model)
+        self._require_scope(request.call.model, self._router.route)
         events = self._router.stream(_model_call(request.call), request_id, self._time_s(self._budgets.stream_s))
         async with aclosing(events):
             async for event in events:
                 yield _stream_response(event)
 
+    async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
+        """Vectors of texts."""
+        request_id = request.request_id or current().request_id
+        self._require_scope(request.model, self._embeddings.route)
+        wanted = EmbedTexts(
+            request.model,
+            tuple(request.texts),
+            request.dimensions,
+            _PURPOSES.get(request.purpose, ""),
+            tuple(request.model_names),
+        )
+        return _embed_response(await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s)))
+
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
         """What Complete would do."""
-        self._require_scope(request.model)
+        self._require_scope(request.model, self._router.route)
         needs = Needs(tools=request.uses_tools, input_tokens=request.input_tokens)
         plan, policy = self._router.plan(request.model, needs)
         timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
@@ -82,13 +98,13 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         token = _encode_token(models[size - 1].route.name) if len(models) > size else ""
         return pb.ListModelsResponse(models=[_listed(model) for model in models[:size]], next_page_token=token)
 
-    def _require_scope(self, name: str) -> None:
+    def _require_scope(self, name: str, route_of: Callable[[str], RouteSpec]) -> None:
         """Raises PermissionDenied for what the key may not use; what is not there is refused alike."""
         scopes = current().principal.scopes
         if not (scopes.models or scopes.routes):
             return
         with suppress(ModelNotFound):
-            if _in_scope(self._router.route(name)):
+            if _in_scope(route_of(name)):
                 return
         raise PermissionDenied(f"this key may not use {name or 'the default route'!r}; ListModels names what it may")
 
@@ -147,6 +163,7 @@ _OUTCOMES = {
     Outcome.BROKEN: pb.ATTEMPT_OUTCOME_BROKEN,
     Outcome.CANCELLED: pb.ATTEMPT_OUTCOME_CANCELLED,
 }
+_PURPOSES = {pb.EMBEDDING_PURPOSE_DOCUMENT: "document", pb.EMBEDDING_PURPOSE_QUERY: "query"}
 _NO_PARAMETERS = chat.Parameters()
 
 
@@ -228,6 +245,18 @@ def _complete_response(answer: Answer) -> pb.CompleteResponse:
     return response
 
 
+def _embed_response(embedded: Embedded) -> pb.EmbedResponse:
+    response = pb.EmbedResponse(
+        values_f32_le=embedded.vectors.astype("<f4", copy=False).tobytes(),
+        dimensions=embedded.vectors.shape[1],
+        vector_space=embedded.vector_space,
+        served_model=embedded.served_model,
+    )
+    _fill_usage(response.usage, embedded.usage)
+    _fill_attempts(response.attempts, embedded.attempts)
+    return response
+
+
 def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
     """Filled in place, as all answers."""
     response = pb.CompleteStreamResponse()
@@ -305,4 +334,5 @@ def _listed(model: ListedModel) -> pb.Model:
         context_tokens=0 if 0 in windows else min(windows),
         supports_tools=any(spec.supports_tools for spec in route.candidates),
         cooling_down=model.cooling_down,
+        kind=route.kind,
     )

@@ -10,14 +10,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.kit import Kit
-from services.router.adapters.http import HttpLimits
+from services.router.adapters.http import HttpLimits, HttpProvider
 from services.router.adapters.local import LocalLimits, LocalProvider, MeshSentenceEncoder
 from services.router.adapters.remote import open_remote
 from services.router.adapters.system import AttemptMetrics, LoopClock
 from services.router.adapters.tokens import CharacterTokenCounter, EncoderTokenCounter
 from services.router.api import Budgets, RouterApi
+from services.router.core.cooldown import Cooldowns
+from services.router.core.embeddings import Embeddings
 from services.router.core.fallback import RetryPolicy
-from services.router.core.ports import Provider as ProviderPort
 from services.router.core.ports import TokenCounter
 from services.router.core.router import Router
 from services.router.settings import RouterSettings
@@ -32,31 +33,38 @@ async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
     limits = settings.limits
     async with AsyncExitStack() as resources:
         local, counter = await _local(settings, kit)
-        providers: dict[str, ProviderPort] = {}
+        providers: dict[str, LocalProvider | HttpProvider] = {}
         for name, provider in settings.providers.items():
             if provider.dialect == "local":
                 providers[name] = local
             else:
                 remote = open_remote(provider, _http_limits(settings), kit.clock.now)
                 providers[name] = await resources.enter_async_context(remote)
+        catalogue, policy, cooldowns = settings.catalogue(), _retry_policy(settings), Cooldowns()
+        clock, jitter = LoopClock(asyncio.get_running_loop()), random.SystemRandom().random
+        observer = AttemptMetrics(kit)
         router = Router(
-            settings.catalogue(),
+            catalogue,
             providers,
-            policy=RetryPolicy(
-                max_attempts=limits.max_attempts,
-                backoff_base_s=limits.backoff_base_s,
-                backoff_max_s=limits.backoff_max_s,
-                max_retry_wait_s=limits.max_retry_wait_s,
-                cooldown_s=limits.cooldown_s,
-                max_cooldown_s=limits.max_cooldown_s,
-            ),
-            clock=LoopClock(asyncio.get_running_loop()),
-            jitter=random.SystemRandom().random,
-            observer=AttemptMetrics(kit),
+            policy=policy,
+            clock=clock,
+            jitter=jitter,
+            observer=observer,
             counter=counter,
+            cooldowns=cooldowns,
+        )
+        embeddings = Embeddings(
+            catalogue,
+            providers,
+            policy=policy,
+            clock=clock,
+            jitter=jitter,
+            observer=observer,
+            counter=counter,
+            cooldowns=cooldowns,
         )
         budgets = Budgets(limits.default_timeout_s, limits.default_stream_timeout_s, limits.deadline_margin_s)
-        kit.serve(router_pb2_grpc.add_RouterServiceServicer_to_server, RouterApi(router, budgets))
+        kit.serve(router_pb2_grpc.add_RouterServiceServicer_to_server, RouterApi(router, embeddings, budgets))
         yield
 
 
@@ -71,6 +79,18 @@ async def _local(settings: RouterSettings, kit: Kit) -> tuple[LocalProvider, Tok
     limits = LocalLimits(bounds.max_sentences, bounds.max_encoded_sentences)
     sentences = MeshSentenceEncoder(encoder) if encoder is not None else None
     return LocalProvider(sentences, executor, counter, limits), counter
+
+
+def _retry_policy(settings: RouterSettings) -> RetryPolicy:
+    limits = settings.limits
+    return RetryPolicy(
+        max_attempts=limits.max_attempts,
+        backoff_base_s=limits.backoff_base_s,
+        backoff_max_s=limits.backoff_max_s,
+        max_retry_wait_s=limits.max_retry_wait_s,
+        cooldown_s=limits.cooldown_s,
+        max_cooldown_s=limits.max_cooldown_s,
+    )
 
 
 def _http_limits(settings: RouterSettings) -> HttpLimits:

@@ -11,6 +11,7 @@ from services.router.core.addresses import is_loopback_host
 from services.router.core.catalogue import ModelSpec
 
 DIALECTS = ("openai", "openai_responses", "azure", "anthropic", "gemini", "bedrock", "local")
+EMBEDDING_DIALECTS = ("openai", "azure", "gemini", "bedrock", "local")
 # Where those vendors are when the file names no base_url.
 _BASE_URLS = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
@@ -133,7 +134,9 @@ class ModelConfig:
     `timeout_s` bounds a whole answer; on streams the first token has `first_token_timeout_s` and each pause
     `idle_timeout_s`, and the caller's deadline bounds the rest. `omit_parameters` names request fields, in the
     provider's spelling, that this model refuses and that shall be left out. `tool_reasoning_effort` is sent with
-    tools when the caller names no effort.
+    tools when the caller names no effort. `kind` is chat or embeddings. Vectors are comparable within one
+    `vector_space`, which is the provider's name of the model unless it is set: for two names of one model, such as a
+    deployment's.
     """
 
     provider: str = "local"
@@ -148,6 +151,8 @@ class ModelConfig:
     idle_timeout_s: float = 30.0
     omit_parameters: tuple[str, ...] = ()
     tool_reasoning_effort: str = ""
+    kind: str = "chat"
+    vector_space: str = ""
 
     def problem(self) -> str:
         """What is wrong with this model; empty when nothing is."""
@@ -157,6 +162,10 @@ class ModelConfig:
             return "needs timeouts above zero"
         if min(self.context_tokens, self.max_output_tokens) < 0:
             return "needs token counts of zero (not known) or more"
+        if self.kind not in {"chat", "embeddings"}:
+            return f"has the unknown kind {self.kind!r}; use chat or embeddings"
+        if self.vector_space and self.kind == "chat":
+            return "has a vector_space, which only kind embeddings has; remove it"
         return ""
 
     def spec(self, name: str, provider: Provider) -> ModelSpec:
@@ -168,7 +177,7 @@ class ModelConfig:
             endpoint=f"{provider.dialect} {provider.url()}",
             context_tokens=self.context_tokens,
             max_output_tokens=self.max_output_tokens,
-            supports_tools=self.supports_tools,
+            supports_tools=self.supports_tools and self.kind == "chat",
             supports_images=self.supports_images,
             supports_structured_output=self.supports_structured_output,
             timeout_s=self.timeout_s,
@@ -177,6 +186,8 @@ class ModelConfig:
             omit_parameters=frozenset(self.omit_parameters),
             tool_reasoning_effort=self.tool_reasoning_effort,
             has_credential=provider.has_credential(),
+            kind=self.kind,
+            vector_space=(self.vector_space or self.model) if self.kind == "embeddings" else "",
         )
 
 
@@ -193,6 +204,9 @@ _OPENAI_MODELS = {
     )
     for model in ("gpt-6.1-terra", "gpt-6-luna")
 }
+_OPENAI_MODELS["openai/text-embedding-3-small"] = ModelConfig(
+    provider="openai", model="text-embedding-3-small", context_tokens=8191, timeout_s=30.0, kind="embeddings"
+)
 _ANTHROPIC_MODELS = {
     f"anthropic/{model}": ModelConfig(
         provider="anthropic",
@@ -207,6 +221,9 @@ _GEMINI_MODELS = {
     f"gemini/{model}": ModelConfig(provider="gemini", model=model, context_tokens=1_048_576, max_output_tokens=65_536)
     for model in ("gemini-3.8-flash", "gemini-3.5-flash-lite")
 }
+_GEMINI_MODELS["gemini/gemini-embedding-001"] = ModelConfig(
+    provider="gemini", model="gemini-embedding-001", context_tokens=2048, timeout_s=30.0, kind="embeddings"
+)
 VENDORS: tuple[tuple[str, str, Provider, dict[str, ModelConfig]], ...] = (
     ("OPENAI_API_KEY", "openai", Provider("openai", "https://api.openai.com/v1"), _OPENAI_MODELS),
     ("ANTHROPIC_API_KEY", "anthropic", Provider("anthropic", "https://api.anthropic.com/v1"), _ANTHROPIC_MODELS),

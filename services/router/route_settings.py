@@ -146,6 +146,11 @@ class Route:
         named = (*self.context_fallbacks, *self.content_policy_fallbacks, *self.rate_limit_fallbacks)
         return tuple(dict.fromkeys(named))
 
+    def everyone(self) -> tuple[str, ...]:
+        """Every model that may be called, the shadow too, each once."""
+        named = [choice.model for choice in self.choices()]
+        return tuple(dict.fromkeys((*named, *self.fallbacks(), *([self.shadow.model] if self.shadow else ()))))
+
     def problem(self) -> str:
         """What is wrong with this route by itself; empty when nothing is."""
         choices = self.choices()

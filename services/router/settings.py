@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from meshkit.settings import Secret
 from services.router.core.catalogue import Catalogue, RouteSpec
-from services.router.provider_settings import VENDORS, ModelConfig, Provider
+from services.router.provider_settings import EMBEDDING_DIALECTS, VENDORS, ModelConfig, Provider
 from services.router.route_settings import DataClass, Route, Vendor
 
 DEFAULT_MODEL = "local/extractive"
 DEFAULT_ROUTE = "default"
+DEFAULT_EMBEDDINGS = "local/minilm"
 # More is seen by whoever reads along.
 _MAX_STREAM_JOIN_S = 0.25
 
@@ -66,7 +67,8 @@ def _default_models() -> dict[str, ModelConfig]:
             timeout_s=20.0,
             first_token_timeout_s=20.0,
             idle_timeout_s=20.0,
-        )
+        ),
+        DEFAULT_EMBEDDINGS: ModelConfig(provider="local", model="minilm", kind="embeddings", timeout_s=20.0),
     }
 
 
@@ -77,6 +79,9 @@ def _default_routes() -> dict[str, Route]:
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
     """Everything that the router can be told. Without a file it answers with the built-in extractive model.
+
+    `default_embeddings` is the route or model for embeddings that a call without a name gets; no key in the environment
+    changes it, because vectors that are stored must stay comparable.
 
     `stream_join_s`: once a streamed answer has begun, a provider is read at most this often, and what came meanwhile
     travels as one piece; 0 passes every piece on by itself. `vendors` is the register of what is agreed with each
@@ -90,6 +95,7 @@ class RouterSettings:
     data_classes: dict[str, DataClass] = field(default_factory=dict)
     default_data_class: str = ""
     default_route: str = DEFAULT_ROUTE
+    default_embeddings: str = DEFAULT_EMBEDDINGS
     stream_join_s: float = 0.02
     limits: Limits = field(default_factory=Limits)
     extractive: Extractive = field(default_factory=Extractive)
@@ -110,7 +116,7 @@ class RouterSettings:
         for name, route in self.routes.items():
             self._validate_route(name, route)
         self._validate_vendors()
-        _require_known(self.default_route, [*self.routes, *self.models], "router.default_route", "router.routes")
+        self._validate_kinds()
         if not 0 <= self.stream_join_s <= _MAX_STREAM_JOIN_S:
             raise ValueError(f"router.stream_join_s must be between 0 (off) and {_MAX_STREAM_JOIN_S}.")
         for group, values in (("limits", self.limits), ("extractive", self.extractive)):
@@ -148,13 +154,49 @@ class RouterSettings:
                 self.default_data_class, self.data_classes, "router.default_data_class", "router.data_classes"
             )
 
+    def _validate_kinds(self) -> None:
+        for name, model in self.models.items():
+            dialect = self.providers[model.provider].dialect
+            if model.kind == "embeddings" and dialect not in EMBEDDING_DIALECTS:
+                known = ", ".join(EMBEDDING_DIALECTS)
+                raise ValueError(f"router.models.{name} wants embeddings of dialect {dialect}; use one of {known}.")
+        for name, route in self.routes.items():
+            models = [self.models[model] for model in route.everyone()]
+            if len({model.kind for model in models}) > 1:
+                raise ValueError(f"router.routes.{name} mixes models for chat and for embeddings; make two of it.")
+            spaces = {model.vector_space or model.model for model in models if model.kind == "embeddings"}
+            if len(spaces) > 1:
+                raise ValueError(
+                    f"router.routes.{name} mixes the vectors of {', '.join(sorted(spaces))}, which cannot be compared; "
+                    "keep one model, or give the same vector_space to names of the same model."
+                )
+        self._validate_defaults()
+
+    def _validate_defaults(self) -> None:
+        _require_known(self.default_route, [*self.routes, *self.models], "router.default_route", "router.routes")
+        if self._kind(self.default_route) != "chat":
+            raise ValueError("router.default_route names a model for embeddings; use router.default_embeddings.")
+        if self.default_embeddings not in {"", DEFAULT_EMBEDDINGS}:
+            known = [*self.routes, *self.models]
+            _require_known(self.default_embeddings, known, "router.default_embeddings", "router.routes")
+        if self._known_embeddings() and self._kind(self.default_embeddings) != "embeddings":
+            raise ValueError("router.default_embeddings names a model for chat; name one of kind embeddings, or none.")
+
+    def _kind(self, name: str) -> str:
+        model = self.routes[name].choices()[0].model if name in self.routes else name
+        return self.models[model].kind
+
+    def _known_embeddings(self) -> str:
+        """The default for embeddings, empty where a file has models of its own and no built-in one among them."""
+        return self.default_embeddings if self.default_embeddings in {*self.routes, *self.models} else ""
+
     def catalogue(self) -> Catalogue:
         """Routes and models as the core knows them; every model is also a route of one candidate."""
         specs = {name: model.spec(name, self.providers[model.provider]) for name, model in self.models.items()}
         routes = {name: RouteSpec(name, (spec,), 1, is_model=True) for name, spec in specs.items()}
         for name, route in self.routes.items():
             routes[name] = route.spec(name, specs)
-        return Catalogue(routes, self.default_route)
+        return Catalogue(routes, self.default_route, self._known_embeddings())
 
 
 def _require_known(name: str, known: Iterable[str], where: str, section: str) -> None:

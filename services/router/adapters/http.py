@@ -6,8 +6,8 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,17 +16,27 @@ from yarl import URL
 
 from services.router.adapters.connector import ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
+from services.router.adapters.dialects.embeddings import EmbeddingsDialect, joined, spent
 from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion
-from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer
-from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
+from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer, unsupported
+from services.router.core.ports import (
+    Chunk,
+    EmbedderAnswer,
+    EmbedderRequest,
+    EmbedTexts,
+    ProviderAnswer,
+    ProviderRequest,
+)
 from services.router.core.retry_after import parse_retry_after
 
 USER_AGENT = "llmops-mesh"
 # aiohttp warns when it must copy larger bodies at once; a file-like body goes out in pieces.
 _WHOLE_BODY_BYTES = 1 << 20
+# Requests of one Embed under way together: Titan takes one text each.
+_BATCHES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +128,17 @@ class HttpProvider:
         limits: HttpLimits,
         now: Callable[[], datetime],
         sign: Signer | None = None,
+        embeddings: EmbeddingsDialect | None = None,
     ) -> None:
         self._dialect = dialect
         self._session = session
         self._limits = limits
         self._now = now
         self._sign = sign
+        self._embeddings = embeddings
         self._base_url = base_url.rstrip("/")
         # One entry for each configured model and way of asking: callers cannot name others.
-        self._urls: dict[tuple[str, bool], URL] = {}
+        self._urls: dict[tuple[str, bool | None], URL] = {}
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling closes the connection at once."""
@@ -157,12 +169,45 @@ class HttpProvider:
         except aiohttp.ClientError as error:
             raise ProviderError(connection_failure(error)) from error
 
-    def _url(self, spec: ModelSpec, *, stream: bool) -> URL:
+    async def embed(self, request: EmbedderRequest) -> EmbedderAnswer:
+        """Vectors, in as many requests as the API's limit on texts asks for, a few of them at a time."""
+        if self._embeddings is None:
+            raise unsupported("embeddings")
+        texts, size = request.wanted.texts, self._embeddings.batch_texts(request.spec)
+        batches = [replace(request.wanted, texts=texts[at : at + size]) for at in range(0, len(texts), size)]
+        answers: list[EmbedderAnswer] = []
+        for at in range(0, len(batches), _BATCHES_AT_ONCE):
+            calls = (self._embed(batch, request) for batch in batches[at : at + _BATCHES_AT_ONCE])
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            answers += [outcome for outcome in outcomes if isinstance(outcome, EmbedderAnswer)]
+            errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            if errors:
+                raise _with_cost(errors[0], answers)
+        return joined(answers)
+
+    async def _embed(self, wanted: EmbedTexts, request: EmbedderRequest) -> EmbedderAnswer:
+        assert self._embeddings is not None
+        url, body = self._url(request.spec, stream=None), self._embeddings.encode(wanted, request.spec)
+        try:
+            async with self._post(url, body, request.request_id) as response:
+                if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
+                    raise await self._refusal(response)
+                answer = await self._read(response, self._limits.max_response_bytes)
+        except aiohttp.ClientError as error:
+            raise ProviderError(connection_failure(error)) from error
+        return self._embeddings.decode(answer, len(wanted.texts))
+
+    def _url(self, spec: ModelSpec, *, stream: bool | None) -> URL:
+        """Of a whole answer or a stream; of vectors with None."""
         url = self._urls.get((spec.model, stream))
         if url is None:
+            if stream is not None:
+                path = self._dialect.path(spec, stream=stream)
+            else:
+                assert self._embeddings is not None
+                path = self._embeddings.path(spec)
             # Encoded by the dialect: a second pass would decode the colons that signatures are made over.
-            url = URL(self._base_url + self._dialect.path(spec, stream=stream), encoded=True)
-            self._urls[spec.model, stream] = url
+            url = self._urls[spec.model, stream] = URL(self._base_url + path, encoded=True)
         return url
 
     def _post(self, url: URL, body: bytes, request_id: str) -> Any:
@@ -269,6 +314,13 @@ class _AnswerStream:
                     pass
         except TimeoutError:
             self._response.close()
+
+
+def _with_cost(error: BaseException, answers: Sequence[EmbedderAnswer]) -> BaseException:
+    """A failed request among several: the others were answered, and are on the bill."""
+    if not isinstance(error, ProviderError) or error.failure.usage is not None:
+        return error
+    return ProviderError(replace(error.failure, usage=spent(answers)))
 
 
 def _require_content(answer: ProviderAnswer) -> ProviderAnswer:

@@ -1,8 +1,9 @@
-"""The provider `local`: the extractive model on the mesh's encoder. No key, no network, priced at a declared zero."""
+"""The provider `local`: the extractive model, and the vectors of the mesh's encoder. No key, no network, no price."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from services.router.core.extractive.answer import Prepared, Quotation, compose,
 from services.router.core.failure import Failure, FailureKind, ProviderError, unsupported
 from services.router.core.ports import (
     Chunk,
+    EmbedderAnswer,
+    EmbedderRequest,
     ProviderAnswer,
     ProviderRequest,
     SentenceEncoder,
@@ -91,15 +94,20 @@ class LocalProvider:
         usage = await self._usage(request, "".join(piece.content for piece in quotation.pieces))
         yield Chunk(None, model, response_id, finished=True, finish_reason=quotation.finish_reason, usage=usage)
 
+    async def embed(self, request: EmbedderRequest) -> EmbedderAnswer:
+        """The encoder's vectors, of L2 norm 1. What is longer than 256 word pieces is represented by its beginning."""
+        if self._encoder is None:
+            raise unsupported("embeddings-without-encoder")
+        texts = request.wanted.texts
+        with _as_failures():
+            vectors = await self._encoder.encode(texts)
+        if request.wanted.dimensions not in {0, vectors.shape[1]}:
+            raise unsupported("dimensions")
+        return EmbedderAnswer(vectors, Usage(await self._counter.count(texts)), request.spec.model)
+
     async def _quote(self, request: ProviderRequest) -> Quotation:
-        """The work itself. A full queue reads as a provider that limits us, so that others are asked."""
-        try:
+        with _as_failures():
             return await self._work(request)
-        except Overloaded as error:
-            failure = Failure(FailureKind.RATE_LIMITED, "overloaded", retry_after_s=error.retry_after_s)
-        except DeadlineExceeded:
-            failure = Failure(FailureKind.TIMED_OUT, "encoder-deadline")
-        raise ProviderError(failure)
 
     async def _work(self, request: ProviderRequest) -> Quotation:
         call = request.call
@@ -128,6 +136,18 @@ class LocalProvider:
     async def _usage(self, request: ProviderRequest, written: str) -> Usage:
         read = await self._counter.count(list(input_texts(request.call)))
         return Usage(read + overhead_tokens(request.call), await self._counter.count([written]))
+
+
+@contextmanager
+def _as_failures() -> Iterator[None]:
+    """A full queue reads as a provider that limits us, so that others are asked."""
+    try:
+        yield
+    except Overloaded as error:
+        failure = Failure(FailureKind.RATE_LIMITED, "overloaded", retry_after_s=error.retry_after_s)
+        raise ProviderError(failure) from None
+    except DeadlineExceeded:
+        raise ProviderError(Failure(FailureKind.TIMED_OUT, "encoder-deadline")) from None
 
 
 def _compose(prepared: Prepared, vectors: Vectors | None, stop: tuple[str, ...], max_tokens: int | None) -> Quotation:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from services.router.core.attempts import Attempt
 from services.router.core.failure import ProviderError
-from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
+from services.router.core.ports import Chunk, EmbedderAnswer, EmbedderRequest, ProviderAnswer, ProviderRequest
 
 Step = ProviderAnswer | ProviderError | Sequence[Chunk | ProviderError]
 
@@ -46,6 +46,22 @@ class ScriptedProvider:
                 yield chunk
         finally:
             self.closed_streams += 1
+
+
+class ScriptedEmbedder:
+    """Answers with the next step of its script; the last step repeats. `requests` records what was asked."""
+
+    def __init__(self, *steps: EmbedderAnswer | ProviderError) -> None:
+        self._steps = list(steps)
+        self.requests: list[EmbedderRequest] = []
+
+    async def embed(self, request: EmbedderRequest) -> EmbedderAnswer:
+        """The next step."""
+        self.requests.append(request)
+        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        if isinstance(step, ProviderError):
+            raise step
+        return step
 
 
 class ManualClock:

@@ -11,6 +11,13 @@ from services.router.adapters.dialects.anthropic_messages import AnthropicMessag
 from services.router.adapters.dialects.azure_openai import AzureOpenAi
 from services.router.adapters.dialects.base import Dialect
 from services.router.adapters.dialects.bedrock_converse import BedrockConverse
+from services.router.adapters.dialects.embeddings import (
+    AzureEmbeddings,
+    BedrockEmbeddings,
+    EmbeddingsDialect,
+    GeminiEmbeddings,
+    OpenAiEmbeddings,
+)
 from services.router.adapters.dialects.gemini_generate import GeminiGenerate
 from services.router.adapters.dialects.openai_chat import OpenAiChat
 from services.router.adapters.dialects.openai_responses import OpenAiResponses
@@ -40,7 +47,15 @@ async def open_remote(
         allow_loopback=is_loopback_host(provider.url()),
     )
     async with open_session(endpoint, dialect) as session:
-        yield HttpProvider(dialect, endpoint.base_url, session, limits=limits, now=now, sign=_signer(provider, now))
+        yield HttpProvider(
+            dialect,
+            endpoint.base_url,
+            session,
+            limits=limits,
+            now=now,
+            sign=_signer(provider, now),
+            embeddings=embeddings_of(provider),
+        )
 
 
 def dialect_of(provider: Provider) -> Dialect:
@@ -58,6 +73,21 @@ def dialect_of(provider: Provider) -> Dialect:
             return AzureOpenAi(provider.max_tokens_field, provider.asks_stream_usage, api_version=provider.api_version)
         case _:
             return OpenAiChat(provider.max_tokens_field, provider.asks_stream_usage)
+
+
+def embeddings_of(provider: Provider) -> EmbeddingsDialect | None:
+    """How a provider makes vectors; None when it makes none."""
+    match provider.dialect:
+        case "openai":
+            return OpenAiEmbeddings()
+        case "azure":
+            return AzureEmbeddings(provider.api_version)
+        case "gemini":
+            return GeminiEmbeddings()
+        case "bedrock":
+            return BedrockEmbeddings()
+        case _:
+            return None
 
 
 def _signer(provider: Provider, now: Callable[[], datetime]) -> AwsSigner | None:

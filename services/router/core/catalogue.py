@@ -8,12 +8,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from services.router.core.errors import ModelNotFound
+from services.router.core.errors import InvalidRequest, ModelNotFound
+
+CHAT = "chat"
+_CALLS = {CHAT: "Complete", "embeddings": "Embed"}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One configured model. Token counts of 0 mean not known; `endpoint` tells apart providers of the same name."""
+    """One configured model. Token counts of 0 mean not known; `endpoint` tells apart providers of the same name.
+
+    `kind` is "chat" or "embeddings"; vectors of different `vector_space` must not be compared.
+    """
 
     name: str
     provider: str
@@ -30,6 +36,8 @@ class ModelSpec:
     omit_parameters: frozenset[str] = frozenset()
     tool_reasoning_effort: str = ""
     has_credential: bool = True
+    kind: str = "chat"
+    vector_space: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,11 @@ class RouteSpec:
         named = (*self.candidates, *self.context_fallbacks, *self.content_policy_fallbacks, *self.rate_limit_fallbacks)
         return tuple({spec.name: spec for spec in named}.values())
 
+    @property
+    def kind(self) -> str:
+        """What its models do: "chat" or "embeddings", the same for all."""
+        return self.candidates[0].kind if self.candidates else CHAT
+
     def among(self, names: tuple[str, ...]) -> RouteSpec:
         """This route with no other models than these; all of them when `names` is empty."""
         if not names or all(spec.name in names for spec in self.everyone()):
@@ -128,18 +141,25 @@ class RouteSpec:
 class Catalogue:
     """Every name that a caller may use."""
 
-    def __init__(self, routes: Mapping[str, RouteSpec], default_route: str) -> None:
+    def __init__(self, routes: Mapping[str, RouteSpec], default_route: str, default_embeddings: str = "") -> None:
         self._routes = dict(sorted(routes.items()))
         self._policies = {name: route.policy() for name, route in self._routes.items()}
-        self._default = self._routes[default_route]
+        self._defaults = {CHAT: self._routes[default_route]}
+        if default_embeddings:
+            self._defaults["embeddings"] = self._routes[default_embeddings]
 
-    def resolve(self, name: str) -> RouteSpec:
-        """The route of that name; the default route for the empty name. Raises ModelNotFound with a suggestion."""
-        if not name:
-            return self._default
-        route = self._routes.get(name)
+    def resolve(self, name: str, kind: str = "") -> RouteSpec:
+        """The route of that name; the default route of the kind for the empty name. Without a kind, any is right.
+
+        Raises ModelNotFound with a suggestion, and InvalidRequest for a name of another kind.
+        """
+        route = self._routes.get(name) if name else self._defaults.get(kind or CHAT)
+        if route is not None and kind and route.kind != kind:
+            raise InvalidRequest("model", f"names a model for {_CALLS[route.kind]}; this call is {_CALLS[kind]}")
         if route is not None:
             return route
+        if not name:
+            raise ModelNotFound("No model for embeddings is configured; set router.default_embeddings.")
         near = difflib.get_close_matches(name, self._routes, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else " ListModels names those that are configured."
         raise ModelNotFound(f"No route or model has this name.{hint}", metadata={"model": name})

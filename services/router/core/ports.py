@@ -63,6 +63,46 @@ class Provider(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EmbedTexts:
+    """Texts that shall become vectors. `model` names a route or a model; empty is the default one for embeddings.
+
+    `dimensions` 0 means the model's own; `purpose` is "document", "query" or empty. `model_names` as in ModelCall.
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    dimensions: int = 0
+    purpose: str = ""
+    model_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderRequest:
+    """One try: the texts, the model that shall answer, and the caller's request id."""
+
+    wanted: EmbedTexts
+    spec: ModelSpec
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderAnswer:
+    """Vectors float32 [texts, dimensions]; `usage` is None when the provider does not say."""
+
+    vectors: Vectors
+    usage: Usage | None = None
+    served_model: str = ""
+
+
+class Embedder(Protocol):
+    """A place that makes vectors. Raises ProviderError; cancelling ends the call there."""
+
+    async def embed(self, request: EmbedderRequest) -> EmbedderAnswer:
+        """One vector for each text, in their order."""
+        ...
+
+
 class TokenCounter(Protocol):
     """Counts tokens where a provider does not."""
 

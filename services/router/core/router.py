@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from services.router.core.attempts import Attempt
-from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
+from services.router.core.catalogue import CHAT, Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
 from services.router.core.cooldown import Cooldowns
 from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
@@ -90,6 +90,7 @@ class Router:
         jitter: Callable[[], float],
         observer: AttemptObserver,
         counter: TokenCounter,
+        cooldowns: Cooldowns | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers
@@ -98,7 +99,7 @@ class Router:
         self._jitter = jitter
         self._observer = observer
         self._counter = counter
-        self._cooldowns = Cooldowns()
+        self._cooldowns = cooldowns or Cooldowns()
 
     async def complete(self, call: ModelCall, request_id: str, budget_s: float) -> Answer:
         """One answer within `budget_s` seconds. Raises RouterError."""
@@ -142,7 +143,7 @@ class Router:
 
     def plan(self, model: str, needs: Needs) -> tuple[Plan, str]:
         """What `complete` would do now, and the route's policy. Raises ModelNotFound."""
-        route = self._catalogue.resolve(model)
+        route = self._catalogue.resolve(model, CHAT)
         return make_plan(route, needs, self._cooldowns, self._clock.monotonic()), self._catalogue.policy_of(route)
 
     def step_timeouts_s(self, plan: Plan, budget_s: float) -> list[float]:
@@ -165,7 +166,7 @@ class Router:
         ]
 
     def _begin(self, call: ModelCall, budget_s: float) -> Run:
-        route = self._catalogue.resolve(call.model).among(call.model_names)
+        route = self._catalogue.resolve(call.model, CHAT).among(call.model_names)
         if not route.candidates:
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
         plan = make_plan(route, needs_of(call), self._cooldowns, self._clock.monotonic())

@@ -11,13 +11,26 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from llmops.router.v1 import router_pb2_grpc
 
+from meshkit.identity import key_digest
+from meshkit.kit import Kit
+from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
+from meshkit.settings import Secret
+from meshkit.transports.remote import PeerSettings, open_channel
+from meshkit.transports.server import GrpcServer, ServerSettings
 from services.router.adapters.dialects.anthropic_messages import AnthropicMessages
 from services.router.adapters.dialects.base import Dialect
+from services.router.adapters.dialects.embeddings import EmbeddingsDialect
 from services.router.adapters.dialects.openai_chat import OpenAiChat
-from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
+from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, Signer, open_session
+from services.router.main import build
+from services.router.settings import RouterSettings
 
 KEY = "sk-contract-test"
+SERVICE = "llmops.router.v1.RouterService"
+PEPPER = "pepper-for-tests-only"
+KEYS = (KeySettings("caller", key_digest(PEPPER.encode(), "caller-secret"), "acme", ("caller",)),)
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
@@ -144,7 +157,13 @@ async def open_provider() -> AsyncIterator[OpenProvider]:
     async with AsyncExitStack() as sessions:
 
         async def open_(
-            url: str, dialect: Dialect | None = None, *, limits: HttpLimits | None = None, **changes: Any
+            url: str,
+            dialect: Dialect | None = None,
+            *,
+            limits: HttpLimits | None = None,
+            embeddings: EmbeddingsDialect | None = None,
+            sign: Signer | None = None,
+            **changes: Any,
         ) -> HttpProvider:
             endpoint = Endpoint(
                 base_url=url,
@@ -162,7 +181,15 @@ async def open_provider() -> AsyncIterator[OpenProvider]:
             endpoint = replace(endpoint, **changes)
             spoken = dialect or OpenAiChat()
             session = await sessions.enter_async_context(open_session(endpoint, spoken))
-            return HttpProvider(spoken, url, session, limits=limits or HttpLimits(), now=lambda: NOW)
+            return HttpProvider(
+                spoken,
+                url,
+                session,
+                limits=limits or HttpLimits(),
+                now=lambda: NOW,
+                sign=sign,
+                embeddings=embeddings,
+            )
 
         yield open_
 
@@ -170,3 +197,30 @@ async def open_provider() -> AsyncIterator[OpenProvider]:
 @pytest.fixture
 def anthropic() -> Dialect:
     return AnthropicMessages()
+
+
+@pytest.fixture(params=["local", "grpc"])
+async def start(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[RouterSettings], Awaitable[Any]]]:
+    """Starts a process that runs the router alone, and gives a stub to it."""
+    async with AsyncExitStack() as stack:
+
+        async def start_(router: RouterSettings) -> Any:
+            process = ProcessSettings(
+                server=ServerSettings(grpc_port=0, grace_s=0.2),
+                auth=AuthSettings(pepper=Secret(PEPPER), mesh_key=Secret("mesh-secret"), keys=KEYS),
+            )
+            runtime = Runtime("router", process, frozenset({"router"}), None)
+            kit = Kit(runtime, "router")
+            stack.push_async_callback(runtime.close)
+            stack.push_async_callback(kit.close)
+            await stack.enter_async_context(build(router, kit))
+            channel = runtime.channel("router")
+            if request.param == "grpc":
+                server = GrpcServer(process.server, runtime.table)
+                await server.start()
+                stack.push_async_callback(server.drain)
+                channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
+                stack.push_async_callback(channel.close)
+            return router_pb2_grpc.RouterServiceStub(channel)
+
+        yield start_

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from llmops.common.v1 import chat_pb2
 from llmops.router.v1 import router_pb2 as pb
-from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.errors import CallError
-from meshkit.identity import key_digest
-from meshkit.kit import Kit
-from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
-from meshkit.settings import Secret
-from meshkit.transports.remote import PeerSettings, open_channel
-from meshkit.transports.server import GrpcServer, ServerSettings
-from services.router.main import build
 from services.router.provider_settings import ModelConfig, Provider
 from services.router.settings import DEFAULT_MODEL, Route, RouterSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.contract.router.conftest import Received, StartUpstream
 
-SERVICE = "llmops.router.v1.RouterService"
-PEPPER = "pepper-for-tests-only"
 STRANGER = (("authorization", "Bearer caller-secret"),)
 CALLER = (*STRANGER, ("x-llmops-mesh", "mesh-secret"))
-KEYS = (KeySettings("caller", key_digest(PEPPER.encode(), "caller-secret"), "acme", ("caller",)),)
 DOCUMENT = "The ferry leaves at noon on weekdays. On Sundays it leaves at ten. Dogs travel free of charge on all days."
 ANSWER = {
     "id": "chatcmpl-1",
@@ -53,33 +38,6 @@ def settings(url: str) -> RouterSettings:
         },
         routes={"default": Route(("big", DEFAULT_MODEL), max_retries=0)},
     )
-
-
-@pytest.fixture(params=["local", "grpc"])
-async def start(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[RouterSettings], Awaitable[Any]]]:
-    """Starts a process that runs the router alone, and gives a stub to it."""
-    async with AsyncExitStack() as stack:
-
-        async def start_(router: RouterSettings) -> Any:
-            process = ProcessSettings(
-                server=ServerSettings(grpc_port=0, grace_s=0.2),
-                auth=AuthSettings(pepper=Secret(PEPPER), mesh_key=Secret("mesh-secret"), keys=KEYS),
-            )
-            runtime = Runtime("router", process, frozenset({"router"}), None)
-            kit = Kit(runtime, "router")
-            stack.push_async_callback(runtime.close)
-            stack.push_async_callback(kit.close)
-            await stack.enter_async_context(build(router, kit))
-            channel = runtime.channel("router")
-            if request.param == "grpc":
-                server = GrpcServer(process.server, runtime.table)
-                await server.start()
-                stack.push_async_callback(server.drain)
-                channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
-                stack.push_async_callback(channel.close)
-            return router_pb2_grpc.RouterServiceStub(channel)
-
-        yield start_
 
 
 def call(text: str = "Hello", model: str = "", **fields: Any) -> pb.ModelCall:
@@ -140,7 +98,12 @@ async def test_fallback_to_the_built_in_model_with_citations(start: Any, start_u
     citation = answer.completion.citations[0]
     assert question[citation.start_char : citation.end_char] == citation.quote
     models = await stub.ListModels(pb.ListModelsRequest(), metadata=CALLER)
-    assert {m.name: m.cooling_down for m in models.models} == {"big": True, "default": False, DEFAULT_MODEL: False}
+    assert {m.name: m.cooling_down for m in models.models if m.kind == "chat"} == {
+        "big": True,
+        "default": False,
+        DEFAULT_MODEL: False,
+    }
+    assert [m.name for m in models.models if m.kind == "embeddings"] == ["local/minilm"]
 
 
 EVERYTHING = pb.ModelCall(
@@ -372,7 +335,12 @@ async def test_the_plan_and_the_pages_of_the_list(start: Any) -> None:
         token = page.next_page_token
         if not token:
             break
-    assert names == [("big", "vendor", True), ("default", "route", True), (DEFAULT_MODEL, "local", False)]
+    assert names == [
+        ("big", "vendor", True),
+        ("default", "route", True),
+        (DEFAULT_MODEL, "local", False),
+        ("local/minilm", "local", False),
+    ]
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "file:///etc/passwd"])

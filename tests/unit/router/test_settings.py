@@ -28,6 +28,35 @@ def with_provider(provider: Provider) -> RouterSettings:
     )
 
 
+ANTHROPIC = Provider("anthropic", "https://api.anthropic.com/v1", api_key=Secret(KEY))
+EMBEDDERS = (ModelConfig("vendor", "e-1", kind="embeddings"), ModelConfig("vendor", "e-2", kind="embeddings"))
+
+
+def with_models(*models: ModelConfig, provider: Provider = REMOTE, **changes: str) -> RouterSettings:
+    named = {f"m{position}": model for position, model in enumerate(models)}
+    return RouterSettings(
+        providers={"vendor": provider},
+        models=named | {"talk": ModelConfig("vendor", "big-1")},
+        routes={"r": Route(tuple(named))},
+        **({"default_route": "talk"} | changes),
+    )
+
+
+def test_a_route_may_hold_the_same_vectors_under_two_names() -> None:
+    deployment = dataclasses.replace(EMBEDDERS[1], vector_space="e-1")
+    settings = with_models(EMBEDDERS[0], deployment, default_embeddings="r")
+    settings.validate()
+    route = settings.catalogue().resolve("", "embeddings")
+    assert [(spec.model, spec.vector_space) for spec in route.candidates] == [("e-1", "e-1"), ("e-2", "e-1")]
+
+
+def test_a_laptop_has_vectors_and_a_file_with_models_of_its_own_need_not() -> None:
+    assert RouterSettings().catalogue().resolve("", "embeddings").name == "local/minilm"
+    with_provider(REMOTE).validate()
+    with pytest.raises(ModelNotFound):
+        with_provider(REMOTE).catalogue().resolve("", "embeddings")
+
+
 def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
     settings = RouterSettings()
     settings.validate()
@@ -54,6 +83,14 @@ def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
         (with_provider(dataclasses.replace(BEDROCK, aws_secret_access_key=None)), "needs both aws_access_key_id"),
         (with_provider(dataclasses.replace(BEDROCK, api_key=Secret(KEY))), "keep one of the two"),
         (with_provider(dataclasses.replace(REMOTE, aws_access_key_id="AKID")), "only dialect bedrock"),
+        (with_models(ModelConfig("vendor", "e", kind="embed")), "unknown kind 'embed'"),
+        (with_models(ModelConfig("vendor", "e", vector_space="v")), "only kind embeddings"),
+        (with_models(ModelConfig("vendor", "e", kind="embeddings"), provider=ANTHROPIC), "of dialect anthropic"),
+        (with_models(ModelConfig("vendor", "e", kind="embeddings"), ModelConfig("vendor", "c")), "make two of it"),
+        (with_models(*EMBEDDERS), "mixes the vectors of e-1, e-2"),
+        (with_models(EMBEDDERS[0], default_route="r"), "use router.default_embeddings"),
+        (with_models(EMBEDDERS[0], default_embeddings="m9"), "not under router.routes"),
+        (with_models(EMBEDDERS[0], default_embeddings="talk"), "names a model for chat"),
         (RouterSettings(models={"m": ModelConfig(provider="locol", model="x")}), "did you mean 'local'"),
         (RouterSettings(models={"m": ModelConfig(provider="local")}), "provider's name of the model"),
         (RouterSettings(routes={"default": Route(candidates=("local/extractiv",))}), "did you mean 'local/extractive'"),

@@ -35,6 +35,12 @@ class AttemptPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTEMPT_PURPOSE_HEDGE: _ClassVar[AttemptPurpose]
     ATTEMPT_PURPOSE_CONTINUATION: _ClassVar[AttemptPurpose]
 
+class EmbeddingPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EMBEDDING_PURPOSE_UNSPECIFIED: _ClassVar[EmbeddingPurpose]
+    EMBEDDING_PURPOSE_DOCUMENT: _ClassVar[EmbeddingPurpose]
+    EMBEDDING_PURPOSE_QUERY: _ClassVar[EmbeddingPurpose]
+
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
@@ -58,6 +64,9 @@ ATTEMPT_PURPOSE_RETRY: AttemptPurpose
 ATTEMPT_PURPOSE_FALLBACK: AttemptPurpose
 ATTEMPT_PURPOSE_HEDGE: AttemptPurpose
 ATTEMPT_PURPOSE_CONTINUATION: AttemptPurpose
+EMBEDDING_PURPOSE_UNSPECIFIED: EmbeddingPurpose
+EMBEDDING_PURPOSE_DOCUMENT: EmbeddingPurpose
+EMBEDDING_PURPOSE_QUERY: EmbeddingPurpose
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LIVE: ModelState
 MODEL_STATE_COOLING: ModelState
@@ -178,6 +187,38 @@ class StreamFinished(_message.Message):
     provider_response_id: str
     def __init__(self, finish_reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., provider_response_id: _Optional[str] = ...) -> None: ...
 
+class EmbedRequest(_message.Message):
+    __slots__ = ("request_id", "model", "texts", "dimensions", "purpose", "model_names")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAMES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    model: str
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    dimensions: int
+    purpose: EmbeddingPurpose
+    model_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., dimensions: _Optional[int] = ..., purpose: _Optional[_Union[EmbeddingPurpose, str]] = ..., model_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class EmbedResponse(_message.Message):
+    __slots__ = ("values_f32_le", "dimensions", "vector_space", "usage", "attempts", "served_model")
+    VALUES_F32_LE_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_SPACE_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    values_f32_le: bytes
+    dimensions: int
+    vector_space: str
+    usage: _usage_pb2.Usage
+    attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
+    served_model: str
+    def __init__(self, values_f32_le: _Optional[bytes] = ..., dimensions: _Optional[int] = ..., vector_space: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., served_model: _Optional[str] = ...) -> None: ...
+
 class PlanRequest(_message.Message):
     __slots__ = ("model", "labels", "uses_tools", "input_tokens", "uses_images", "structured_output", "language", "embedding", "planned_request_id")
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -273,20 +314,22 @@ class ListModelsRequest(_message.Message):
     def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "provider", "context_tokens", "supports_tools", "cooling_down", "health")
+    __slots__ = ("name", "provider", "context_tokens", "supports_tools", "cooling_down", "kind", "health")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SUPPORTS_TOOLS_FIELD_NUMBER: _ClassVar[int]
     COOLING_DOWN_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     name: str
     provider: str
     context_tokens: int
     supports_tools: bool
     cooling_down: bool
+    kind: str
     health: ModelHealth
-    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., context_tokens: _Optional[int] = ..., supports_tools: bool = ..., cooling_down: bool = ..., health: _Optional[_Union[ModelHealth, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., context_tokens: _Optional[int] = ..., supports_tools: bool = ..., cooling_down: bool = ..., kind: _Optional[str] = ..., health: _Optional[_Union[ModelHealth, _Mapping]] = ...) -> None: ...
 
 class ModelHealth(_message.Message):
     __slots__ = ("state", "shut_for", "calls_under_way", "first_token", "failure_rate", "canary")

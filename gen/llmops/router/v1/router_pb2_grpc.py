@@ -48,6 +48,11 @@ class RouterServiceStub(object):
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamRequest.SerializeToString,
                 response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/llmops.router.v1.RouterService/Embed',
+                request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.Plan = channel.unary_unary(
                 '/llmops.router.v1.RouterService/Plan',
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.PlanRequest.SerializeToString,
@@ -85,6 +90,14 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+        UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Plan(self, request, context):
         """What Complete would do, without doing it. Safe to retry.
         """
@@ -111,6 +124,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.CompleteStream,
                     request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamRequest.FromString,
                     response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedRequest.FromString,
+                    response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedResponse.SerializeToString,
             ),
             'Plan': grpc.unary_unary_rpc_method_handler(
                     servicer.Plan,
@@ -181,6 +199,33 @@ class RouterService(object):
             '/llmops.router.v1.RouterService/CompleteStream',
             llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamRequest.SerializeToString,
             llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.router.v1.RouterService/Embed',
+            llmops_dot_router_dot_v1_dot_router__pb2.EmbedRequest.SerializeToString,
+            llmops_dot_router_dot_v1_dot_router__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class RouterServiceStub:
     failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
     Never retried automatically: a model call costs money.
     """
+    Embed: _grpc.UnaryUnaryMultiCallable[_router_pb2.EmbedRequest, _router_pb2.EmbedResponse]
+    """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+    UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
+    """
     Plan: _grpc.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]
     """What Complete would do, without doing it. Safe to retry."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
@@ -70,6 +74,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
     failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
     Never retried automatically: a model call costs money.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_router_pb2.EmbedRequest, _router_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+    UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
     """
     Plan: _aio.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]  # type: ignore[assignment]
     """What Complete would do, without doing it. Safe to retry."""
@@ -103,6 +111,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
         failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
         Never retried automatically: a model call costs money.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _router_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.EmbedResponse, _abc.Awaitable[_router_pb2.EmbedResponse]]:
+        """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+        UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
         """
 
     @_abc_1.abstractmethod
