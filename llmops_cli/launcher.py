@@ -18,6 +18,7 @@ from llmops_cli.configuration import Configuration
 from llmops_cli.demonstration import shipped_prompts
 from llmops_cli.development import DevelopmentKey, with_development_key, with_secrets, with_witness
 from llmops_cli.embedded_postgres import EmbeddedPostgres
+from llmops_cli.reloading import RunningConfiguration
 from llmops_cli.targets import TARGETS
 from meshkit import logs
 from meshkit.lifecycle import (
@@ -70,8 +71,12 @@ async def running_targets(
     folder: Path,
     report: Report = to_stderr,
     database: EmbeddedPostgres | None = None,
+    reread: Callable[[], Configuration] | None = None,
 ) -> AsyncIterator[RunningProcess]:
-    """Runs targets of a prepared configuration until the block ends. Raises SettingsError and OSError (ports)."""
+    """Runs targets of a prepared configuration until the block ends. Raises SettingsError and OSError (ports).
+
+    `reread` reads and prepares the file again, for changes while it runs.
+    """
     order = start_order(TARGETS, chosen)
     database = database or EmbeddedPostgres(folder / "pg")
     process = configuration.process
@@ -82,9 +87,14 @@ async def running_targets(
             report(f"PostgreSQL is up in {folder / 'pg'} ({time.monotonic() - started_s:.1f} s)")
             process = replace(process, database=replace(process.database, url=Secret(url)))
         runtime = Runtime("+".join(t.name for t in order), process, chosen, None)
-        complete = replace(configuration, process=process)
-        async with running_process(runtime, order, configuration.targets, complete.effective) as running:
-            yield running
+        configured = RunningConfiguration(replace(configuration, process=process), reread)
+        async with running_process(runtime, order, configuration.targets, configured.effective) as running:
+            watching = asyncio.ensure_future(configured.watch(runtime))
+            try:
+                yield running
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
     finally:
         await asyncio.to_thread(database.stop)
 
@@ -94,6 +104,7 @@ async def _serve(
     chosen: frozenset[str],
     folder: Path,
     after_start: Callable[[RunningProcess], Awaitable[None]] | None,
+    reread: Callable[[], Configuration] | None,
 ) -> None:
     started_s = time.monotonic()
     database = EmbeddedPostgres(folder / "pg")
@@ -101,7 +112,7 @@ async def _serve(
     starting = asyncio.current_task()
     assert starting is not None
     interrupting = asyncio.ensure_future(_interrupt(starting, stop))
-    async with running_targets(configuration, chosen, folder, database=database) as running:
+    async with running_targets(configuration, chosen, folder, database=database, reread=reread) as running:
         interrupting.cancel()
         for name, (host, port) in sorted(running.addresses.items()):
             to_stderr(f"{name:9} {host}:{port}")
@@ -132,12 +143,13 @@ def run(
     chosen: frozenset[str],
     folder: Path,
     after_start: Callable[[RunningProcess], Awaitable[None]] | None = None,
+    reread: Callable[[], Configuration] | None = None,
 ) -> int:
     """Runs targets until SIGTERM or SIGINT. Returns the exit code."""
     _tune()
     logs.configure(configuration.process.logs, "+".join(sorted(chosen)))
     try:
-        _run_loop(_serve(configuration, chosen, folder, after_start))
+        _run_loop(_serve(configuration, chosen, folder, after_start, reread))
     except SettingsError as error:
         to_stderr(f"llmops: {error}")
         return EXIT_CONFIGURATION

@@ -91,7 +91,12 @@ def _start(config: Path | None, chosen: frozenset[str], *, demo: bool) -> None:
     after_start = demonstration.run_when_ready(key.key) if demo and key is not None else None
     if demo and key is None:
         raise SettingsError("--demo uses the development key, and this configuration has keys of its own; leave it out")
-    raise typer.Exit(launcher.run(configuration, chosen, folder, after_start))
+
+    def reread() -> Configuration:
+        return launcher.prepare(_load(Path(configuration.source))[0], folder)[0]
+
+    has_file = Path(configuration.source).is_file()
+    raise typer.Exit(launcher.run(configuration, chosen, folder, after_start, reread if has_file else None))
 
 
 @app.command()

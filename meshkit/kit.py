@@ -16,6 +16,7 @@ from meshkit.context import CallContext, TraceContext, new_request_id, running
 from meshkit.executors import Executor
 from meshkit.identity import NOBODY
 from meshkit.postgres import Database, open_database
+from meshkit.reloading import Prepare
 from meshkit.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class Kit:
     def on_drain(self, end: Callable[[], Awaitable[None]]) -> None:
         """Runs `end` when the process begins to drain: to end streams that would outlive every grace."""
         self._runtime.drain_callbacks.append(end)
+
+    def on_reload(self, prepare: Prepare) -> None:
+        """Takes new settings of the target while it runs; without it, a change waits for the next start."""
+        self._runtime.reload_callbacks[self._target] = prepare
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Runs `close` when the target ends, after its background loops have stopped."""

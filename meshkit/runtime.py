@@ -29,6 +29,7 @@ from meshkit.logs import LogSettings
 from meshkit.metrics import MetricsRegistry
 from meshkit.model_files import ModelNotInstalled
 from meshkit.postgres import DatabaseSettings
+from meshkit.reloading import Prepare
 from meshkit.settings import Secret
 from meshkit.tracing import Tracing, TracingSettings
 from meshkit.transports.local import LocalChannel
@@ -108,6 +109,18 @@ class ModelFilesSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadSettings:
+    """How often the file is looked at for changes; 0 never (SIGHUP still reads it)."""
+
+    interval_s: float = 2.0
+
+    def validate(self) -> None:
+        """Raises ValueError for a negative interval."""
+        if self.interval_s < 0:
+            raise ValueError("interval_s must not be negative; 0 turns it off")
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSettings:
     """The sections of mesh.yaml that belong to every process."""
 
@@ -119,6 +132,7 @@ class ProcessSettings:
     logs: LogSettings = field(default_factory=LogSettings)
     models: ModelFilesSettings = field(default_factory=ModelFilesSettings)
     peers: dict[str, PeerSettings] = field(default_factory=dict)
+    reload: ReloadSettings = field(default_factory=ReloadSettings)
 
 
 def configured_keys(auth: AuthSettings) -> ConfiguredKeys:
@@ -166,6 +180,7 @@ class Runtime:
         self.table = HandlerTable(chain)
         self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
+        self.reload_callbacks: dict[str, Prepare] = {}
         self.addresses: dict[str, tuple[str, int]] = {}
         self._local = LocalChannel(self.table)
         self._remote: dict[str, RemoteChannel | MuxChannel] = {}
