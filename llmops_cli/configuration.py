@@ -54,7 +54,7 @@ def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[
         raise SettingsError(f"{path}: {error.strerror}; give the file with --config") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not UTF-8 text") from None
-    return str(path), _parse(text, str(path))
+    return str(path), parse(text, str(path))
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -71,7 +71,8 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse(text: str, name: str) -> dict[str, object]:
+def parse(text: str, name: str) -> dict[str, object]:
+    """YAML with sections at the top. Raises SettingsError."""
     try:
         parsed = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except SettingsError as error:

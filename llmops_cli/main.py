@@ -160,6 +160,20 @@ def config_print(config: ConfigOption = None) -> None:
     sys.stdout.write(yaml.safe_dump(configuration.effective(), sort_keys=False, allow_unicode=True))
 
 
+@config_app.command("import-litellm")
+def config_import_litellm(
+    file: Annotated[Path, typer.Argument(help="LiteLLM's configuration, YAML.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write here; default: standard output.")] = None,
+    skip_refused: Annotated[
+        bool, typer.Option("--skip-refused", help="Write what could be mapped, though some keys could not.")
+    ] = False,
+) -> None:
+    """Turn a LiteLLM configuration into a mesh.yaml: every key is mapped, or refused by name."""
+    from llmops_cli.configuration_import import import_file
+
+    raise typer.Exit(import_file(file, out, skip_refused=skip_refused))
+
+
 @models_app.command("export")
 def models_export(
     out: Annotated[Path | None, typer.Option(help="Folder; default: models in the state folder.")] = None,

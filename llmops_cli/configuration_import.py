@@ -1,0 +1,67 @@
+"""`llmops config import-litellm`: reads, converts, checks the result as the mesh would, and writes it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from llmops_cli.configuration import build_configuration, parse
+from llmops_cli.litellm_import import import_litellm
+from meshkit.settings import SettingsError
+
+EXIT_REFUSED = 1
+_MAX_BYTES = 4 * 1024 * 1024
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HEADER = "# Imported from a LiteLLM configuration. `llmops config check` finds mistakes.\n"
+
+
+def import_file(file: Path, out: Path | None, *, skip_refused: bool) -> int:
+    """Returns the exit code. Nothing is written when a key was refused, unless `skip_refused`. Raises SettingsError."""
+    if out is not None and out.exists():
+        raise SettingsError(f"{out}: is there already; name another file, or remove it")
+    imported = import_litellm(_read(file))
+    for note in imported.notes:
+        sys.stderr.write(f"note     {note}\n")
+    for refused in imported.refused:
+        sys.stderr.write(f"refused  {refused.path}: {refused.advice}\n")
+    if imported.refused and not skip_refused:
+        sys.stderr.write(
+            f"{len(imported.refused)} keys were refused and nothing was written; --skip-refused leaves them out\n"
+        )
+        return EXIT_REFUSED
+    text = yaml.safe_dump(imported.sections, sort_keys=False, allow_unicode=True)
+    stand_ins = _stand_ins(text)
+    build_configuration(str(out or "the imported configuration"), imported.sections, stand_ins)
+    if stand_ins:
+        sys.stderr.write(f"export   {', '.join(stand_ins)}\n")
+    if out is None:
+        sys.stdout.write(_HEADER + text)
+    else:
+        out.write_text(_HEADER + text, encoding="utf-8")
+        sys.stderr.write(f"written  {out}\n")
+    return 0
+
+
+def _stand_ins(text: str) -> dict[str, str]:
+    """A value of the right form for every variable that the file refers to, so that the rest can be checked now."""
+    found = dict.fromkeys(sorted(set(_REFERENCE.findall(text))), "set-later")
+    for key, form in (("base_url", "https://set-later.example/v1"), ("url", "postgresql://set-later")):
+        for name in re.findall(rf"^\s*{key}: \$\{{(\w+)\}}", text, re.MULTILINE):
+            found[name] = form
+    return found
+
+
+def _read(file: Path) -> Mapping[str, object]:
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise SettingsError(f"{file}: larger than {_MAX_BYTES} bytes")
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file}: not UTF-8 text") from None
+    return parse(text, str(file))
