@@ -33,6 +33,7 @@ _STATUSES = {
     Tier.MISS: pb.CACHE_STATUS_MISS,
     Tier.EXACT: pb.CACHE_STATUS_EXACT,
     Tier.SEMANTIC: pb.CACHE_STATUS_SEMANTIC,
+    Tier.STALE: pb.CACHE_STATUS_STALE,
 }
 _TTL_CLASSES = {
     pb.TTL_CLASS_UNSPECIFIED: "standard",
@@ -66,7 +67,11 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
         content = _content(request.key)
         key = _key(request.key, content)
         found = await self._cache.lookup(
-            current().principal, key, self._question(request, content), _max_age_us(request)
+            current().principal,
+            key,
+            self._question(request, content),
+            _max_age_us(request),
+            allow_stale=request.allow_stale,
         )
         response = pb.LookupResponse(status=_STATUSES[found.tier], refusal=found.refusal)
         if found.similarity is not None:

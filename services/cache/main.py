@@ -63,6 +63,7 @@ async def build(settings: CacheSettings, kit: Kit) -> AsyncIterator[None]:
         counts=CountsByOrganisation(settings.memory.max_tracked_organisations),
         languages=frozenset(settings.semantic.languages),
         max_inline_hash_bytes=settings.max_inline_hash_bytes,
+        stale_us=settings.storage.keep_stale_s * SECOND_US,
     )
     cache = AnswerCache(parts)
     await _first_sync(mirror, kit.logger)
@@ -144,4 +145,5 @@ def _sweep_limits(settings: CacheSettings) -> SweepLimits:
         mutations_us=storage.request_id_window_s * SECOND_US,
         removals_us=storage.removal_log_s * SECOND_US,
         batch=storage.sweep_batch,
+        stale_us=storage.keep_stale_s * SECOND_US,
     )

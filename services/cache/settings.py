@@ -98,13 +98,15 @@ class StorageSettings:
     """What is kept in the database, and how it is written.
 
     `request_id_window_s` is how long a repeated mutation gets its first answer. `removal_log_s` is how long other
-    replicas can catch up; one that was away for more than half of it starts with empty memory.
+    replicas can catch up; one that was away for more than half of it starts with empty memory. `keep_stale_s` is how
+    long an answer is kept after its time, to stand in where no model answers (`router.routes.*.allow_stale`).
     """
 
     max_entry_bytes: int = 262_144
     max_entries_per_organisation: int = 100_000
     request_id_window_s: int = _DAY_S
     removal_log_s: int = _HOUR_S
+    keep_stale_s: int = _HOUR_S
     sweep_interval_s: float = 30.0
     sweep_batch: int = 500
     write_batch: int = 64
@@ -125,6 +127,8 @@ class StorageSettings:
                 raise ValueError(f"{name} must be at least 1")
         if self.sweep_interval_s <= 0 or self.timeout_s <= 0:
             raise ValueError("sweep_interval_s and timeout_s must be above 0")
+        if not 0 <= self.keep_stale_s <= 30 * _DAY_S:
+            raise ValueError(f"keep_stale_s must be between 0 (none) and {30 * _DAY_S}, a month")
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
             request.max_output_tokens,
             _microseconds(request.ttl),
             estimate_output=request.estimate_output,
+            calls=request.calls or 1,
         )
         return _reserved(answer)
 

@@ -44,6 +44,12 @@ class Entry:
             return False
         return max_age_us is None or now_us - self.create_time_us <= max_age_us
 
+    def servable_stale(self, now_us: int, max_age_us: int | None, stale_us: int) -> bool:
+        """Whether it may stand in where nothing else can answer, `stale_us` after its time at most."""
+        if now_us >= self.expire_time_us + stale_us:
+            return False
+        return max_age_us is None or now_us - self.create_time_us <= max_age_us
+
 
 @dataclass(frozen=True, slots=True)
 class SemanticRecord:
@@ -165,6 +171,7 @@ class Tier(Enum):
     MISS = "miss"
     EXACT = "exact"
     SEMANTIC = "semantic"
+    STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)

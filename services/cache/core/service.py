@@ -66,6 +66,7 @@ class Parts:
     counts: CountsByOrganisation
     languages: frozenset[str]
     max_inline_hash_bytes: int
+    stale_us: int = 0
 
 
 class AnswerCache:
@@ -77,8 +78,16 @@ class AnswerCache:
         self.written_organisations: set[str] = set()
         """Organisations that stored something since the last sweep took them."""
 
-    async def lookup(self, caller: Caller, key: RequestKey, question: Question | None, max_age_us: int | None) -> Found:
-        """Finds an answer: the same request first, then one of the same meaning.
+    async def lookup(
+        self,
+        caller: Caller,
+        key: RequestKey,
+        question: Question | None,
+        max_age_us: int | None,
+        *,
+        allow_stale: bool = False,
+    ) -> Found:
+        """Finds an answer: the same request first, then one of the same meaning, then, if allowed, one past its time.
 
         Raises:
             NoOrganisation, InvalidRequest: See `keys.tenant` and `verify.check_embedding`.
@@ -99,6 +108,8 @@ class AnswerCache:
             counts.semantic_hits += found.tier is Tier.SEMANTIC
         else:
             found = Found(Tier.MISS)
+        if allow_stale and found.tier is Tier.MISS:
+            found = await self._past_its_time(caller, name, max_age_us, now_us) or found
         self._parts.events.looked_up(found.tier.value)
         return found
 
@@ -171,6 +182,14 @@ class AnswerCache:
             refused_candidate_count=counts.refused_candidates,
             bad_hit_count=counts.bad_hits,
         )
+
+    async def _past_its_time(self, caller: Caller, name: bytes, max_age_us: int | None, now_us: int) -> Found | None:
+        """Asks the store: memory drops what is past its time, and this is rare."""
+        stale_us = self._parts.stale_us
+        entry = await self._parts.store.get(caller.organisation, name) if stale_us else None
+        if entry is None or not entry.servable_stale(now_us, max_age_us, stale_us):
+            return None
+        return Found(Tier.STALE, entry)
 
     async def _by_meaning(
         self, caller: Caller, key: RequestKey, question: Question, max_age_us: int | None, now_us: int

@@ -22,12 +22,14 @@ class SweepLimits:
         mutations_us: How long a request_id is remembered.
         removals_us: How long a removal stays in the change log.
         batch: Rows per statement, so that no statement locks much.
+        stale_us: How long an entry is kept after its time, for callers whom nothing else can answer.
     """
 
     max_entries_per_organisation: int
     mutations_us: int
     removals_us: int
     batch: int
+    stale_us: int = 0
 
 
 class Upkeep:
@@ -72,7 +74,7 @@ class Upkeep:
         """
         limits = self._limits
         now_us = self._clock.time_ns() // _NS_PER_US
-        await self._drain(lambda: self._store.remove_expired(now_us, limits.batch))
+        await self._drain(lambda: self._store.remove_expired(now_us - limits.stale_us, limits.batch))
         while self._cache.written_organisations:
             await self._trim(self._cache.written_organisations.pop(), now_us)
         await self._drain(

@@ -115,8 +115,9 @@ class Ledger:
         ttl_us: int,
         *,
         estimate_output: bool = False,
+        calls: int = 1,
     ) -> ReserveAnswer:
-        """Holds the most that a call on the dearest of `models` may cost. Raises ModelUnpriced.
+        """Holds the most that `calls` calls on the dearest of `models` may cost. Raises ModelUnpriced.
 
         With `estimate_output`, `max_output_tokens` is only a ceiling of what is held.
         """
@@ -130,8 +131,11 @@ class Ledger:
                 [Writer(payer.organisation, *model, payer.feature) for model in models], covered
             )
             asked = (*asked, "estimated")
+        if calls > 1:
+            asked = (*asked, calls)
         key = _key(payer, Kind.RESERVE, request_id)
-        operation = self._hold(key, _fingerprint(*asked), payer, models, Tokens(input_tokens, covered), ttl_us)
+        one = self._hold(key, _fingerprint(*asked), payer, models, Tokens(input_tokens, covered), ttl_us)
+        operation = one if calls <= 1 else self._times(one, calls)
         outcome, answer = await self._execute(operation, ReserveAnswer)
         if not outcome.replayed:
             self._observer.decided("reserve", granted=answer.granted)
@@ -320,6 +324,12 @@ class Ledger:
             tokens.output_tokens,
             all(price.free for price in prices),
         )
+
+    def _times(self, one: Reserve, calls: int) -> Reserve:
+        """A hold for several calls. What is certainly charged once one of them was sent stays that of one."""
+        amount = one.amount_nano_usd * calls
+        self._check_amount("calls", amount)
+        return one._replace(amount_nano_usd=amount, tokens=one.tokens * calls)
 
     def _estimate(self, tokens: Tokens, prices: tuple[Price, ...]) -> int:
         try:

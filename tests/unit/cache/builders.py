@@ -57,6 +57,7 @@ class Replica:
     limits: SemanticLimits = LIMITS
     semantic_on: bool = True
     max_entries_per_organisation: int = 1_000
+    stale_s: int = 0
 
     def __post_init__(self) -> None:
         self.hot = HotEntries(100, 1_000_000)
@@ -79,7 +80,9 @@ class Replica:
             self.store, self.clock, self.hot, self.known, self.semantic, max_staleness_s=5.0, max_gap_s=1_800.0
         )
         self.cache = AnswerCache(self._parts(reader))
-        limits = SweepLimits(self.max_entries_per_organisation, 86_400 * SECOND_US, 3_600 * SECOND_US, batch=2)
+        limits = SweepLimits(
+            self.max_entries_per_organisation, 86_400 * SECOND_US, 3_600 * SECOND_US, 2, self.stale_s * SECOND_US
+        )
         self.upkeep = Upkeep(self.cache, self.store, self.mirror, self.semantic, self.clock, self.events, limits)
         self.api = CacheApi(self.cache, 64)
 
@@ -100,6 +103,7 @@ class Replica:
             counts=CountsByOrganisation(10),
             languages=frozenset(("", "en")),
             max_inline_hash_bytes=100_000,
+            stale_us=self.stale_s * SECOND_US,
         )
 
     async def load(self) -> None:

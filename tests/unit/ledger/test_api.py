@@ -71,6 +71,19 @@ def test_reserve_denies() -> None:
     assert not too_dear.violations[0].HasField("window_end_time")
 
 
+def test_a_hold_for_several_calls_is_so_many_times_one() -> None:
+    desk = Desk([limit(Scope.USER, Period.HOUR, 100)])
+    api = desk_api(desk)
+    one = pb.ReserveRequest(request_id="a", models=[UNIT], max_output_tokens=30)
+    three = pb.ReserveRequest(request_id="b", models=[UNIT], max_output_tokens=30, calls=3)
+    with call_context(ACME):
+        assert done(api.Reserve(three, None)).reserved_nano_usd == 90
+        assert done(api.Reserve(three, None)).reserved_nano_usd == 90, "the same request gets the same answer"
+        with pytest.raises(RequestIdReused):
+            done(api.Reserve(pb.ReserveRequest(request_id="b", models=[UNIT], max_output_tokens=30, calls=2), None))
+        assert done(api.Reserve(one, None)).decision == pb.RESERVE_DECISION_DENIED
+
+
 def test_labels_choose_the_user_and_the_feature() -> None:
     desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.FEATURE, Period.HOUR, 100)])
     reserve(desk_api(desk), 10, end_user="grace", feature="chat")
