@@ -8,7 +8,7 @@ import msgspec
 import orjson
 
 from llmops_cli.provider_sim.answer import Answer
-from llmops_cli.provider_sim.dialects import sse_event
+from llmops_cli.provider_sim.dialects import EVENT_STREAM, sse_event
 from llmops_cli.provider_sim.request import (
     ChatRequest,
     ForcedTool,
@@ -57,11 +57,13 @@ class AnthropicDialect:
     name = "anthropic"
     id_prefix = "msg_sim_"
     key_header = "x-api-key"
+    stream_type = EVENT_STREAM
+    binary = False
 
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_Request)
 
-    def read(self, body: bytes) -> ChatRequest:
+    def read(self, body: bytes, path: str) -> ChatRequest:
         """Parse a request; RequestError 400 when it is no Messages request."""
         try:
             raw = self._decoder.decode(body)

@@ -6,6 +6,7 @@ import zlib
 from functools import lru_cache
 from typing import Final
 
+from llmops_cli.provider_sim.event_frames import event_frame
 from llmops_cli.provider_sim.script import Rule
 
 _FILL_BYTES: Final = 1 << 20
@@ -20,9 +21,26 @@ def malform(body: bytes, rule: Rule) -> bytes:
     return body
 
 
-def malform_event(event: bytes, rule: Rule) -> bytes:
-    """The event with its JSON damaged and its framing intact."""
-    return event if rule.malformed is None else malform(event.rstrip(b"\n"), rule) + b"\n\n"
+def malform_event(event: bytes, rule: Rule, *, binary: bool = False) -> bytes:
+    """The event with its JSON damaged and its framing intact.
+
+    Of a binary frame "truncated" leaves out the last bytes, so that its checksum is wrong.
+    """
+    if rule.malformed is None:
+        return event
+    if not binary:
+        return malform(event.rstrip(b"\n"), rule) + b"\n\n"
+    return (
+        event[:-5]
+        if rule.malformed == "truncated"
+        else event_frame("contentBlockDelta", b'{"delta":{"text":"\xff\xfe"}}')
+    )
+
+
+def huge_event(size_bytes: int, *, binary: bool = False) -> bytes:
+    """One event of about `size_bytes` that says nothing."""
+    fill = b"x" * size_bytes
+    return event_frame("padding", b'"%b"' % fill) if binary else b"data: %b\n\n" % fill
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""The wire formats: what a dialect must offer, and the Server-Sent Events framing both share."""
+"""The wire formats: what a dialect must offer, and the Server-Sent Events framing that most share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ class Dialect(Protocol):
     name: str
     id_prefix: str
     key_header: str
+    stream_type: str
+    # Whether a stream is binary frames; otherwise it is Server-Sent Events.
+    binary: bool
 
-    def read(self, body: bytes) -> ChatRequest:
-        """Parse a request body; RequestError when the provider would refuse it."""
+    def read(self, body: bytes, path: str) -> ChatRequest:
+        """Parse a request to a path, query left out; RequestError when the provider would refuse it."""
         ...
 
     def unary(self, answer_id: str, created_s: int, request: ChatRequest, answer: Answer, *, usage: bool) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 import orjson
 
 from llmops_cli.provider_sim.answer import Answer
-from llmops_cli.provider_sim.dialects import sse_data
+from llmops_cli.provider_sim.dialects import EVENT_STREAM, sse_data
 from llmops_cli.provider_sim.request import (
     ChatRequest,
     ForcedTool,
@@ -16,8 +17,10 @@ from llmops_cli.provider_sim.request import (
     RequestError,
     estimate_tokens,
     last_user_text,
+    unquoted,
 )
 
+AZURE_PATH: Final = re.compile(r"/openai/deployments/([^/]+)/chat/completions")
 _FINGERPRINT: Final = "fp_sim"
 _ERROR_TYPES: Final = {
     400: ("invalid_request_error", None),
@@ -70,19 +73,21 @@ class OpenAiDialect:
     name = "openai"
     id_prefix = "chatcmpl-sim-"
     key_header = "authorization"
+    stream_type = EVENT_STREAM
+    binary = False
 
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_Request)
 
-    def read(self, body: bytes) -> ChatRequest:
-        """Parse a request; RequestError 400 when it is no chat request."""
+    def read(self, body: bytes, path: str) -> ChatRequest:
+        """Parse a request; RequestError 400 when it is no chat request. Azure names the deployment in the path."""
         try:
             raw = self._decoder.decode(body)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RequestError(400, f"The request body is invalid: {error}") from error
         options = raw.stream_options
         return ChatRequest(
-            model=raw.model,
+            model=unquoted(match[1]) if (match := AZURE_PATH.fullmatch(path)) else raw.model,
             stream=bool(raw.stream),
             include_usage=options is not None and options.include_usage,
             input_tokens=estimate_tokens([message.text() for message in raw.messages]),
@@ -157,14 +162,15 @@ class OpenAiDialect:
 
     def error(self, status: int, message: str, request_id: str) -> bytes:
         """An error object; every 5xx is a server_error."""
-        return orjson.dumps(_error(status, message))
+        return orjson.dumps(openai_error(status, message))
 
     def error_event(self, message: str) -> bytes:
         """A data event that carries an error object."""
-        return sse_data(orjson.dumps(_error(500, message)))
+        return sse_data(orjson.dumps(openai_error(500, message)))
 
 
-def _error(status: int, message: str) -> dict[str, object]:
+def openai_error(status: int, message: str) -> dict[str, object]:
+    """An error object; every 5xx is a server_error."""
     kind, code = _ERROR_TYPES.get(status, ("server_error", None))
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 

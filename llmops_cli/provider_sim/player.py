@@ -11,8 +11,8 @@ from llmops_cli.provider_sim.answer import Answer, generated_tokens
 from llmops_cli.provider_sim.billing import BillingRecord, Books, Cancellation, Outcome
 from llmops_cli.provider_sim.clock import Clock
 from llmops_cli.provider_sim.connection import LAST_CHUNK, Connection, chunk, head
-from llmops_cli.provider_sim.damage import gzip_bomb, malform, malform_event
-from llmops_cli.provider_sim.dialects import COMMENT, EVENT_STREAM, JSON, Dialect
+from llmops_cli.provider_sim.damage import gzip_bomb, huge_event, malform, malform_event
+from llmops_cli.provider_sim.dialects import COMMENT, JSON, Dialect
 from llmops_cli.provider_sim.request import ChatRequest
 from llmops_cli.provider_sim.script import Distribution, Rule, Selected, sample_ms
 
@@ -155,7 +155,7 @@ class Player:
         headers = dict(call.headers)
         if rule.gzip_bomb_bytes:
             headers["Content-Encoding"] = "gzip"
-        await self._write(head(200, headers, rule.content_type or EVENT_STREAM, _CHUNKED))
+        await self._write(head(200, headers, rule.content_type or dialect.stream_type, _CHUNKED))
         if rule.gzip_bomb_bytes:
             await self._write(chunk(gzip_bomb(rule.gzip_bomb_bytes)) + LAST_CHUNK)
             self._bill("completed")
@@ -188,7 +188,7 @@ class Player:
                 await self._interrupt_after(i)
             await self._until(self._due_s[i])
             if i == middle:
-                await self._events([malform_event(event, rule)], huge=True)
+                await self._events([malform_event(event, rule, binary=self._dialect.binary)], huge=True)
             else:
                 await self._events([event])
             self._sent = i + 1
@@ -198,11 +198,13 @@ class Player:
     async def _events(self, events: list[bytes], *, huge: bool = False) -> None:
         rule = self._rule
         if huge and rule.huge_line_bytes:
-            events = [b"data: " + b"x" * rule.huge_line_bytes + b"\n\n", *events]
-        if rule.comments:
+            events = [huge_event(rule.huge_line_bytes, binary=self._dialect.binary), *events]
+        if rule.comments and not self._dialect.binary:
             events = [COMMENT + event for event in events]
         data = b"".join(events)
-        if rule.crlf_lines:
+        if not data:  # an empty chunk would end the body
+            return
+        if rule.crlf_lines and not self._dialect.binary:
             data = data.replace(b"\n", b"\r\n")
         await self._write(chunk(data))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -59,6 +60,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     forced_tool: ForcedTool | None
     json_schema: object | None
+
+
+def unquoted(segment: str) -> str:
+    """The name that a percent-encoded path segment stands for."""
+    return unquote(segment)
 
 
 def estimate_tokens(texts: list[str]) -> int:

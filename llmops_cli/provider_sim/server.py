@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,16 +13,17 @@ from typing import Any, Final, Self
 import msgspec
 import orjson
 
-from llmops_cli.provider_sim import presets
+from llmops_cli.provider_sim import bedrock_dialect, gemini_dialect, presets
 from llmops_cli.provider_sim.answer import compose
 from llmops_cli.provider_sim.anthropic_dialect import AnthropicDialect
 from llmops_cli.provider_sim.billing import BillingRecord, Books, Stats, key_hash
 from llmops_cli.provider_sim.clock import Clock, SystemClock
 from llmops_cli.provider_sim.connection import Connection, HttpLimits, HttpRequest
 from llmops_cli.provider_sim.dialects import JSON, Dialect
-from llmops_cli.provider_sim.openai_dialect import OpenAiDialect
+from llmops_cli.provider_sim.openai_dialect import AZURE_PATH, OpenAiDialect
 from llmops_cli.provider_sim.player import Call, Player, bill
 from llmops_cli.provider_sim.request import ChatRequest, RequestError
+from llmops_cli.provider_sim.responses_dialect import ResponsesDialect
 from llmops_cli.provider_sim.script import Matcher, Rule, Script, ScriptError, Selected, is_instant
 
 ScriptLike = Script | Mapping[str, object] | Iterable[Rule]
@@ -40,7 +42,7 @@ class SimSettings:
 
 
 class ProviderSim:
-    """An OpenAI- and Anthropic-compatible provider that follows a script and keeps the true bill.
+    """A provider in all dialects that the router speaks, which follows a script and keeps the true bill.
 
     Use it as `async with ProviderSim(script=[Rule(model="m", status=500)]) as sim:`; port 0 takes a free port.
     It serves on the running loop. Assigning `script` restarts the rules' call counters.
@@ -66,8 +68,19 @@ class ProviderSim:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._calls = 0
-        openai, anthropic = OpenAiDialect(), AnthropicDialect()
-        self._dialects: dict[str, Dialect] = {"/v1/chat/completions": openai, "/v1/messages": anthropic}
+        openai = OpenAiDialect()
+        self._dialects: dict[str, Dialect] = {
+            "/v1/chat/completions": openai,
+            "/openai/v1/chat/completions": openai,
+            "/v1/messages": AnthropicDialect(),
+            "/v1/responses": ResponsesDialect(),
+        }
+        # Dialects that name the model in the path.
+        self._patterns: tuple[tuple[re.Pattern[str], Dialect], ...] = (
+            (AZURE_PATH, openai),
+            (gemini_dialect.PATH, gemini_dialect.GeminiDialect()),
+            (bedrock_dialect.PATH, bedrock_dialect.BedrockDialect()),
+        )
         self._admin: dict[tuple[str, str], Callable[[bytes], _Reply]] = {
             ("GET", "/v1/models"): self._get_models,
             ("GET", "/sim/billing"): self._get_billing,
@@ -153,7 +166,7 @@ class ProviderSim:
     def handle(self, request: HttpRequest, connection: Connection) -> Coroutine[Any, Any, None] | None:
         """Answer at once where the rule has neither delay nor fault, else return the coroutine that answers."""
         path = request.path.partition("?")[0]
-        dialect = self._dialects.get(path)
+        dialect = self._dialect_of(path)
         if dialect is None or request.method != "POST":
             self._other(request, path, connection)
             return None
@@ -161,7 +174,7 @@ class ProviderSim:
         self.stats.requests += 1
         answer_id = f"{dialect.id_prefix}{self._calls:08d}"
         try:
-            chat = dialect.read(request.body)
+            chat = dialect.read(request.body, path)
             selected = self._select(request, chat, path)
         except RequestError as error:
             body = dialect.error(error.status, str(error), answer_id)
@@ -183,9 +196,14 @@ class ProviderSim:
         )
         return self._counted(player)
 
+    def _dialect_of(self, path: str) -> Dialect | None:
+        exact = self._dialects.get(path)
+        return exact or next((dialect for pattern, dialect in self._patterns if pattern.fullmatch(path)), None)
+
     def _accept(self, request: HttpRequest, path: str, chat: ChatRequest, selected: Selected, answer_id: str) -> Call:
         headers = request.headers
-        credential = headers.get(b"x-api-key") or headers.get(b"authorization", b"")
+        names = (b"x-api-key", b"x-goog-api-key", b"api-key", b"authorization")
+        credential = next((headers[name] for name in names if headers.get(name)), b"")
         # OpenAI documents the first; the second is what other clients send.
         request_id = headers.get(b"x-client-request-id") or headers.get(b"x-request-id", b"")
         return Call(
@@ -260,7 +278,8 @@ class ProviderSim:
 
 
 _NO_ROUTE: Final = (
-    "The simulator serves /v1/chat/completions, /v1/messages, /v1/models and /sim/{billing,script,stats}."
+    "The simulator serves /v1/{chat/completions,responses,messages,models}, /v1beta/models/MODEL:generateContent, "
+    "/model/MODEL/converse, /openai/deployments/NAME/chat/completions and /sim/{billing,script,stats}."
 )
 _PLAIN: Final = Selected(Rule(), instant=True, seed="plain")
 

@@ -31,6 +31,7 @@ from services.router.core.ports import (
     ProviderRequest,
 )
 from services.router.core.retry_after import parse_retry_after
+from services.router.core.sse import is_utf8
 
 USER_AGENT = "llmops-mesh"
 # aiohttp warns when it must copy larger bodies at once; a file-like body goes out in pieces.
@@ -147,7 +148,7 @@ class HttpProvider:
             async with self._post(self._url(request.spec, stream=False), body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
-                answer = self._dialect.decode(await self._read(response, self._limits.max_response_bytes))
+                answer = self._dialect.decode(await self._answer(response))
         except aiohttp.ClientError as error:
             raise ProviderError(connection_failure(error)) from error
         return _require_content(answer)
@@ -192,7 +193,7 @@ class HttpProvider:
             async with self._post(url, body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
-                answer = await self._read(response, self._limits.max_response_bytes)
+                answer = await self._answer(response)
         except aiohttp.ClientError as error:
             raise ProviderError(connection_failure(error)) from error
         return self._embeddings.decode(answer, len(wanted.texts))
@@ -231,6 +232,13 @@ class HttpProvider:
             response.headers.get("retry-after", ""), response.headers.get("retry-after-ms", ""), self._now()
         )
         return ProviderError(error_answer(response.status, self._dialect.error_body(body, response.headers), wait_s))
+
+    async def _answer(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of an answer, valid UTF-8 throughout: the JSON decoder looks only into what it keeps."""
+        body = await self._read(response, self._limits.max_response_bytes)
+        if not (body.isascii() or is_utf8(body)):
+            raise broken("invalid-utf8")
+        return body
 
     async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         """The whole body; a larger one is not read to its end."""

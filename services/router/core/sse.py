@@ -51,7 +51,7 @@ class SseParser:
             if not line:
                 if self._data:
                     data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                    if not (data.isascii() or _is_utf8(data)):
+                    if not (data.isascii() or is_utf8(data)):
                         return events, "invalid-utf8"
                     events.append(ServerSentEvent(self._event, data))
                     self._data = []
@@ -66,7 +66,7 @@ class SseParser:
         if chunk[:6] != b"data: " or b"\r" in chunk or len(chunk) > min(self._max_line_bytes, self._max_event_bytes):
             return None
         pieces = chunk[6:-2].split(b"\n\ndata: ")
-        if chunk.count(b"\n") != 2 * len(pieces) or not (chunk.isascii() or _is_utf8(chunk)):
+        if chunk.count(b"\n") != 2 * len(pieces) or not (chunk.isascii() or is_utf8(chunk)):
             return None
         return [ServerSentEvent("", piece) for piece in pieces]
 
@@ -103,7 +103,8 @@ class SseParser:
         return None
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether the bytes are UTF-8."""
     try:
         data.decode()
     except UnicodeDecodeError:

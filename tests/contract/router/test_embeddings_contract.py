@@ -175,7 +175,7 @@ async def test_a_failure_among_many_requests_keeps_what_the_others_cost(
     ("name", "body", "cause"),
     [
         ("openai", b"{", "malformed-json"),
-        ("openai", b"\xff", "malformed-json"),
+        ("openai", b"\xff", "invalid-utf8"),
         ("openai", b"{}", "wrong-number-of-vectors"),
         ("openai", b'{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}', "wrong-number-of-vectors"),
         ("openai", b'{"data":[{"embedding":[1]},{"embedding":[1,2]}]}', "vectors-of-different-lengths"),

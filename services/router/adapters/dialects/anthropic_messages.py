@@ -206,7 +206,7 @@ class AnthropicStreamDecoder:
             delta.tool(self._tools[event.index], "", "", "{}")
         elif event.type == "message_start" and event.message is not None:
             self._model, self._id = event.message.model or "", event.message.id or ""
-            self._counts.add(event.message.usage)
+            self._counts.begin(event.message.usage)
         elif event.type == "message_delta":
             self._counts.add(event.usage)
             if event.delta is not None and event.delta.stop_reason:
@@ -262,6 +262,11 @@ class _Counts:
         self._cache_write = usage.cache_creation_input_tokens or self._cache_write
         if usage.output_tokens_details is not None:
             self._thinking = usage.output_tokens_details.thinking_tokens or self._thinking
+
+    def begin(self, usage: _Usage | None) -> None:
+        """The output that a stream begins with is a first token or none, and no count of an answer."""
+        self.add(usage)
+        self._output = None
 
     def usage(self) -> Usage | None:
         """Anthropic counts cached input beside `input_tokens`, the contract counts it inside."""
