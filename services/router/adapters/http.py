@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from services.router.adapters.connector import ProviderConnector
@@ -78,14 +79,20 @@ class AddressRefused(OSError):
     """The name leads to an address that providers must not live at."""
 
 
-def open_session(endpoint: Endpoint, dialect: Dialect) -> aiohttp.ClientSession:
-    """A session of its own for one provider, credentials included; made in the running loop, closed by the caller."""
+def open_session(
+    endpoint: Endpoint, dialect: Dialect, resolver: AbstractResolver | None = None
+) -> aiohttp.ClientSession:
+    """A session of its own for one provider, credentials included; made in the running loop, closed by the caller.
+
+    `resolver` None asks the system.
+    """
     tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
     connector = ProviderConnector(
         limit=endpoint.max_connections,
         limit_per_host=endpoint.max_connections,
         keepalive_timeout=endpoint.keepalive_s,
         ssl=tls,
+        resolver=resolver,
         socket_factory=_socket_factory(private=endpoint.allow_private, loopback=endpoint.allow_loopback),
     )
     return aiohttp.ClientSession(
