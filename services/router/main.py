@@ -11,6 +11,7 @@ from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.kit import Kit
 from services.router.adapters.http import HttpLimits, HttpProvider
+from services.router.adapters.litellm_bridge import LitellmProvider
 from services.router.adapters.local import LocalLimits, LocalProvider, MeshSentenceEncoder
 from services.router.adapters.remote import open_remote
 from services.router.adapters.system import AttemptMetrics, LoopClock
@@ -33,7 +34,7 @@ async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
     limits = settings.limits
     async with AsyncExitStack() as resources:
         local, counter = await _local(settings, kit)
-        providers: dict[str, LocalProvider | HttpProvider] = {}
+        providers: dict[str, LocalProvider | HttpProvider | LitellmProvider] = {}
         for name, provider in settings.providers.items():
             if provider.dialect == "local":
                 providers[name] = local

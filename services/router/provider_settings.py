@@ -10,7 +10,7 @@ from meshkit.settings import Secret
 from services.router.core.addresses import is_loopback_host
 from services.router.core.catalogue import ModelSpec
 
-DIALECTS = ("openai", "openai_responses", "azure", "anthropic", "gemini", "bedrock", "local")
+DIALECTS = ("openai", "openai_responses", "azure", "anthropic", "gemini", "bedrock", "litellm", "local")
 EMBEDDING_DIALECTS = ("openai", "azure", "gemini", "bedrock", "local")
 # Where those vendors are when the file names no base_url.
 _BASE_URLS = {
@@ -112,11 +112,17 @@ class Provider:
                 signs and not (self.aws_access_key_id and self.aws_secret_access_key is not None),
                 "needs both aws_access_key_id and aws_secret_access_key, or api_key instead",
             ),
+            (
+                self.dialect == "litellm" and bool(self.headers or self.ca_file),
+                "has headers or a ca_file, which dialect litellm cannot pass on; remove them",
+            ),
             (signs and bool(self.key()), "has an api_key and aws_ fields; keep one of the two"),
         )
         return next((sentence for wrong, sentence in checks if wrong), "")
 
     def _address_problem(self) -> str:
+        if self.dialect == "litellm" and not self.base_url:
+            return ""
         url = urlsplit(self.url())
         if url.scheme not in {"http", "https"} or not url.hostname:
             return "needs a base_url such as https://api.example.com/v1"

@@ -22,6 +22,7 @@ from services.router.adapters.dialects.gemini_generate import GeminiGenerate
 from services.router.adapters.dialects.openai_chat import OpenAiChat
 from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
+from services.router.adapters.litellm_bridge import LitellmProvider, load_litellm
 from services.router.core.addresses import is_loopback_host
 from services.router.core.aws_signature import AwsCredentials
 from services.router.provider_settings import Provider
@@ -30,8 +31,11 @@ from services.router.provider_settings import Provider
 @asynccontextmanager
 async def open_remote(
     provider: Provider, limits: HttpLimits, now: Callable[[], datetime]
-) -> AsyncIterator[HttpProvider]:
-    """A provider with a session of its own, closed at the end; made in the running loop."""
+) -> AsyncIterator[HttpProvider | LitellmProvider]:
+    """A provider with a session of its own, closed at the end; made in the running loop. Raises LitellmMissing."""
+    if provider.dialect == "litellm":
+        yield LitellmProvider(await load_litellm(), provider.key(), provider.url())
+        return
     dialect = dialect_of(provider)
     endpoint = Endpoint(
         base_url=provider.url(),

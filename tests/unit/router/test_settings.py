@@ -83,6 +83,7 @@ def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
         (with_provider(dataclasses.replace(BEDROCK, aws_secret_access_key=None)), "needs both aws_access_key_id"),
         (with_provider(dataclasses.replace(BEDROCK, api_key=Secret(KEY))), "keep one of the two"),
         (with_provider(dataclasses.replace(REMOTE, aws_access_key_id="AKID")), "only dialect bedrock"),
+        (with_provider(Provider("litellm", headers={"x": Secret("y")})), "dialect litellm cannot pass on"),
         (with_models(ModelConfig("vendor", "e", kind="embed")), "unknown kind 'embed'"),
         (with_models(ModelConfig("vendor", "e", vector_space="v")), "only kind embeddings"),
         (with_models(ModelConfig("vendor", "e", kind="embeddings"), provider=ANTHROPIC), "of dialect anthropic"),
