@@ -1,8 +1,8 @@
 """Whether a model still answers as it did: a two-sample test on its answers to pinned prompts.
 
-The statistic is the maximum mean discrepancy with a Hamming kernel over words, summed over prompts, and its p-value comes
-from permutations within each prompt (I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This API
-Serving?", 2024). It needs no probabilities of tokens and no knowledge of the model, and a model that always says the
+The statistic is the maximum mean discrepancy with a Hamming kernel over words, summed over prompts, and its p-value
+comes from permutations within each prompt (I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This
+API Serving?", 2024). It needs no probabilities of tokens and no knowledge of the model, and a model that always says the
 same is no special case.
 """
 
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is known of one model. `suspicions` counts runs in a row that differ; `alarm` is empty while it is trusted."""
+    """What is known of a model. `suspicions` counts runs in a row that differ; `alarm` is empty while it is trusted."""
 
     reference: Sample
     suspicions: int = 0
@@ -40,7 +40,7 @@ class Watch:
 
 
 def p_value(reference: Sample, answers: Sample, seed: int) -> float:
-    """How likely so great a difference is, when both samples come from one model. In (0, 1]; 1 when nothing is comparable.
+    """How likely so great a difference is, when both samples are one model's. In (0, 1]; 1 when nothing is comparable.
 
     Prompts with fewer than `MIN_ANSWERS` answers on either side are left out. The same `seed` gives the same value.
     """
@@ -78,7 +78,7 @@ def judge(watch: Watch | None, answers: Sample, rule: Rule, seed: int) -> tuple[
 
 
 def _kernel(answers: Sequence[str]) -> NDArray[np.float64]:
-    """[n, n]: the share of the first words in which two answers agree, place by place. Missing words agree with none."""
+    """[n, n]: the share of the first words in which two answers agree, place by place. Missing words agree."""
     numbers: dict[str, int] = {}
     table = np.full((len(answers), _WORDS), -1, dtype=np.int64)
     for row, answer in enumerate(answers):
