@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class ExportError(Exception):
     """The model was not installed; the message says why. What was installed before is untouched."""
+
+
+class TrainingError(Exception):
+    """Nothing was trained or measured; the message says why. Files that were there are untouched."""

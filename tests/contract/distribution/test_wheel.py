@@ -18,6 +18,7 @@ NEEDED = (
     "llmops_cli/prompts/samples/contract.txt",
     "models/encoder.lock",
     "models/manifest.json",
+    "models/complexity/weights.npz",
     "services/registry/migrations/versions/0001_create_registry.py",
     "services/ledger/migrations/versions/0001_books.py",
     "services/cache/migrations/versions/0001_entries.py",
