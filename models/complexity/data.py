@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,14 @@ def held_out_domains(outcomes: Outcomes) -> npt.NDArray[np.int64]:
     """A number below five for each row, by its subject alone."""
     digests = (hashlib.sha256(str(domain).encode()).digest() for domain in outcomes.domains)
     return np.array([int.from_bytes(digest[:8]) % _DEV_PARTS for digest in digests], dtype=np.int64)
+
+
+def without_each_group(outcomes: Outcomes) -> Iterator[tuple[npt.NDArray[np.bool_], ...]]:
+    """Masks of the rows to fit on, to calibrate on and to score, once for each group of subjects."""
+    groups, part = held_out_domains(outcomes), parts(outcomes)
+    for group in np.unique(groups):
+        inside = groups == group
+        yield ~inside & (part != 0), ~inside & (part == 0), inside
 
 
 class Reader:

@@ -19,9 +19,8 @@ from models.complexity.data import (
     Outcomes,
     Reader,
     assumed_rows,
-    held_out_domains,
-    parts,
     unlabelled_tests,
+    without_each_group,
 )
 from models.complexity.fit import estimates, fit
 from models.complexity.train import reader_of
@@ -137,13 +136,11 @@ def _reliability_table(p: Matrix, outcomes: Outcomes) -> Iterator[str]:
 
 def _held_out(model: ComplexityModel, training: Outcomes, reader: Reader) -> Iterator[str]:
     """Subjects that the model has not seen: five times a fifth of MMLU's subjects, training rows only."""
-    groups, part, assumed = held_out_domains(training), parts(training), assumed_rows(reader)
+    assumed = assumed_rows(reader)
     p = np.zeros(len(training.rows))
     uncertain = np.zeros(len(training.rows), dtype=np.bool_)
-    for group in np.unique(groups):
-        inside = groups == group
-        fitted, dev = training[~inside & (part != 0)], training[~inside & (part == 0)]
-        without = fit(fitted, dev, assumed, model.encoder, heads=_HELD_OUT_HEADS)
+    for fitted, dev, inside in without_each_group(training):
+        without = fit(training[fitted], training[dev], assumed, model.encoder, heads=_HELD_OUT_HEADS)
         p[inside], unsure = estimates(without, training[inside].rows, embedded=True)
         uncertain[inside] = unsure > without.calibration.max_uncertainty
     yield f"### Subjects left out: {len(p)} training rows, five groups of subjects, each scored by a model without it\n"

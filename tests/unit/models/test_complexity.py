@@ -12,7 +12,7 @@ import pytest
 
 from meshkit.model_files import read_entry, read_file, released_manifest
 from models.complexity import measure
-from models.complexity.data import GSM8K, MMLU, Assumed, Outcomes, Reader, Rows, held_out_domains, parts
+from models.complexity.data import GSM8K, MMLU, Assumed, Outcomes, Reader, Rows, parts, without_each_group
 from models.complexity.evaluate import tables
 from models.complexity.fit import HEADS, QUALITIES, estimates, fit, gains
 from models.complexity.train import weights_of
@@ -119,7 +119,7 @@ def test_two_trainings_write_the_same_bytes(training: Outcomes) -> None:
     assert first == second
 
 
-def test_equal_texts_and_whole_subjects_stay_on_one_side(training: Outcomes) -> None:
+def test_equal_texts_stay_on_one_side(training: Outcomes) -> None:
     twice = Outcomes(
         Rows(
             training.rows.texts * 2,
@@ -131,8 +131,18 @@ def test_equal_texts_and_whole_subjects_stay_on_one_side(training: Outcomes) -> 
     first, second = np.split(parts(twice), 2)
     assert (first == second).all()
     assert np.bincount(first, minlength=5).min() > 200
-    groups = held_out_domains(training)
-    assert {len(set(groups[training.domains == domain])) for domain in set(training.domains)} == {1}
+
+
+def test_a_subject_is_scored_once_and_never_by_a_model_that_knows_it(training: Outcomes) -> None:
+    domains = np.array([f"subject {number % 20}" for number in range(len(training.rows))])
+    rows = Outcomes(training.rows, training.weak, training.strong, domains)
+    scored = np.zeros(len(domains), dtype=np.int64)
+    for fitted, dev, inside in without_each_group(rows):
+        assert not set(domains[fitted | dev]) & set(domains[inside])
+        assert not (fitted & dev).any()
+        assert fitted.sum() > 2 * dev.sum() > 0
+        scored += inside
+    assert (scored == 1).all()
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
