@@ -2,7 +2,7 @@
 
 The statistic is the maximum mean discrepancy with a Hamming kernel over words, summed over prompts, and its p-value
 comes from permutations within each prompt (I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This
-API Serving?", 2024). It needs no probabilities of tokens and no knowledge of the model, and a model that always says the
+API Serving?", 2024). It needs no probabilities of tokens and no knowledge of the model; one that always says the
 same is no special case.
 """
 
