@@ -23,6 +23,7 @@ _REGION = re.compile(r"[a-z]{2,}(?:-[a-z]+)+-\d{1,2}")
 _NOT_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-encoding", "expect"}
 )
+BILLS_CANCELLED = ("full", "delivered", "nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Provider:
     `max_tokens_field` and `asks_stream_usage` are for older OpenAI-compatible servers. `api_version` is Azure's: empty
     or `preview` for the v1 addresses, a date for those with the deployment in the path. Bedrock takes `region` and
     either `api_key` or the three `aws_` fields, of which the session token is for temporary keys.
+    `bills_cancelled` is what it charges for a request that was cancelled because another one answered first: the
+    `full` answer, what it had `delivered`, or `nothing`. The default may book too much, the others too little.
     """
 
     dialect: str = "openai"
@@ -60,6 +63,7 @@ class Provider:
     def url(self) -> str:
         """The base URL, the vendor's own when the file names none."""
         return self.base_url or _BASE_URLS.get(self.dialect, "").format(region=self.region)
+    bills_cancelled: str = "full"
 
     def key(self) -> str:
         """The key in clear text, empty when there is none."""
@@ -83,6 +87,7 @@ class Provider:
                 self.max_tokens_field not in {"max_completion_tokens", "max_tokens"},
                 "needs max_tokens_field to be max_completion_tokens or max_tokens",
             ),
+            (self.bills_cancelled not in BILLS_CANCELLED, "needs bills_cancelled to be full, delivered or nothing"),
         )
         found = next((sentence for wrong, sentence in checks if wrong), "")
         return found or self._vendor_problem() or ("" if self.dialect == "local" else self._address_problem())
@@ -143,6 +148,8 @@ class ModelConfig:
     tools when the caller names no effort. `kind` is chat or embeddings. Vectors are comparable within one
     `vector_space`, which is the provider's name of the model unless it is set: for two names of one model, such as a
     deployment's.
+    tools when the caller names no effort. Models with the same `quota` share what their providers allow: when one of
+    them is told to wait, all do. Empty: only those that name the same model of the same provider.
     """
 
     provider: str = "local"
@@ -159,6 +166,7 @@ class ModelConfig:
     tool_reasoning_effort: str = ""
     kind: str = "chat"
     vector_space: str = ""
+    quota: str = ""
 
     def problem(self) -> str:
         """What is wrong with this model; empty when nothing is."""
@@ -194,6 +202,8 @@ class ModelConfig:
             has_credential=provider.has_credential(),
             kind=self.kind,
             vector_space=(self.vector_space or self.model) if self.kind == "embeddings" else "",
+            quota=self.quota,
+            bills_cancelled=provider.bills_cancelled,
         )
 
 

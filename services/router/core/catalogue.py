@@ -19,6 +19,8 @@ class ModelSpec:
     """One configured model. Token counts of 0 mean not known; `endpoint` tells apart providers of the same name.
 
     `kind` is "chat" or "embeddings"; vectors of different `vector_space` must not be compared.
+    Models with the same `quota` are limited together; empty stands for the provider's model. `bills_cancelled` is what
+    the provider charges for a call that is cancelled: "full", "delivered" or "nothing".
     """
 
     name: str
@@ -38,6 +40,8 @@ class ModelSpec:
     has_credential: bool = True
     kind: str = "chat"
     vector_space: str = ""
+    quota: str = ""
+    bills_cancelled: str = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,12 @@ class Catalogue:
     def policy_of(self, route: RouteSpec) -> str:
         """The route's policy, computed once."""
         return self._policies[route.name]
+
+    def models(self) -> tuple[ModelSpec, ...]:
+        """Every model that a route names, shadows included, ordered by name."""
+        named = {spec.name: spec for route in self._routes.values() for spec in route.everyone()}
+        shadows = [route.shadow.spec for route in self._routes.values() if route.shadow is not None]
+        return tuple(spec for _, spec in sorted((named | {spec.name: spec for spec in shadows}).items()))
 
     def routes(self) -> tuple[RouteSpec, ...]:
         """All routes and models, ordered by name."""

@@ -1,4 +1,4 @@
-"""Models that are left alone for a while after they failed. In memory, one entry a model, per process."""
+"""What is left alone for a while: models after failures, quotas that providers limit. In memory, per process."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ class Cooldowns:
     """What is cooling. A second failure never shortens a wait that runs already."""
 
     def __init__(self) -> None:
-        self._by_model: dict[str, Cooldown] = {}
+        # One entry a model and a quota at most, so those that are over may stay.
+        self._by_key: dict[str, Cooldown] = {}
 
-    def note(self, model_name: str, cooldown: Cooldown) -> None:
+    def note(self, key: str, cooldown: Cooldown) -> None:
         """Remembers the longer of the two waits; of equal ones the provider's own."""
-        known = self._by_model.get(model_name)
+        known = self._by_key.get(key)
         if known is None or (cooldown.until_s, cooldown.rate_limited) > (known.until_s, known.rate_limited):
-            self._by_model[model_name] = cooldown
+            self._by_key[key] = cooldown
 
-    def active(self, model_name: str, now_s: float) -> Cooldown | None:
-        """The running wait of a model, None when it may be called."""
-        cooldown = self._by_model.get(model_name)
-        if cooldown is None:
-            return None
-        if cooldown.until_s <= now_s:
-            del self._by_model[model_name]
-            return None
-        return cooldown
+    def active(self, key: str, now_s: float) -> Cooldown | None:
+        """The running wait of a model or quota, None when there is none. May be asked from another thread."""
+        cooldown = self._by_key.get(key)
+        return None if cooldown is None or cooldown.until_s <= now_s else cooldown

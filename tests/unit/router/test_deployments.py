@@ -1,0 +1,172 @@
+"""What the router remembers of models: waits by quota, speed, and health."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.router.core.breaker import BreakerPolicy
+from services.router.core.catalogue import ModelSpec
+from services.router.core.cooldown import Cooldown
+from services.router.core.deployments import Deployments, Durations, Health, ModelState, Shut, healthiest
+
+EAST, WEST = ModelSpec("east", "p", "big"), ModelSpec("west", "p", "big")
+OTHER, POOLED = ModelSpec("other", "p", "small"), ModelSpec("pooled", "q", "x", quota="pool")
+ALSO_POOLED, KEYLESS = ModelSpec("also", "r", "y", quota="pool"), ModelSpec("keyless", "k", "m", has_credential=False)
+
+
+def known(**policy: float) -> Deployments:
+    specs = (EAST, WEST, OTHER, POOLED, ALSO_POOLED, KEYLESS)
+    return Deployments(specs, BreakerPolicy(min_calls=2, **policy))  # type: ignore[arg-type]
+
+
+def limited(until_s: float) -> Cooldown:
+    return Cooldown(until_s, rate_limited=True)
+
+
+@pytest.mark.parametrize(("named", "together"), [("east", {"east", "west"}), ("pooled", {"pooled", "also"})])
+def test_a_wait_is_for_everyone_who_shares_the_quota(named: str, together: set[str]) -> None:
+    """BerriAI/litellm#34399, deltawi/deltallm#247: siblings of a limited deployment were asked at once."""
+    models = known()
+    models.rest(named, limited(50.0), shared=True)
+    assert {name for name in models.names() if models.shut(name, 49.0)} == together
+    assert models.shut(named, 49.0) == Shut("cooling-down", 50.0, rate_limited=True)
+    assert not any(models.shut(name, 50.0) for name in models.names())
+
+
+def test_a_failure_rests_one_model_alone() -> None:
+    models = known()
+    models.rest("east", Cooldown(50.0, rate_limited=False), shared=False)
+    assert [name for name in models.names() if models.shut(name, 10.0)] == ["east"]
+    assert models.shut("east", 10.0) == Shut("cooling-down", 50.0, last_resort=True)
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e6), st.booleans(), st.booleans()), min_size=1, max_size=8), st.floats(0, 1e6))
+def test_the_longest_wait_counts_and_a_wish_for_peace_is_never_forgotten(
+    waits: list[tuple[float, bool, bool]], now_s: float
+) -> None:
+    """BerriAI/litellm#40130: a second failure kept the shorter of the two deadlines."""
+    models = known()
+    for until_s, rate_limited, shared in waits:
+        models.rest("east", Cooldown(until_s, rate_limited=rate_limited), shared=shared)
+    running = [(until_s, asked) for until_s, asked, _ in waits if until_s > now_s]
+    shut = models.shut("east", now_s)
+    assert (shut is None) == (not running)
+    if shut is not None:
+        assert shut.until_s == max(until_s for until_s, _ in running)
+        assert shut.rate_limited == any(asked for _, asked in running) == (not shut.last_resort)
+
+
+def fail(models: Deployments, model: str, now_s: float) -> None:
+    permit = models.begin(model, now_s)
+    assert permit is not None
+    models.ended(permit, now_s, healthy=False)
+
+
+def test_a_shut_breaker_is_no_last_resort_and_hides_a_pause() -> None:
+    models = known(wait_s=3.0)
+    models.rest("east", Cooldown(50.0, rate_limited=False), shared=False)
+    fail(models, "east", 10.0)
+    fail(models, "east", 10.0)
+    assert models.shut("east", 10.0) == Shut("breaker-open", 13.0)
+    assert models.begin("east", 10.0) is None
+    assert models.shut("west", 10.0) is None
+
+
+def test_calls_under_way_are_counted_once_however_they_end() -> None:
+    models = known()
+    permits = [models.begin("east", 0.0) for _ in range(3)]
+    assert models.calls_under_way("east") == 3
+    for permit in permits:
+        assert permit is not None
+        models.answered(permit, 1.0, streamed=False)
+        models.ended(permit, 1.0, healthy=None)
+    assert models.calls_under_way("east") == 0
+
+
+def test_a_streams_probe_has_passed_with_its_first_token() -> None:
+    """A long answer would keep everyone else out until its end."""
+    models = known(wait_s=3.0)
+    fail(models, "east", 10.0)
+    fail(models, "east", 10.0)
+    probe = models.begin("east", 13.0)
+    assert probe is not None
+    assert models.health("east", 13.0).state is ModelState.HALF_OPEN
+    assert models.begin("east", 13.0) is None
+    models.began_answer(probe, 14.0)
+    assert models.health("east", 14.0).state is ModelState.LIVE
+    models.ended(probe, 15.0, healthy=False)
+    assert models.health("east", 15.0).failure_rate == 1.0, "what happens to it later still counts"
+
+
+def test_the_moving_average_follows_answers_and_is_not_flattered_by_those_given_up() -> None:
+    models = known()
+    assert models.first_token_s("east") is None
+    first = models.begin("east", 0.0)
+    assert first is not None
+    models.began_answer(first, 1.0)
+    models.answered(first, 9.0, streamed=True)
+    assert models.first_token_s("east") == 1.0
+    second = models.begin("east", 0.0)
+    assert second is not None
+    models.answered(second, 2.0, streamed=False)
+    assert models.first_token_s("east") == pytest.approx(1.2)
+    for gone_after_s in (0.1, 11.2):
+        permit = models.begin("east", 0.0)
+        assert permit is not None
+        models.given_up(permit, gone_after_s, streamed=True)
+    assert models.first_token_s("east") == pytest.approx(3.2)
+
+
+def test_streams_and_whole_answers_have_times_of_their_own() -> None:
+    models = known()
+    for _ in range(3):
+        permit = models.begin("east", 0.0)
+        assert permit is not None
+        models.began_answer(permit, 1.0)
+        models.answered(permit, 60.0, streamed=True)
+        permit = models.begin("east", 0.0)
+        assert permit is not None
+        models.answered(permit, 7.0, streamed=False)
+    assert models.slow_after_s("east", 0.95, 3, streamed=True) == 1.0
+    assert models.slow_after_s("east", 0.95, 3, streamed=False) == 7.0
+    assert models.slow_after_s("east", 0.95, 4, streamed=False) is None
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=700), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_percentiles_are_those_of_the_last_512(durations: list[float], share: float) -> None:
+    kept = Durations()
+    for duration_s in durations:
+        kept.add(duration_s)
+    last = durations[-512:]
+    found = kept.percentile_s(share, 1)
+    assert found is not None
+    assert sum(duration_s < found for duration_s in last) <= share * len(last)
+    assert sum(duration_s <= found for duration_s in last) >= share * len(last)
+
+
+def test_percentiles_follow_what_is_new() -> None:
+    kept = Durations()
+    for duration_s in [1.0] * 100 + [9.0] * 100:
+        kept.add(duration_s)
+        kept.percentile_s(0.95, 1)
+    assert kept.percentile_s(0.95, 1) == 9.0
+
+
+def test_states_and_what_a_route_shows_of_its_candidates() -> None:
+    models = known(wait_s=3.0)
+    models.rest("west", limited(20.0), shared=False)
+    fail(models, "other", 10.0)
+    fail(models, "other", 10.0)
+    healths = {name: models.health(name, 11.0) for name in ("east", "west", "other", "keyless")}
+    assert {name: (health.state, health.shut_for_s) for name, health in healths.items()} == {
+        "east": (ModelState.LIVE, None),
+        "west": (ModelState.COOLING, 9.0),
+        "other": (ModelState.BREAKER_OPEN, 2.0),
+        "keyless": (ModelState.WITHOUT_KEY, None),
+    }
+    assert healthiest(list(healths.values())) == healths["east"]
+    assert healthiest([healths["keyless"], healths["other"], healths["west"]]) == healths["west"]
+    assert (
+        healthiest([Health(ModelState.LIVE, None, 0, 2.0, 0), Health(ModelState.LIVE, None, 0, 1.0, 0)]).first_token_s
+        == 1.0
+    )
