@@ -96,6 +96,10 @@ class RemoteRouter:
                             progress.alarm()
                     elif event == "started":
                         _note_start(progress, response.started)
+                    elif event == "continued":
+                        # What came before is in its try's usage and stays in `received_bytes`: too much rather than
+                        # too little until the end.
+                        _note_start(progress, response.continued)
                     else:
                         _note_end(progress, response.finished)
         except CallError as error:
@@ -137,7 +141,7 @@ def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
     return call
 
 
-def _note_start(progress: Progress, started: router_pb2.StreamStarted) -> None:
+def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_pb2.StreamContinued) -> None:
     progress.attempts = started.attempts
     progress.lines = _lines(started.attempts)
     progress.model = _model_name(started.attempts)

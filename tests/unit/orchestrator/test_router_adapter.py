@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from llmops.common.v1 import chat_pb2, context_pb2
+from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2
 from llmops.router.v1 import router_pb2
 
@@ -66,10 +66,10 @@ def test_tries_that_may_be_billed_are_booked() -> None:
 
 
 class StreamOf:
-    """A channel whose streams yield the given deltas; `closed` says that the reader ended one."""
+    """A channel whose streams yield the given deltas and events; `closed` says that the reader ended one."""
 
-    def __init__(self, *texts: str) -> None:
-        self._texts = texts
+    def __init__(self, *pieces: str | router_pb2.CompleteStreamResponse) -> None:
+        self._pieces = pieces
         self.closed = False
 
     def __getattr__(self, arity: str) -> Any:
@@ -77,10 +77,21 @@ class StreamOf:
 
     async def _stream(self) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
         try:
-            for text in self._texts:
-                yield router_pb2.CompleteStreamResponse(delta=chat_pb2.CompletionDelta(content=text))
+            for piece in self._pieces:
+                if isinstance(piece, str):
+                    yield router_pb2.CompleteStreamResponse(delta=chat_pb2.CompletionDelta(content=piece))
+                else:
+                    yield piece
         finally:
             self.closed = True
+
+
+def any_turn() -> Turn:
+    conversation = Conversation(
+        [], [], chat_pb2.GenerationParameters(), context_pb2.CallLabels(), "", "", "", orchestrator_pb2.CacheControl()
+    )
+    wish = CacheWish(lookup=True, store=True, semantic=True)
+    return Turn("q-1", conversation, "default", 3, None, "", "", wish)
 
 
 async def test_an_alarm_ends_the_stream_after_the_piece_that_was_paid_for() -> None:
@@ -90,15 +101,32 @@ async def test_an_alarm_ends_the_stream_after_the_piece_that_was_paid_for() -> N
         raise ModelFailed("RESOURCE_EXHAUSTED", "BUDGET_EXHAUSTED", "cut", {})
 
     progress.alarm = cut
-    conversation = Conversation(
-        [], [], chat_pb2.GenerationParameters(), context_pb2.CallLabels(), "", "", "", orchestrator_pb2.CacheControl()
-    )
-    wish = CacheWish(lookup=True, store=True, semantic=True)
-    turn = Turn("q-1", conversation, "default", 3, None, "", "", wish)
-    pieces = RemoteRouter(channel).stream(turn, Plan((), (), 0, ""), UNCHECKED, progress)
+    pieces = RemoteRouter(channel).stream(any_turn(), Plan((), (), 0, ""), UNCHECKED, progress)
     shown = []
     with pytest.raises(ModelFailed):
         async for piece in pieces:
             assert isinstance(piece, chat_pb2.CompletionDelta)
             shown.append(piece.content)
     assert (shown, progress.received_bytes, channel.closed) == (["one", "two"], 6, True)
+
+
+async def test_an_answer_that_another_model_goes_on_with_is_charged_by_try() -> None:
+    """Before the router said so, the second event of a stream was its end."""
+    cut = router_pb2.Attempt(provider="a", model="one", usage=usage_pb2.Usage(input_tokens=3, output_tokens=1))
+    running = router_pb2.Attempt(provider="b", model="two")
+    channel, progress = (
+        StreamOf(
+            router_pb2.CompleteStreamResponse(started=router_pb2.StreamStarted(attempts=[cut])),
+            "one",
+            router_pb2.CompleteStreamResponse(continued=router_pb2.StreamContinued(attempts=[cut, running])),
+            "two",
+        ),
+        Progress(),
+    )
+    with pytest.raises(ModelFailed, match="before it was complete"):
+        _ = [
+            piece async for piece in RemoteRouter(channel).stream(any_turn(), Plan((), (), 0, ""), UNCHECKED, progress)
+        ]
+    assert progress.candidate == Candidate("b", "two")
+    assert progress.lines == (UsageLine(Candidate("a", "one"), Usage(3, 1), 1),)
+    assert (progress.model, progress.received_bytes, progress.answer) == ("b/two", 6, None)
