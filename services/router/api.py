@@ -17,14 +17,15 @@ from llmops.router.v1 import router_pb2_grpc
 from meshkit.context import current, remaining_s
 from meshkit.errors import InvalidField, PermissionDenied
 from services.router.core import chat
-from services.router.core.attempts import Attempt
+from services.router.core.attempts import Attempt, Purpose
 from services.router.core.catalogue import ModelSpec, RouteSpec
+from services.router.core.deployments import Health, ModelState
 from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import ModelNotFound
 from services.router.core.failure import Outcome
 from services.router.core.plan import Needs
 from services.router.core.ports import EmbedTexts
-from services.router.core.router import Answer, Finished, ListedModel, Router, Started, StreamEvent
+from services.router.core.router import Answer, Continued, Finished, ListedModel, Router, Started, StreamEvent
 
 _MAX_PAGE_SIZE = 1000
 _DEFAULT_PAGE_SIZE = 100
@@ -73,7 +74,7 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
             request.model,
             tuple(request.texts),
             request.dimensions,
-            _PURPOSES.get(request.purpose, ""),
+            _TEXT_PURPOSES.get(request.purpose, ""),
             tuple(request.model_names),
         )
         return _embed_response(await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s)))
@@ -163,7 +164,9 @@ _OUTCOMES = {
     Outcome.BROKEN: pb.ATTEMPT_OUTCOME_BROKEN,
     Outcome.CANCELLED: pb.ATTEMPT_OUTCOME_CANCELLED,
 }
-_PURPOSES = {pb.EMBEDDING_PURPOSE_DOCUMENT: "document", pb.EMBEDDING_PURPOSE_QUERY: "query"}
+_TEXT_PURPOSES = {pb.EMBEDDING_PURPOSE_DOCUMENT: "document", pb.EMBEDDING_PURPOSE_QUERY: "query"}
+_PURPOSES = {purpose: pb.AttemptPurpose.Value(f"ATTEMPT_PURPOSE_{purpose.value}") for purpose in Purpose}
+_STATES: dict[ModelState, Any] = {state: pb.ModelState.Value(f"MODEL_STATE_{state.value}") for state in ModelState}
 _NO_PARAMETERS = chat.Parameters()
 
 
@@ -265,6 +268,9 @@ def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
     elif isinstance(event, Started):
         response.started.served_model = event.served_model
         _fill_attempts(response.started.attempts, event.attempts)
+    elif isinstance(event, Continued):
+        response.continued.served_model = event.served_model
+        _fill_attempts(response.continued.attempts, event.attempts)
     else:
         _fill_finished(response.finished, event)
     return response
@@ -318,6 +324,7 @@ def _fill_attempts(target: Any, attempts: Sequence[Attempt]) -> None:
             outcome=_OUTCOMES[attempt.outcome],
             http_status=attempt.http_status,
             cause=attempt.cause,
+            purpose=_PURPOSES[attempt.purpose],
         )
         row.duration.FromNanoseconds(round(attempt.duration_s * 1e9))
         if attempt.usage is not None:
@@ -335,4 +342,16 @@ def _listed(model: ListedModel) -> pb.Model:
         supports_tools=any(spec.supports_tools for spec in route.candidates),
         cooling_down=model.cooling_down,
         kind=route.kind,
+        health=_health(model.health),
+    )
+
+
+def _health(health: Health) -> pb.ModelHealth:
+    first_token_s, shut_for_s = health.first_token_s, health.shut_for_s
+    return pb.ModelHealth(
+        state=_STATES[health.state],
+        shut_for=None if shut_for_s is None else timedelta(seconds=shut_for_s),
+        calls_under_way=health.calls_under_way,
+        first_token=None if first_token_s is None else timedelta(seconds=first_token_s),
+        failure_rate=health.failure_rate,
     )

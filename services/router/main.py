@@ -14,15 +14,15 @@ from services.router.adapters.http import HttpLimits, HttpProvider
 from services.router.adapters.litellm_bridge import LitellmProvider
 from services.router.adapters.local import LocalLimits, LocalProvider, MeshSentenceEncoder
 from services.router.adapters.remote import open_remote
-from services.router.adapters.system import AttemptMetrics, LoopClock
+from services.router.adapters.system import AttemptMetrics, LoopClock, watch
 from services.router.adapters.tokens import CharacterTokenCounter, EncoderTokenCounter
 from services.router.api import Budgets, RouterApi
-from services.router.core.cooldown import Cooldowns
+from services.router.core.breaker import BreakerPolicy
 from services.router.core.embeddings import Embeddings
 from services.router.core.fallback import RetryPolicy
 from services.router.core.ports import TokenCounter
 from services.router.core.router import Router
-from services.router.settings import RouterSettings
+from services.router.settings import Limits, RouterSettings
 
 _NICENESS = 10
 
@@ -41,32 +41,47 @@ async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
             else:
                 remote = open_remote(provider, _http_limits(settings), kit.clock.now)
                 providers[name] = await resources.enter_async_context(remote)
-        catalogue, policy, cooldowns = settings.catalogue(), _retry_policy(settings), Cooldowns()
+        catalogue = settings.catalogue()
         clock, jitter = LoopClock(asyncio.get_running_loop()), random.SystemRandom().random
-        observer = AttemptMetrics(kit)
         router = Router(
             catalogue,
             providers,
-            policy=policy,
+            policy=_retry_policy(limits),
+            breaker=_breaker_policy(limits),
             clock=clock,
+            wall_now=kit.clock.now,
             jitter=jitter,
-            observer=observer,
+            observer=AttemptMetrics(kit),
             counter=counter,
-            cooldowns=cooldowns,
         )
-        embeddings = Embeddings(
-            catalogue,
-            providers,
-            policy=policy,
-            clock=clock,
-            jitter=jitter,
-            observer=observer,
-            counter=counter,
-            cooldowns=cooldowns,
-        )
+        embeddings = Embeddings(catalogue, providers, router.shared, clock=clock, jitter=jitter, counter=counter)
+        watch(kit, router.deployments, asyncio.get_running_loop().time)
         budgets = Budgets(limits.default_timeout_s, limits.default_stream_timeout_s, limits.deadline_margin_s)
         kit.serve(router_pb2_grpc.add_RouterServiceServicer_to_server, RouterApi(router, embeddings, budgets))
         yield
+
+
+def _retry_policy(limits: Limits) -> RetryPolicy:
+    return RetryPolicy(
+        max_attempts=limits.max_attempts,
+        backoff_base_s=limits.backoff_base_s,
+        backoff_max_s=limits.backoff_max_s,
+        max_retry_wait_s=limits.max_retry_wait_s,
+        cooldown_s=limits.cooldown_s,
+        max_cooldown_s=limits.max_cooldown_s,
+        retry_share=limits.retry_share,
+    )
+
+
+def _breaker_policy(limits: Limits) -> BreakerPolicy:
+    return BreakerPolicy(
+        failure_share=limits.breaker_failure_share,
+        min_calls=limits.breaker_min_calls,
+        window_s=limits.breaker_window_s,
+        wait_s=limits.breaker_wait_s,
+        max_wait_s=limits.breaker_max_wait_s,
+        patient_s=limits.breaker_patient_s,
+    )
 
 
 async def _local(settings: RouterSettings, kit: Kit) -> tuple[LocalProvider, TokenCounter]:
@@ -80,18 +95,6 @@ async def _local(settings: RouterSettings, kit: Kit) -> tuple[LocalProvider, Tok
     limits = LocalLimits(bounds.max_sentences, bounds.max_encoded_sentences)
     sentences = MeshSentenceEncoder(encoder) if encoder is not None else None
     return LocalProvider(sentences, executor, counter, limits), counter
-
-
-def _retry_policy(settings: RouterSettings) -> RetryPolicy:
-    limits = settings.limits
-    return RetryPolicy(
-        max_attempts=limits.max_attempts,
-        backoff_base_s=limits.backoff_base_s,
-        backoff_max_s=limits.backoff_max_s,
-        max_retry_wait_s=limits.max_retry_wait_s,
-        cooldown_s=limits.cooldown_s,
-        max_cooldown_s=limits.max_cooldown_s,
-    )
 
 
 def _http_limits(settings: RouterSettings) -> HttpLimits:

@@ -63,6 +63,7 @@ class Provider:
     def url(self) -> str:
         """The base URL, the vendor's own when the file names none."""
         return self.base_url or _BASE_URLS.get(self.dialect, "").format(region=self.region)
+
     bills_cancelled: str = "full"
 
     def key(self) -> str:

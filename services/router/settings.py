@@ -21,7 +21,11 @@ _MAX_STREAM_JOIN_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on waiting and on what providers may send. Sizes count decompressed bytes."""
+    """Bounds on waiting and on what providers may send. Sizes count decompressed bytes.
+
+    `retry_share` of a route's calls may be tried again on the same model. The breaker of a model opens when
+    `breaker_failure_share` of at least `breaker_min_calls` calls within `breaker_window_s` failed.
+    """
 
     max_attempts: int = 8
     backoff_base_s: float = 0.2
@@ -29,6 +33,13 @@ class Limits:
     max_retry_wait_s: float = 5.0
     cooldown_s: float = 5.0
     max_cooldown_s: float = 300.0
+    retry_share: float = 0.2
+    breaker_failure_share: float = 0.5
+    breaker_min_calls: int = 5
+    breaker_window_s: float = 30.0
+    breaker_wait_s: float = 5.0
+    breaker_max_wait_s: float = 120.0
+    breaker_patient_s: float = 10.0
     default_timeout_s: float = 120.0
     default_stream_timeout_s: float = 600.0
     deadline_margin_s: float = 0.05
@@ -119,10 +130,16 @@ class RouterSettings:
         self._validate_kinds()
         if not 0 <= self.stream_join_s <= _MAX_STREAM_JOIN_S:
             raise ValueError(f"router.stream_join_s must be between 0 (off) and {_MAX_STREAM_JOIN_S}.")
+        self._validate_bounds()
+
+    def _validate_bounds(self) -> None:
         for group, values in (("limits", self.limits), ("extractive", self.extractive)):
             for entry in dataclasses.fields(values):
                 if getattr(values, entry.name) <= 0:
                     raise ValueError(f"router.{group}.{entry.name} must be above zero.")
+        for share in ("retry_share", "breaker_failure_share"):
+            if getattr(self.limits, share) > 1:
+                raise ValueError(f"router.limits.{share} is a share: it must be 1 at most.")
 
     def _validate_route(self, name: str, route: Route) -> None:
         where = f"router.routes.{name}"

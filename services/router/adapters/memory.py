@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 
 from services.router.core.attempts import Attempt
-from services.router.core.failure import ProviderError
+from services.router.core.catalogue import ModelSpec
+from services.router.core.failure import FailureKind, ProviderError
 from services.router.core.ports import Chunk, EmbedderAnswer, EmbedderRequest, ProviderAnswer, ProviderRequest
 
 Step = ProviderAnswer | ProviderError | Sequence[Chunk | ProviderError]
@@ -86,11 +88,28 @@ class ManualClock:
 
 
 class AttemptLog:
-    """Keeps every attempt."""
+    """Keeps every attempt, and counts the other events by name."""
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
+        self.events: Counter[str] = Counter()
 
     def attempt_ended(self, attempt: Attempt) -> None:
         """Appends it."""
         self.attempts.append(attempt)
+
+    def attempt_failed(self, spec: ModelSpec, kind: FailureKind) -> None:
+        """Counts it."""
+        self.events[f"failed {spec.name} {kind.value}"] += 1
+
+    def first_token(self, spec: ModelSpec, after_s: float) -> None:
+        """Counts it."""
+        self.events[f"first-token {spec.name}"] += 1
+
+    def hedged(self, route: str, event: str) -> None:
+        """Counts it."""
+        self.events[f"hedge-{event} {route}"] += 1
+
+    def retry_refused(self, route: str) -> None:
+        """Counts it."""
+        self.events[f"retry-refused {route}"] += 1

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from services.router.core.attempts import Attempt
+from services.router.core.catalogue import ModelSpec
+from services.router.core.deployments import Deployments, ModelState
+from services.router.core.failure import FailureKind
 
 _BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 
@@ -28,6 +33,8 @@ class LoopClock:
 class _Metrics(Protocol):
     def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any: ...
 
+    def gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Any: ...
+
     def histogram(
         self, name: str, text: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] | None = None
     ) -> Any: ...
@@ -45,6 +52,21 @@ class AttemptMetrics:
         self._tokens = kit.counter(
             "llmops_router_tokens_total", "Tokens of tries, estimates included.", ("model_name", "provider", "kind")
         )
+        self._failures = kit.counter(
+            "llmops_router_failures_total", "Tries that failed, by kind.", ("model_name", "provider", "kind")
+        )
+        self._first_token = kit.histogram(
+            "llmops_router_first_token_seconds",
+            "Time to the first token of streams.",
+            ("model_name", "provider"),
+            _BUCKETS_S,
+        )
+        self._hedges = kit.counter(
+            "llmops_router_hedges_total", "Second requests: sent, won, or kept back by the rate.", ("route", "event")
+        )
+        self._retries_refused = kit.counter(
+            "llmops_router_retries_refused_total", "Tries that were not repeated: no retry budget.", ("route",)
+        )
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
 
     def attempt_ended(self, attempt: Attempt) -> None:
@@ -56,6 +78,22 @@ class AttemptMetrics:
             self._child(self._tokens, *who, "input").inc(attempt.usage.input_tokens)
             self._child(self._tokens, *who, "output").inc(attempt.usage.output_tokens)
 
+    def attempt_failed(self, spec: ModelSpec, kind: FailureKind) -> None:
+        """Counts it by kind."""
+        self._child(self._failures, spec.name, spec.provider, kind.value).inc()
+
+    def first_token(self, spec: ModelSpec, after_s: float) -> None:
+        """Observes it."""
+        self._child(self._first_token, spec.name, spec.provider).observe(after_s)
+
+    def hedged(self, route: str, event: str) -> None:
+        """Counts it."""
+        self._child(self._hedges, route, event).inc()
+
+    def retry_refused(self, route: str) -> None:
+        """Counts it."""
+        self._child(self._retries_refused, route).inc()
+
     def _child(self, family: Any, *labels: str) -> Any:
         """Looking a child up costs the client library 1 us and a lock; names are few and fixed."""
         key = (id(family), labels)
@@ -63,3 +101,24 @@ class AttemptMetrics:
         if child is None:
             child = self._children[key] = family.labels(*labels)
         return child
+
+
+def watch(kit: _Metrics, deployments: Deployments, now: Callable[[], float]) -> None:
+    """Gauges that are read from the models' state when somebody asks for them. `now` is the deployments' clock."""
+    labels = ("model_name",)
+    under_way = kit.gauge("llmops_router_calls_under_way", "Tries that have not ended.", labels)
+    breaker = kit.gauge("llmops_router_breaker_state", "0 closed, 1 half open, 2 open.", labels)
+    shut = kit.gauge("llmops_router_shut", "1 while a model is left alone, for whatever reason.", labels)
+    for name in deployments.names():
+        under_way.labels(name).set_function(partial(deployments.calls_under_way, name))
+        breaker.labels(name).set_function(partial(_breaker_state, deployments, name, now))
+        shut.labels(name).set_function(partial(_is_shut, deployments, name, now))
+
+
+def _breaker_state(deployments: Deployments, name: str, now: Callable[[], float]) -> int:
+    state = deployments.health(name, now()).state
+    return {ModelState.HALF_OPEN: 1, ModelState.BREAKER_OPEN: 2}.get(state, 0)
+
+
+def _is_shut(deployments: Deployments, name: str, now: Callable[[], float]) -> int:
+    return int(deployments.shut(name, now()) is not None)

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 
-from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Usage
 from services.router.core.failure import OUTCOMES, Failure, FailureKind, Outcome
+
+
+class Purpose(Enum):
+    """Why a try was made; the names are those of `AttemptPurpose` without its prefix."""
+
+    FIRST = "FIRST"
+    RETRY = "RETRY"
+    FALLBACK = "FALLBACK"
+    HEDGE = "HEDGE"
+    CONTINUATION = "CONTINUATION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +36,13 @@ class Attempt:
     duration_s: float = 0.0
     usage: Usage | None = None
     cause: str = ""
+    purpose: Purpose = Purpose.FIRST
 
 
-def succeeded(spec: ModelSpec, duration_s: float, usage: Usage) -> Attempt:
-    """The try that gave the answer."""
-    return Attempt(spec.name, spec.provider, spec.model, Outcome.SUCCEEDED, 0, duration_s, usage)
-
-
-def failed(spec: ModelSpec, duration_s: float, failure: Failure, usage: Usage | None) -> Attempt:
-    """A try that gave none."""
+def outcome_of(failure: Failure) -> Outcome:
+    """What became of a try that failed so."""
     answered = failure.kind is FailureKind.UNREACHABLE and failure.http_status
-    outcome = Outcome.REFUSED if answered else OUTCOMES[failure.kind]
-    return Attempt(spec.name, spec.provider, spec.model, outcome, failure.http_status, duration_s, usage, failure.cause)
+    return Outcome.REFUSED if answered else OUTCOMES[failure.kind]
 
 
 def attempts_json(attempts: Sequence[Attempt]) -> str:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from services.router.core.attempts import Attempt
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Message, ModelCall, TextPart, Usage
-from services.router.core.cooldown import Cooldowns
 from services.router.core.errors import RouterError, UpstreamUnavailable
 from services.router.core.failure import Failure, FailureKind, ProviderError
-from services.router.core.fallback import RetryPolicy
 from services.router.core.plan import Needs, make_plan
 from services.router.core.ports import (
-    AttemptObserver,
     Clock,
     Embedder,
     EmbedderAnswer,
@@ -24,7 +21,7 @@ from services.router.core.ports import (
     TokenCounter,
     Vectors,
 )
-from services.router.core.run import Run
+from services.router.core.run import Run, Shared, Try
 
 EMBEDDINGS = "embeddings"
 
@@ -45,28 +42,24 @@ def _limit_s(spec: ModelSpec) -> float:
 
 
 class Embeddings:
-    """Asks models in order until one gives vectors. `cooldowns` are shared with the router, which lists them."""
+    """Asks models in order until one gives vectors. `shared` is the router's, by route: one state of each model."""
 
     def __init__(
         self,
         catalogue: Catalogue,
         embedders: Mapping[str, Embedder],
+        shared: Mapping[str, Shared],
         *,
-        policy: RetryPolicy,
         clock: Clock,
         jitter: Callable[[], float],
-        observer: AttemptObserver,
         counter: TokenCounter,
-        cooldowns: Cooldowns,
     ) -> None:
         self._catalogue = catalogue
         self._embedders = embedders
-        self._policy = policy
+        self._shared = shared
         self._clock = clock
         self._jitter = jitter
-        self._observer = observer
         self._counter = counter
-        self._cooldowns = cooldowns
 
     def route(self, name: str) -> RouteSpec:
         """The route that a caller means. Raises ModelNotFound, and InvalidRequest for a chat model."""
@@ -74,16 +67,16 @@ class Embeddings:
 
     async def embed(self, wanted: EmbedTexts, request_id: str, budget_s: float) -> Embedded:
         """Vectors within `budget_s` seconds. Raises RouterError."""
-        run = self._begin(wanted, budget_s)
-        while True:
-            spec = run.start()
-            outcome = await self._try(run, EmbedderRequest(wanted, spec, request_id))
-            if isinstance(outcome, EmbedderAnswer):
-                usage = outcome.usage or Usage(await self._counter.count(wanted.texts), estimated=True)
-                attempts = run.succeeded(usage)
-                served_model = outcome.served_model or spec.model
-                return Embedded(outcome.vectors, spec.vector_space, usage, attempts, served_model)
-            await self._clock.sleep(run.failed(outcome, self._jitter()))
+        with self._begin(wanted, budget_s) as run:
+            while True:
+                tried = run.start()
+                outcome = await self._try(run, tried, EmbedderRequest(wanted, tried.spec, request_id))
+                if isinstance(outcome, EmbedderAnswer):
+                    usage = outcome.usage or Usage(await self._counter.count(wanted.texts), estimated=True)
+                    attempts = run.succeeded(tried, usage)
+                    served_model = outcome.served_model or tried.spec.model
+                    return Embedded(outcome.vectors, tried.spec.vector_space, usage, attempts, served_model)
+                await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
 
     def _begin(self, wanted: EmbedTexts, budget_s: float) -> Run:
         route = self.route(wanted.model).among(wanted.model_names)
@@ -91,26 +84,19 @@ class Embeddings:
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
         # One message of many parts: what a try that broke off may have cost is estimated from its text.
         parts = tuple(TextPart(text) for text in wanted.texts)
-        return Run(
-            ModelCall(wanted.model, (Message("user", parts=parts),)),
-            make_plan(route, Needs(), self._cooldowns, self._clock.monotonic()),
-            self._clock.monotonic() + budget_s,
-            policy=self._policy,
-            cooldowns=self._cooldowns,
-            observer=self._observer,
-            now=self._clock.monotonic,
-        )
+        call = ModelCall(wanted.model, (Message("user", parts=parts),))
+        now_s, shared = self._clock.monotonic(), self._shared[route.name]
+        shared.retries.called()
+        plan = make_plan(route, Needs(), shared.deployments, now_s)
+        return Run(call, plan, now_s + budget_s, shared, streamed=False)
 
-    async def _try(self, run: Run, request: EmbedderRequest) -> EmbedderAnswer | Failure:
+    async def _try(self, run: Run, tried: Try, request: EmbedderRequest) -> EmbedderAnswer | Failure:
         try:
-            async with asyncio.timeout(run.timeout_s(_limit_s(request.spec), _limit_s)):
-                return await self._embedders[request.spec.provider].embed(request)
+            async with asyncio.timeout(run.timeout_s(tried, _limit_s(tried.spec), _limit_s)):
+                return await self._embedders[tried.spec.provider].embed(request)
         except TimeoutError:
             return Failure(FailureKind.TIMED_OUT, "step-timeout")
         except ProviderError as error:
             return error.failure
         except RouterError as error:
             raise run.with_attempts(error) from None
-        except asyncio.CancelledError:
-            run.cancelled(())
-            raise

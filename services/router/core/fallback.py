@@ -23,11 +23,14 @@ from services.router.core.plan import Rejected
 _RETRYABLE = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
 _HEALING = _RETRYABLE | {FailureKind.TIMED_OUT, FailureKind.BROKEN}
 _COOLING = frozenset({FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
+_ILL = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.BROKEN})
+# The model is there and has understood.
+_ANSWERED = frozenset({FailureKind.REJECTED, FailureKind.CONTENT_POLICY, FailureKind.CONTEXT_TOO_LONG})
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Limits of trying again. All times in seconds."""
+    """Limits of trying again. All times in seconds; `retry_share` is of the calls of a route."""
 
     max_attempts: int = 8
     backoff_base_s: float = 0.2
@@ -36,6 +39,7 @@ class RetryPolicy:
     min_step_s: float = 0.05
     cooldown_s: float = 5.0
     max_cooldown_s: float = 300.0
+    retry_share: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,7 @@ class RetrySame:
 
 @dataclass(frozen=True, slots=True)
 class TryNext:
-    """The first of the remaining candidates from `skip` on."""
-
-    skip: int = 0
+    """The first of the models that may still come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,6 @@ Action = RetrySame | TryNext | GiveUp
 def next_action(
     failure: Failure,
     *,
-    current: ModelSpec,
     later: Sequence[ModelSpec],
     retries_left: int,
     attempts: int,
@@ -71,7 +72,9 @@ def next_action(
     jitter: float,
     policy: RetryPolicy,
 ) -> Action:
-    """The next step. `attempts` counts tries of the whole call, `jitter` is uniform in [0, 1).
+    """The next step. `later` is what `ladder_after` gave; `attempts` counts tries of the whole call.
+
+    `jitter` is uniform in [0, 1).
 
     Full jitter (uniform between zero and the exponential step) after M. Brooker, "Exponential Backoff And Jitter",
     AWS Architecture Blog, 2015. A Retry-After is a floor: the jitter comes on top of it.
@@ -84,15 +87,43 @@ def next_action(
             delay_s += failure.retry_after_s
         if delay_s <= policy.max_retry_wait_s and delay_s + policy.min_step_s < remaining_s:
             return RetrySame(delay_s)
-    for skip, spec in enumerate(later):
-        if failure.kind is not FailureKind.CONTEXT_TOO_LONG or _is_larger(spec, current):
-            return TryNext(skip)
-    return GiveUp()
+    return TryNext() if later else GiveUp()
+
+
+def ladder_after(
+    failure: Failure, current: ModelSpec, own: Sequence[ModelSpec], later: Sequence[ModelSpec]
+) -> tuple[ModelSpec, ...]:
+    """Who may be asked after this failure: `own`, the route's list for its cause, then the others, each once.
+
+    A conversation that was too long goes to larger windows only, and the smaller ones are out for good.
+    """
+    named = {spec.name: spec for spec in (*own, *later)}
+    if failure.kind is not FailureKind.CONTEXT_TOO_LONG:
+        return tuple(named.values())
+    return tuple(spec for spec in named.values() if _is_larger(spec, current))
 
 
 def _is_larger(spec: ModelSpec, than: ModelSpec) -> bool:
     """Whether a longer conversation may fit; windows that are not known may be larger."""
     return spec.context_tokens == 0 or than.context_tokens == 0 or spec.context_tokens > than.context_tokens
+
+
+def is_shared(failure: Failure) -> bool:
+    """Whether the wait is for everyone who shares the quota: a limit, or a time that the provider named itself."""
+    return failure.kind is FailureKind.RATE_LIMITED or failure.retry_after_s is not None
+
+
+def healthy_after(failure: Failure, given_s: float, limit_s: float, patient_s: float) -> bool | None:
+    """What a failure says about the model's health; None when it says nothing.
+
+    A limit is no illness, and what an operator must heal (keys, names, certificates) shall stay visible as such.
+    A try that timed out counts when it was given the model's own limit, or `patient_s`.
+    """
+    if failure.kind in _ANSWERED:
+        return True
+    if failure.kind is FailureKind.TIMED_OUT:
+        return False if given_s >= min(limit_s, patient_s) else None
+    return False if failure.kind in _ILL else None
 
 
 def cooldown_after(failure: Failure, now_s: float, policy: RetryPolicy) -> Cooldown | None:
@@ -125,11 +156,11 @@ def final_error(spent: Spent, policy: RetryPolicy) -> RouterError:
     if spent.remaining_s < policy.min_step_s:
         return DeadlineExceeded("The time for this call passed before a model answered; allow more time.")
     healing = [failure for _, failure in spent.failures if failure.kind in _HEALING]
-    cooling = [entry.cooldown for entry in spent.rejected if entry.cooldown is not None]
+    cooling = [entry.shut for entry in spent.rejected if entry.shut is not None]
     if not healing and not cooling:
         return _needs_action(spent)
     waits = [failure.retry_after_s for failure in healing if failure.retry_after_s is not None]
-    waits += [cooldown.until_s - spent.now_s for cooldown in cooling]
+    waits += [max(0.0, shut.until_s - spent.now_s) for shut in cooling if shut.until_s is not None]
     retry_after_s = min(*waits, policy.max_cooldown_s) if waits else None
     if all(failure.kind is FailureKind.RATE_LIMITED for failure in healing) and all(c.rate_limited for c in cooling):
         return UpstreamRateLimited(
@@ -178,7 +209,7 @@ def _needs_action(spent: Spent) -> RouterError:
         )
     features = {reason.removeprefix("no-") for reason in reasons if reason.startswith("no-")}
     features |= {failure.provider_code for _, failure in spent.failures if failure.kind is FailureKind.UNSUPPORTED}
-    named = sorted(features) or ["request"]
+    named = sorted(features) or sorted(reason for reason in reasons if reason.startswith("vendor-")) or ["request"]
     return Unsupported(
         f"No model of this route supports this ({', '.join(named)}); "
         "name another model, or configure a provider that does.",

@@ -47,15 +47,16 @@ class Patience:
 
     def __exit__(self, *_: object) -> None:
         """No more waits will come."""
-        self._stop_timer()
+        self.stop()
 
-    def _stop_timer(self) -> None:
+    def stop(self) -> None:
+        """No more waits will come."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _set_timer(self) -> None:
-        self._stop_timer()
+        self.stop()
         self._rings_s = self._due_s
         self._timer = self._loop.call_at(self._due_s, self._ring)
 

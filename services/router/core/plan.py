@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.chat import ImagePart, ModelCall
-from services.router.core.cooldown import Cooldown, Cooldowns
+from services.router.core.deployments import Shut
+from services.router.core.ports import ALLOW_ALL, Gate, Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +27,23 @@ class Rejected:
 
     spec: ModelSpec
     reason: str
-    cooldown: Cooldown | None = None
+    shut: Shut | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who would be tried, in order, and who would not."""
+    """Who would be tried, in order, and who would not.
+
+    The three lists are asked before the other candidates after their own cause. `gate` is asked again before each try.
+    """
 
     route: RouteSpec
     candidates: tuple[ModelSpec, ...]
     rejected: tuple[Rejected, ...]
+    context_fallbacks: tuple[ModelSpec, ...] = ()
+    content_policy_fallbacks: tuple[ModelSpec, ...] = ()
+    rate_limit_fallbacks: tuple[ModelSpec, ...] = ()
+    gate: Gate = ALLOW_ALL
 
 
 def needs_of(call: ModelCall) -> Needs:
@@ -59,25 +67,39 @@ def _unfit(spec: ModelSpec, needs: Needs) -> str:
     return next((reason for fails, reason in checks if fails), "")
 
 
-def make_plan(route: RouteSpec, needs: Needs, cooldowns: Cooldowns, now_s: float) -> Plan:
+def make_plan(route: RouteSpec, needs: Needs, load: Load, now_s: float) -> Plan:
     """Keeps the route's order. Cooling candidates stand aside while others are left.
 
     When everyone able is cooling, those that merely failed are tried after all: refusing would turn one bad minute of
-    a provider into an outage. Those that the provider itself limits stay out until their time has come.
+    a provider into an outage. Those that the provider itself limits stay out until their time has come, and so do
+    those whose breaker is open.
     """
     able: list[ModelSpec] = []
     rejected: list[Rejected] = []
     for spec in route.candidates:
         reason = _unfit(spec, needs)
-        cooldown = None if reason else cooldowns.active(spec.name, now_s)
-        if reason or cooldown is not None:
-            rejected.append(Rejected(spec, reason or "cooling-down", cooldown))
+        shut = None if reason else load.shut(spec.name, now_s)
+        if shut is not None:
+            rejected.append(Rejected(spec, shut.reason, shut))
+        elif reason:
+            rejected.append(Rejected(spec, reason))
         else:
             able.append(spec)
     if not able:
-        able = [entry.spec for entry in rejected if entry.cooldown is not None and not entry.cooldown.rate_limited]
-        rejected = [entry for entry in rejected if entry.cooldown is None or entry.cooldown.rate_limited]
-    return Plan(route, tuple(able), tuple(rejected))
+        able = [entry.spec for entry in rejected if entry.shut is not None and entry.shut.last_resort]
+        rejected = [entry for entry in rejected if entry.shut is None or not entry.shut.last_resort]
+
+    def fit(specs: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
+        return tuple(spec for spec in specs if not _unfit(spec, needs))
+
+    return Plan(
+        route,
+        tuple(able),
+        tuple(rejected),
+        fit(route.context_fallbacks),
+        fit(route.content_policy_fallbacks),
+        fit(route.rate_limit_fallbacks),
+    )
 
 
 def step_timeout_s(limit_s: float, later_limits_s: Sequence[float], remaining_s: float) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from services.router.core.attempts import Attempt
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
+from services.router.core.deployments import Shut
+from services.router.core.failure import FailureKind
 
 Vectors = npt.NDArray[np.float32]
 
@@ -119,11 +122,62 @@ class SentenceEncoder(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Who may see a call. Asked before every try: what was allowed when the call was planned may have run out."""
+
+    def allowed(self, spec: ModelSpec, now: datetime) -> str:
+        """Why a model may not be asked, kebab-case; empty when it may."""
+        ...
+
+
+class AllowAll:
+    """The gate where nothing is registered."""
+
+    def allowed(self, spec: ModelSpec, now: datetime) -> str:
+        """Empty: everyone may be asked."""
+        return ""
+
+
+ALLOW_ALL: Final = AllowAll()
+
+
+class Load(Protocol):
+    """What planning knows of the models; `deployments.Deployments` is the one that calls keep up to date."""
+
+    def calls_under_way(self, model: str) -> int:
+        """Tries of a configured model that have not ended."""
+        ...
+
+    def first_token_s(self, model: str) -> float | None:
+        """Moving average of the time to the first token; None before any."""
+        ...
+
+    def shut(self, model: str, now_s: float) -> Shut | None:
+        """Why it may not be called now; None when it may."""
+        ...
+
+
 class AttemptObserver(Protocol):
-    """Learns of every try, also of those whose caller has left."""
+    """Learns of every try, also of those whose caller has left. Nothing here may block."""
 
     def attempt_ended(self, attempt: Attempt) -> None:
-        """Called once a try; must not block."""
+        """Called once a try."""
+        ...
+
+    def attempt_failed(self, spec: ModelSpec, kind: FailureKind) -> None:
+        """How a try failed that did; `attempt_ended` is called as well."""
+        ...
+
+    def first_token(self, spec: ModelSpec, after_s: float) -> None:
+        """A stream began to answer."""
+        ...
+
+    def hedged(self, route: str, event: str) -> None:
+        """A second request was "sent", "won", or would have been sent and was "capped" by the route's rate."""
+        ...
+
+    def retry_refused(self, route: str) -> None:
+        """A try was not repeated: the route's retry budget is used up."""
         ...
 
 

@@ -6,15 +6,20 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 
 from services.router.core.attempts import Attempt
+from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import CHAT, Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
-from services.router.core.cooldown import Cooldowns
+from services.router.core.continuation import asked_to_go_on
+from services.router.core.deployments import Deployments, Health, healthiest
 from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
-from services.router.core.failure import Failure, FailureKind, ProviderError
+from services.router.core.failure import MAY_BE_BILLED, Failure, FailureKind, ProviderError
 from services.router.core.fallback import RetryPolicy
-from services.router.core.patience import Patience
+from services.router.core.hedge import Contest
+from services.router.core.opening import Opened, next_chunk, open_stream
 from services.router.core.plan import Needs, Plan, make_plan, needs_of, step_timeout_s
 from services.router.core.ports import (
     AttemptObserver,
@@ -25,7 +30,8 @@ from services.router.core.ports import (
     ProviderRequest,
     TokenCounter,
 )
-from services.router.core.run import Run
+from services.router.core.retry_budget import SAVED, ShareBucket
+from services.router.core.run import Run, Shared, Try
 from services.router.core.tokens import input_texts, overhead_tokens
 
 
@@ -42,7 +48,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The first delta is about to follow; no other model will be tried."""
+    """The first delta is about to follow; unless the route allows a continuation, no other model will be tried."""
+
+    attempts: tuple[Attempt, ...]
+    served_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The answer broke off, and what follows is another model's."""
 
     attempts: tuple[Attempt, ...]
     served_model: str
@@ -58,27 +72,24 @@ class Finished:
     response_id: str
 
 
-StreamEvent = Started | Delta | Finished
+StreamEvent = Started | Delta | Continued | Finished
 
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A name that callers may use."""
+    """A name that callers may use, and how it does; a route as well as the best of its candidates."""
 
     route: RouteSpec
     cooling_down: bool
+    health: Health
 
 
 def _unary_limit_s(spec: ModelSpec) -> float:
     return spec.timeout_s
 
 
-def _first_token_limit_s(spec: ModelSpec) -> float:
-    return min(spec.first_token_timeout_s, spec.timeout_s)
-
-
 class Router:
-    """Asks models in order until one answers. Holds no request state between calls but the cooldowns."""
+    """Asks models in order until one answers. Between calls it keeps what it saw of the models, and the two budgets."""
 
     def __init__(
         self,
@@ -86,65 +97,76 @@ class Router:
         providers: Mapping[str, Provider],
         *,
         policy: RetryPolicy,
+        breaker: BreakerPolicy,
         clock: Clock,
+        wall_now: Callable[[], datetime],
         jitter: Callable[[], float],
         observer: AttemptObserver,
         counter: TokenCounter,
-        cooldowns: Cooldowns | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers
-        self._policy = policy
         self._clock = clock
         self._jitter = jitter
-        self._observer = observer
         self._counter = counter
-        self._cooldowns = cooldowns or Cooldowns()
+        self.deployments = Deployments(catalogue.models(), breaker)
+        self.shared = {
+            route.name: Shared(
+                policy=policy,
+                deployments=self.deployments,
+                retries=ShareBucket(policy.retry_share, start=SAVED, most=SAVED),
+                hedges=ShareBucket(route.hedge.max_rate if route.hedge is not None else 0.0, start=1.0, most=SAVED),
+                observer=observer,
+                now=clock.monotonic,
+                wall_now=wall_now,
+                patient_s=breaker.patient_s,
+            )
+            for route in catalogue.routes()
+        }
 
     async def complete(self, call: ModelCall, request_id: str, budget_s: float) -> Answer:
         """One answer within `budget_s` seconds. Raises RouterError."""
-        run = self._begin(call, budget_s)
-        while True:
-            spec = run.start()
-            outcome = await self._try(run, ProviderRequest(call, spec, request_id))
-            if isinstance(outcome, ProviderAnswer):
-                usage = await self._usage(outcome.usage, call, _texts(outcome.completion))
-                attempts = run.succeeded(usage)
-                served_model = outcome.served_model or spec.model
-                return Answer(outcome.completion, usage, attempts, served_model, outcome.response_id)
-            await self._clock.sleep(run.failed(outcome, self._jitter()))
+        with self._begin(call, budget_s, streamed=False) as run:
+            ask = partial(self._ask, run, request_id)
+            while True:
+                tried, outcome = await Contest(run, ask, _drop_answer).decide(run.start())
+                if isinstance(outcome, ProviderAnswer):
+                    tried.delivered = _texts(outcome.completion)
+                    usage = await self._usage(outcome.usage, tried)
+                    attempts = run.succeeded(tried, usage)
+                    served_model = outcome.served_model or tried.spec.model
+                    return Answer(outcome.completion, usage, attempts, served_model, outcome.response_id)
+                await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
 
     async def stream(self, call: ModelCall, request_id: str, budget_s: float) -> AsyncGenerator[StreamEvent, None]:
-        """`Started`, deltas, `Finished`. Closing it ends the provider's call. Raises RouterError."""
-        run = self._begin(call, budget_s)
-        delivered: list[str] = []
-        with Patience() as patience:
-            spec, chunk, chunks = await self._open_stream(run, patience, call, request_id)
-            recorded = len(run.attempts)
-            try:
-                async with aclosing(chunks):
-                    yield Started((*run.attempts, run.running()), chunk.served_model or spec.model)
-                    while True:
+        """`Started`, deltas, `Finished`, and at most one `Continued` among the deltas. Raises RouterError.
+
+        Closing it ends the provider's call.
+        """
+        with self._begin(call, budget_s, streamed=True) as run:
+            tried, opened = await self._open(run, request_id)
+            yield Started(run.so_far(tried), opened.first.served_model or tried.spec.model)
+            while True:
+                async with aclosing(opened):
+                    chunk: Chunk | Failure = opened.first
+                    while not isinstance(chunk, Failure):
                         if chunk.delta is not None:
-                            delivered.extend(_delta_texts(chunk.delta))
+                            _note_delta(tried, chunk.delta)
                             yield chunk.delta
                         if chunk.finished:
-                            break
-                        chunk = await self._next_chunk(run, patience, spec, chunks, delivered)
-                    usage = await self._usage(chunk.usage, call, delivered)
-                    # The caller has the end before the connection is wound up.
-                    yield Finished(chunk.finish_reason, usage, run.succeeded(usage), chunk.response_id)
-                    await anext(chunks, None)
-            except (asyncio.CancelledError, GeneratorExit):
-                # Not a second time: the caller may leave while a connection is closed whose try is on record.
-                if len(run.attempts) == recorded:
-                    run.cancelled(delivered)
-                raise
+                            usage = await self._usage(chunk.usage, tried)
+                            # The caller has the end before the connection is wound up.
+                            yield Finished(chunk.finish_reason, usage, run.succeeded(tried, usage), chunk.response_id)
+                            await anext(opened.chunks, None)
+                            return
+                        chunk = await next_chunk(run, tried, opened)
+                tried, opened = await self._go_on(run, request_id, tried, chunk)
+                yield Continued(run.so_far(tried), opened.first.served_model or tried.spec.model)
 
     def plan(self, model: str, needs: Needs) -> tuple[Plan, str]:
         """What `complete` would do now, and the route's policy. Raises ModelNotFound."""
         route = self._catalogue.resolve(model, CHAT)
-        return make_plan(route, needs, self._cooldowns, self._clock.monotonic()), self._catalogue.policy_of(route)
+        return make_plan(route, needs, self.deployments, self._clock.monotonic()), self._catalogue.policy_of(route)
 
     def step_timeouts_s(self, plan: Plan, budget_s: float) -> list[float]:
         """Time that each candidate of a plan would get if all before it failed at once."""
@@ -159,118 +181,85 @@ class Router:
 
     def models(self) -> list[ListedModel]:
         """Every route and model, ordered by name. A route cools when all its candidates do."""
-        now_s = self._clock.monotonic()
+        now_s, known = self._clock.monotonic(), self.deployments
         return [
-            ListedModel(route, all(self._cooldowns.active(spec.name, now_s) for spec in route.candidates))
+            ListedModel(
+                route,
+                all(known.cooling(spec.name, now_s) for spec in route.candidates),
+                healthiest([known.health(spec.name, now_s) for spec in route.candidates]),
+            )
             for route in self._catalogue.routes()
         ]
 
-    def _begin(self, call: ModelCall, budget_s: float) -> Run:
+    def _begin(self, call: ModelCall, budget_s: float, *, streamed: bool) -> Run:
         route = self._catalogue.resolve(call.model, CHAT).among(call.model_names)
         if not route.candidates:
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
-        plan = make_plan(route, needs_of(call), self._cooldowns, self._clock.monotonic())
-        return Run(
-            call,
-            plan,
-            self._clock.monotonic() + budget_s,
-            policy=self._policy,
-            cooldowns=self._cooldowns,
-            observer=self._observer,
-            now=self._clock.monotonic,
-        )
+        now_s, shared = self._clock.monotonic(), self.shared[route.name]
+        shared.retries.called()
+        shared.hedges.called()
+        plan = make_plan(route, needs_of(call), self.deployments, now_s)
+        return Run(call, plan, now_s + budget_s, shared, streamed=streamed)
 
-    async def _try(self, run: Run, request: ProviderRequest) -> ProviderAnswer | Failure:
-        timeout_s = run.timeout_s(_unary_limit_s(request.spec), _unary_limit_s)
+    async def _ask(self, run: Run, request_id: str, tried: Try) -> ProviderAnswer | Failure:
+        timeout_s = run.timeout_s(tried, _unary_limit_s(tried.spec), _unary_limit_s)
+        request = ProviderRequest(tried.call, tried.spec, request_id)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._providers[request.spec.provider].complete(request)
+                return await self._providers[tried.spec.provider].complete(request)
         except TimeoutError:
             return Failure(FailureKind.TIMED_OUT, "step-timeout")
         except ProviderError as error:
             return error.failure
         except RouterError as error:
             raise run.with_attempts(error) from None
-        except asyncio.CancelledError:
-            run.cancelled(())
-            raise
 
-    async def _open_stream(
-        self, run: Run, patience: Patience, call: ModelCall, request_id: str
-    ) -> tuple[ModelSpec, Chunk, AsyncGenerator[Chunk, None]]:
-        """The first model that begins an answer: its first chunk, and where the others come from."""
+    async def _ask_stream(self, run: Run, request_id: str, tried: Try) -> Opened | Failure:
+        request = ProviderRequest(tried.call, tried.spec, request_id)
+        return await open_stream(self._providers[tried.spec.provider], run, tried, request)
+
+    async def _open(self, run: Run, request_id: str) -> tuple[Try, Opened]:
+        """The first model that begins an answer."""
+        ask = partial(self._ask_stream, run, request_id)
         while True:
-            request = ProviderRequest(call, run.start(), request_id)
-            chunks = self._providers[request.spec.provider].stream(request)
-            first: Chunk | Failure | None = None
-            try:
-                first = await self._first_chunk(run, patience, request.spec, chunks)
-            finally:
-                if not isinstance(first, Chunk):
-                    await chunks.aclose()
-            if isinstance(first, Chunk):
-                return request.spec, first, chunks
-            await self._clock.sleep(run.failed(first, self._jitter()))
+            tried, outcome = await Contest(run, ask, _drop_stream).decide(run.start())
+            if isinstance(outcome, Opened):
+                return tried, outcome
+            await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
 
-    async def _first_chunk(
-        self, run: Run, patience: Patience, spec: ModelSpec, chunks: AsyncGenerator[Chunk, None]
-    ) -> Chunk | Failure:
-        """Reads until the first delta or the end; hidden reasoning proves life and moves the limit to the idle one."""
-        timeout_s = run.timeout_s(_first_token_limit_s(spec), _first_token_limit_s)
-        cause = "first-token-timeout"
-        try:
-            while True:
-                chunk = await _pull(chunks, patience, timeout_s)
-                if chunk.delta is not None or chunk.finished:
-                    return chunk
-                timeout_s, cause = min(spec.idle_timeout_s, run.remaining_s()), "idle-timeout"
-        except TimeoutError:
-            return Failure(FailureKind.TIMED_OUT, cause)
-        except ProviderError as error:
-            return error.failure
-        except StopAsyncIteration:
-            return Failure(FailureKind.BROKEN, "stream-ended-early", http_status=200)
-        except RouterError as error:
-            raise run.with_attempts(error) from None
-        except asyncio.CancelledError:
-            run.cancelled(())
-            raise
+    async def _go_on(self, run: Run, request_id: str, broken: Try, failure: Failure) -> tuple[Try, Opened]:
+        """Another model goes on with an answer that broke off, where the route allows it. Raises UpstreamStreamCut.
 
-    async def _next_chunk(
-        self, run: Run, patience: Patience, spec: ModelSpec, chunks: AsyncGenerator[Chunk, None], delivered: list[str]
-    ) -> Chunk:
-        try:
-            return await _pull(chunks, patience, min(spec.idle_timeout_s, run.remaining_s()))
-        except TimeoutError:
-            failure = Failure(FailureKind.TIMED_OUT, "idle-timeout")
-        except ProviderError as error:
-            failure = error.failure
-        except StopAsyncIteration:
-            failure = Failure(FailureKind.BROKEN, "stream-ended-early", http_status=200)
+        Whoever certainly took no money may be followed by the next one: only one more than the broken one is billed.
+        """
+        run.note(broken, failure)
+        allowed = run.may_continue(broken, failure)
+        call = asked_to_go_on(broken.call, "".join(broken.delivered)) if allowed else broken.call
+        while allowed and (tried := run.continuation(call)) is not None:
+            outcome = await self._ask_stream(run, request_id, tried)
+            if isinstance(outcome, Opened):
+                return tried, outcome
+            run.note(tried, outcome)
+            allowed = outcome.kind not in MAY_BE_BILLED
         cut: RouterError = UpstreamStreamCut("The model's answer broke off; what was delivered is incomplete.")
-        if run.remaining_s() < self._policy.min_step_s:
+        if run.out_of_time():
             cut = DeadlineExceeded("The time for this call passed while the model was answering; allow more time.")
-        raise run.cut(failure, delivered, cut)
+        raise run.with_attempts(cut)
 
-    async def _usage(self, usage: Usage | None, call: ModelCall, output_texts: list[str]) -> Usage:
+    async def _usage(self, usage: Usage | None, tried: Try) -> Usage:
         if usage is not None:
             return usage
-        read = await self._counter.count(list(input_texts(call)))
-        written = await self._counter.count(output_texts)
-        return replace(Usage(estimated=True), input_tokens=read + overhead_tokens(call), output_tokens=written)
+        read = await self._counter.count(list(input_texts(tried.call)))
+        written = await self._counter.count(tried.delivered)
+        return replace(Usage(estimated=True), input_tokens=read + overhead_tokens(tried.call), output_tokens=written)
 
 
-async def _pull(chunks: AsyncGenerator[Chunk, None], patience: Patience, limit_s: float) -> Chunk:
-    """The next chunk. Raises TimeoutError when it takes longer than `limit_s`."""
-    patience.begin(limit_s)
-    try:
-        return await anext(chunks)
-    except asyncio.CancelledError:
-        if patience.end():
-            raise TimeoutError from None
-        raise
-    finally:
-        patience.end()
+async def _drop_answer(answer: ProviderAnswer) -> Usage | None:
+    return answer.usage
+
+
+async def _drop_stream(opened: Opened) -> None:
+    await opened.aclose()
 
 
 def _texts(completion: Completion) -> list[str]:
@@ -278,8 +267,9 @@ def _texts(completion: Completion) -> list[str]:
     return [completion.content, completion.refusal, *calls]
 
 
-def _delta_texts(delta: Delta) -> list[str]:
-    if not delta.tool_calls and not delta.refusal:
-        return [delta.content]
-    calls = [text for call in delta.tool_calls for text in (call.name, call.arguments_json)]
-    return [delta.content, delta.refusal, *calls]
+def _note_delta(tried: Try, delta: Delta) -> None:
+    tried.delivered.append(delta.content)
+    if delta.tool_calls or delta.refusal:
+        tried.plain = False
+        tried.delivered.append(delta.refusal)
+        tried.delivered.extend(text for call in delta.tool_calls for text in (call.name, call.arguments_json))

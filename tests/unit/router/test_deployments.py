@@ -16,7 +16,7 @@ ALSO_POOLED, KEYLESS = ModelSpec("also", "r", "y", quota="pool"), ModelSpec("key
 
 def known(**policy: float) -> Deployments:
     specs = (EAST, WEST, OTHER, POOLED, ALSO_POOLED, KEYLESS)
-    return Deployments(specs, BreakerPolicy(min_calls=2, **policy))  # type: ignore[arg-type]
+    return Deployments(specs, BreakerPolicy(min_calls=2, **policy))
 
 
 def limited(until_s: float) -> Cooldown:

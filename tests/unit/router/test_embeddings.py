@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from services.router.adapters.memory import AttemptLog, ManualClock, ScriptedEmbedder
 from services.router.adapters.tokens import CharacterTokenCounter
+from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Usage
-from services.router.core.cooldown import Cooldowns
 from services.router.core.embeddings import Embeddings
 from services.router.core.errors import (
     InvalidRequest,
@@ -50,17 +51,26 @@ class World:
 
     def __init__(self, one: ScriptedEmbedder, two: ScriptedEmbedder | None = None) -> None:
         self.one, self.two = one, two or ScriptedEmbedder(ANSWER)
-        self.clock, self.log, self.cooldowns = ManualClock(), AttemptLog(), Cooldowns()
-        common = {
-            "policy": RetryPolicy(),
-            "clock": self.clock,
-            "jitter": lambda: 0.5,
-            "observer": self.log,
-            "counter": CharacterTokenCounter(),
-            "cooldowns": self.cooldowns,
-        }
-        self.embeddings = Embeddings(CATALOGUE, {"a": self.one, "b": self.two}, **common)
-        self.router = Router(CATALOGUE, {}, **common)
+        self.clock, self.log = ManualClock(), AttemptLog()
+        self.router = Router(
+            CATALOGUE,
+            {},
+            policy=RetryPolicy(),
+            breaker=BreakerPolicy(),
+            clock=self.clock,
+            wall_now=lambda: datetime(2026, 11, 23, tzinfo=UTC),
+            jitter=lambda: 0.5,
+            observer=self.log,
+            counter=CharacterTokenCounter(),
+        )
+        self.embeddings = Embeddings(
+            CATALOGUE,
+            {"a": self.one, "b": self.two},
+            self.router.shared,
+            clock=self.clock,
+            jitter=lambda: 0.5,
+            counter=CharacterTokenCounter(),
+        )
 
 
 async def test_vectors_with_usage_space_and_attempts() -> None:

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.cooldown import Cooldown, Cooldowns
+from services.router.core.deployments import Deployments, Shut
 from services.router.core.errors import (
     ContextTooLong,
     DeadlineExceeded,
@@ -26,6 +28,7 @@ from services.router.core.fallback import (
     TryNext,
     cooldown_after,
     final_error,
+    ladder_after,
     next_action,
 )
 from services.router.core.plan import Needs, Rejected, make_plan, step_timeout_s
@@ -49,7 +52,6 @@ def decide(
 ) -> Action:
     return next_action(
         Failure(kind, "cause", retry_after_s=retry_after_s),
-        current=SMALL,
         later=later,
         retries_left=retries_left,
         attempts=attempts,
@@ -70,30 +72,41 @@ def test_what_each_failure_leads_to(kind: FailureKind) -> None:
     elif kind is FailureKind.REJECTED:
         assert action == GiveUp()
     else:
-        assert action == TryNext(0)
+        assert action == TryNext()
 
 
 @pytest.mark.parametrize("kind", sorted(RETRYABLE, key=str))
 def test_without_retries_left_the_next_candidate_is_tried(kind: FailureKind) -> None:
-    assert decide(kind, retries_left=0) == TryNext(0)
+    assert decide(kind, retries_left=0) == TryNext()
     assert decide(kind, retries_left=0, later=()) == GiveUp()
 
 
 def test_retry_after_is_a_floor_below_the_jitter_and_a_long_one_means_others() -> None:
     assert decide(FailureKind.RATE_LIMITED, retry_after_s=3.0) == RetrySame(pytest.approx(3.1))
-    assert decide(FailureKind.RATE_LIMITED, retry_after_s=30.0) == TryNext(0)
+    assert decide(FailureKind.RATE_LIMITED, retry_after_s=30.0) == TryNext()
     assert decide(FailureKind.RATE_LIMITED, retry_after_s=30.0, later=()) == GiveUp()
 
 
 def test_a_wait_that_would_outlive_the_deadline_is_not_begun() -> None:
-    assert decide(FailureKind.RATE_LIMITED, retry_after_s=3.0, remaining_s=3.0) == TryNext(0)
+    assert decide(FailureKind.RATE_LIMITED, retry_after_s=3.0, remaining_s=3.0) == TryNext()
 
 
 def test_a_conversation_too_long_goes_only_to_larger_or_unknown_windows() -> None:
     smaller, unknown = ModelSpec("smaller", "p", "m", context_tokens=500), ModelSpec("unknown", "p", "m")
-    assert decide(FailureKind.CONTEXT_TOO_LONG, later=(smaller, LARGE)) == TryNext(1)
-    assert decide(FailureKind.CONTEXT_TOO_LONG, later=(smaller, unknown)) == TryNext(1)
-    assert decide(FailureKind.CONTEXT_TOO_LONG, later=(smaller,)) == GiveUp()
+
+    def ladder(*later: ModelSpec, own: tuple[ModelSpec, ...] = ()) -> tuple[ModelSpec, ...]:
+        return ladder_after(Failure(FailureKind.CONTEXT_TOO_LONG, "cause"), SMALL, own, later)
+
+    assert ladder(smaller, LARGE, smaller) == (LARGE,)
+    assert ladder(smaller, unknown) == (unknown,)
+    assert ladder(smaller) == ()
+    assert ladder(smaller, LARGE, own=(unknown, LARGE)) == (unknown, LARGE)
+
+
+def test_the_routes_own_list_comes_before_the_rest_and_nobody_twice() -> None:
+    limited, other = Failure(FailureKind.RATE_LIMITED, "cause"), ModelSpec("other", "p", "m")
+    assert ladder_after(limited, SMALL, (other,), (LARGE, other)) == (other, LARGE)
+    assert ladder_after(limited, SMALL, (), (LARGE, other)) == (LARGE, other)
 
 
 @given(
@@ -146,13 +159,13 @@ def test_a_second_failure_never_shortens_a_cooldown() -> None:
 
 def test_cooling_candidates_stand_aside_until_nobody_else_is_left() -> None:
     route = RouteSpec("r", (SMALL, LARGE), 1)
-    cooldowns = Cooldowns()
-    cooldowns.note("small", Cooldown(50.0, rate_limited=False))
-    plan = make_plan(route, Needs(), cooldowns, 10.0)
+    load = Deployments((SMALL, LARGE), BreakerPolicy())
+    load.rest("small", Cooldown(50.0, rate_limited=False), shared=False)
+    plan = make_plan(route, Needs(), load, 10.0)
     assert plan.candidates == (LARGE,)
     assert [(no.spec.name, no.reason) for no in plan.rejected] == [("small", "cooling-down")]
-    cooldowns.note("large", Cooldown(50.0, rate_limited=True))
-    plan = make_plan(route, Needs(), cooldowns, 10.0)
+    load.rest("large", Cooldown(50.0, rate_limited=True), shared=False)
+    plan = make_plan(route, Needs(), load, 10.0)
     assert plan.candidates == (SMALL,), "it merely failed: better asked than refused"
     assert [no.spec.name for no in plan.rejected] == ["large"], "its provider asked for peace"
 
@@ -163,7 +176,8 @@ def test_candidates_that_cannot_serve_the_request_are_rejected_with_the_reason()
     route = RouteSpec("r", (keyless, plain, SMALL), 1)
 
     def reasons(needs: Needs) -> list[str]:
-        return [no.reason for no in make_plan(route, needs, Cooldowns(), 0.0).rejected]
+        load = Deployments(route.candidates, BreakerPolicy())
+        return [no.reason for no in make_plan(route, needs, load, 0.0).rejected]
 
     assert reasons(Needs(tools=True)) == ["provider-without-key", "no-tools"]
     assert reasons(Needs(images=True)) == ["provider-without-key", "no-images"]
@@ -304,8 +318,8 @@ def failed(*kinds: FailureKind, rejected: tuple[Rejected, ...] = (), remaining_s
     return final_error(Spent(failures, rejected, 100.0, remaining_s), POLICY)
 
 
-COOLING_LIMITED = Rejected(SMALL, "cooling-down", Cooldown(130.0, rate_limited=True))
-COOLING_FAILED = Rejected(SMALL, "cooling-down", Cooldown(130.0, rate_limited=False))
+COOLING_LIMITED = Rejected(SMALL, "cooling-down", Shut("cooling-down", 130.0, rate_limited=True))
+COOLING_FAILED = Rejected(SMALL, "cooling-down", Shut("cooling-down", 130.0, last_resort=True))
 
 
 @pytest.mark.parametrize(
@@ -319,9 +333,11 @@ COOLING_FAILED = Rejected(SMALL, "cooling-down", Cooldown(130.0, rate_limited=Fa
         (failed(FailureKind.CONTEXT_TOO_LONG), ContextTooLong),
         (failed(FailureKind.REJECTED), UpstreamRejected),
         (failed(FailureKind.UNKNOWN_MODEL), UpstreamUnavailable),
+        (failed(FailureKind.CONTENT_POLICY, FailureKind.UNSUPPORTED), UpstreamRejected),
+        (failed(FailureKind.CONTENT_POLICY, FailureKind.UNAVAILABLE), UpstreamUnavailable),
+        (failed(rejected=(Rejected(SMALL, "breaker-open", Shut("breaker-open", None)),)), UpstreamUnavailable),
         (failed(FailureKind.UNSUPPORTED), Unsupported),
         (failed(FailureKind.CONTENT_POLICY), UpstreamRejected),
-        (failed(FailureKind.CONTENT_POLICY, FailureKind.UNAVAILABLE), UpstreamUnavailable),
         (failed(rejected=(COOLING_LIMITED,)), UpstreamRateLimited),
         (failed(rejected=(COOLING_FAILED,)), UpstreamUnavailable),
         (failed(rejected=(Rejected(SMALL, "provider-without-key"),)), UpstreamCredential),

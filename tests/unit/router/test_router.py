@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from services.router.adapters.memory import AttemptLog, ManualClock, ScriptedProvider, Step
 from services.router.adapters.tokens import CharacterTokenCounter
+from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import (
     Completion,
@@ -59,7 +61,9 @@ class Harness:
             Catalogue({"default": RouteSpec("default", tuple(specs), retries)}, "default"),
             {f"p{n}": provider for n, provider in enumerate(self.providers)},
             policy=RetryPolicy(),
+            breaker=BreakerPolicy(),
             clock=self.clock,
+            wall_now=lambda: datetime(2026, 11, 23, tzinfo=UTC),
             jitter=lambda: 0.5,
             observer=self.log,
             counter=CharacterTokenCounter(),
