@@ -11,26 +11,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from llmops.router.v1 import router_pb2_grpc
 
-from meshkit.identity import key_digest
-from meshkit.kit import Kit
-from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
-from meshkit.settings import Secret
-from meshkit.transports.remote import PeerSettings, open_channel
-from meshkit.transports.server import GrpcServer, ServerSettings
+from llmops_cli.provider_sim import ProviderSim, SimSettings
 from services.router.adapters.dialects.anthropic_messages import AnthropicMessages
 from services.router.adapters.dialects.base import Dialect
 from services.router.adapters.dialects.embeddings import EmbeddingsDialect
 from services.router.adapters.dialects.openai_chat import OpenAiChat
 from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, Signer, open_session
-from services.router.main import build
 from services.router.settings import RouterSettings
+from tests.contract.router.faults import Serve
+from tests.support.router_service import start_router
 
 KEY = "sk-contract-test"
-SERVICE = "llmops.router.v1.RouterService"
-PEPPER = "pepper-for-tests-only"
-KEYS = (KeySettings("caller", key_digest(PEPPER.encode(), "caller-secret"), "acme", ("caller",)),)
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
@@ -134,6 +126,20 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+async def sim() -> AsyncIterator[ProviderSim]:
+    """A provider that follows a script and keeps the true bill."""
+    async with ProviderSim(settings=SimSettings(max_hang_s=30)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(params=["local", "grpc"])
+async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
+    """Starts a process that runs the router alone, behind each transport."""
+    async with AsyncExitStack() as stack:
+        yield lambda settings: start_router(stack, settings, request.param)
+
+
+@pytest.fixture
 async def start_upstream() -> AsyncIterator[StartUpstream]:
     servers: list[tuple[asyncio.Server, Upstream]] = []
 
@@ -205,22 +211,6 @@ async def start(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[Route
     async with AsyncExitStack() as stack:
 
         async def start_(router: RouterSettings) -> Any:
-            process = ProcessSettings(
-                server=ServerSettings(grpc_port=0, grace_s=0.2),
-                auth=AuthSettings(pepper=Secret(PEPPER), mesh_key=Secret("mesh-secret"), keys=KEYS),
-            )
-            runtime = Runtime("router", process, frozenset({"router"}), None)
-            kit = Kit(runtime, "router")
-            stack.push_async_callback(runtime.close)
-            stack.push_async_callback(kit.close)
-            await stack.enter_async_context(build(router, kit))
-            channel = runtime.channel("router")
-            if request.param == "grpc":
-                server = GrpcServer(process.server, runtime.table)
-                await server.start()
-                stack.push_async_callback(server.drain)
-                channel = open_channel(SERVICE, PeerSettings(address=f"127.0.0.1:{server.port}"))
-                stack.push_async_callback(channel.close)
-            return router_pb2_grpc.RouterServiceStub(channel)
+            return (await start_router(stack, router, request.param)).stub
 
         yield start_

@@ -25,6 +25,7 @@ from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.adapters.http import HttpLimits, HttpProvider
 from services.router.adapters.memory import AttemptLog, ManualClock
 from services.router.adapters.tokens import CharacterTokenCounter
+from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import FinishReason, Message, ModelCall, Parameters, ToolChoice, ToolDefinition, Usage
 from services.router.core.errors import RouterError
@@ -32,6 +33,7 @@ from services.router.core.failure import Failure, FailureKind, ProviderError
 from services.router.core.fallback import RetryPolicy
 from services.router.core.ports import Chunk, ProviderRequest
 from services.router.core.router import Router
+from tests.contract.router.conftest import NOW
 
 if TYPE_CHECKING:
     from tests.contract.router.conftest import OpenProvider
@@ -235,7 +237,9 @@ async def test_what_may_be_billed_is_estimated(asked: Asked, stream: bool) -> No
         Catalogue({"m": RouteSpec("m", (spec,), 1, is_model=True)}, "m"),
         {"p": asked.provider},
         policy=RetryPolicy(),
+        breaker=BreakerPolicy(),
         clock=ManualClock(),
+        wall_now=lambda: NOW,
         jitter=lambda: 0.0,
         observer=log,
         counter=CharacterTokenCounter(),

@@ -14,12 +14,11 @@ from llmops.router.v1 import router_pb2 as pb
 from meshkit.errors import CallError
 from services.router.provider_settings import ModelConfig, Provider
 from services.router.settings import DEFAULT_MODEL, Route, RouterSettings
+from tests.support.router_service import CALLER, STRANGER
 
 if TYPE_CHECKING:
     from tests.contract.router.conftest import Received, StartUpstream
 
-STRANGER = (("authorization", "Bearer caller-secret"),)
-CALLER = (*STRANGER, ("x-llmops-mesh", "mesh-secret"))
 DOCUMENT = "The ferry leaves at noon on weekdays. On Sundays it leaves at ten. Dogs travel free of charge on all days."
 ANSWER = {
     "id": "chatcmpl-1",

@@ -13,12 +13,10 @@ from llmops.router.v1 import router_pb2 as pb
 from meshkit.errors import CallError
 from services.router.provider_settings import ModelConfig, Provider
 from services.router.settings import RouterSettings
+from tests.support.router_service import CALLER, STRANGER
 
 if TYPE_CHECKING:
     from tests.contract.router.conftest import StartUpstream
-
-STRANGER = (("authorization", "Bearer caller-secret"),)
-CALLER = (*STRANGER, ("x-llmops-mesh", "mesh-secret"))
 
 
 def with_embedder(url: str) -> RouterSettings:

@@ -46,6 +46,7 @@ async def test_a_slow_try_gets_a_second_one_and_the_quicker_answer_is_kept(strea
         ("other0", "HEDGE", Outcome.SUCCEEDED, ""),
     ]
     assert (slow.left, slow.running, quick.running) == (1, 0, 0)
+    assert [engine.router.deployments.calls_under_way(name) for name in engine.specs] == [0, 0]
     assert engine.log.events == {
         "hedge-sent default": 1,
         "hedge-won default": 1,

@@ -40,11 +40,11 @@ async def test_each_cause_has_a_ladder_of_its_own(ladder: str, cause: FailureKin
 
 
 async def test_after_its_own_ladder_the_rest_of_the_route_is_asked_and_nobody_twice() -> None:
-    limited = [failing(FailureKind.RATE_LIMITED, 60.0)]
+    refusing = [failing(FailureKind.CONTENT_POLICY)]
     engine = Engine(
-        {"first": limited, "second": limited, "special": limited, "third": [ANSWER]},
+        {"first": refusing, "second": refusing, "special": refusing, "third": [ANSWER]},
         candidates=("first", "second", "third"),
-        route={"rate_limit_fallbacks": ["special", "first"]},
+        route={"content_policy_fallbacks": ["special", "first"]},
     )
     answer = await engine.complete()
     assert [attempt.model_name for attempt in answer.attempts] == ["first", "special", "second", "third"]
@@ -132,6 +132,18 @@ async def test_what_is_no_illness_opens_no_breaker(kind: FailureKind) -> None:
     assert len(provider.requests) == 6
 
 
+async def test_a_probe_that_is_refused_as_malformed_has_shown_that_the_model_is_back() -> None:
+    provider = Timed(failing(FailureKind.NOT_CONNECTED))
+    engine = Engine({"only": provider}, breaker=BreakerPolicy(min_calls=1, wait_s=7.0))
+    with pytest.raises(UpstreamUnavailable):
+        await engine.complete()
+    engine.clock.advance(7.0)  # type: ignore[attr-defined]
+    provider.step = failing(FailureKind.REJECTED)
+    with pytest.raises(UpstreamRejected):
+        await engine.complete()
+    assert [model.health.state for model in engine.router.models()] == [ModelState.LIVE] * 2
+
+
 @pytest.mark.parametrize(("budget_s", "opens"), [(0.06, False), (5.0, True)])
 async def test_callers_in_a_hurry_shut_no_model_for_the_others(budget_s: float, opens: bool) -> None:  # noqa: FBT001
     engine = Engine(
@@ -145,6 +157,8 @@ async def test_callers_in_a_hurry_shut_no_model_for_the_others(budget_s: float, 
             await engine.complete(budget_s=budget_s)
     states = {model.route.name: model.health.state for model in engine.router.models()}
     assert states["slow"] is (ModelState.BREAKER_OPEN if opens else ModelState.LIVE)
+    known_s = engine.router.deployments.slow_after_s("slow", 0.95, 1, streamed=False)
+    assert (known_s is not None) == opens, "nor do they make it look quick"
 
 
 @pytest.mark.parametrize(("quotas", "asked"), [(("a", "a"), 0), (("a", "b"), 1)])
@@ -191,14 +205,15 @@ async def test_a_limit_that_another_call_lengthened_stops_the_retry() -> None:
 
 
 class Flipping:
-    """Allows everyone until it has been asked `times` times."""
+    """Allows everyone but the one refused until it has been asked `times` times."""
 
     def __init__(self, times: int) -> None:
         self.left = times
+        self.refused = ""
 
     def allowed(self, spec: ModelSpec, now: datetime) -> str:
         self.left -= 1
-        return "" if self.left >= 0 else "vendor-expired"
+        return "" if self.left >= 0 and spec.name != self.refused else "vendor-expired"
 
 
 def gated(times: int) -> Run:
@@ -225,6 +240,20 @@ def test_the_gate_is_asked_again_before_every_try(times: int) -> None:
         ("first", "RETRY"),
         ("second", "FALLBACK"),
     ][:times]
+
+
+def test_a_hedge_goes_to_the_first_who_is_fit_now() -> None:
+    """What happened since the plan counts: a pause of any kind, and the gate."""
+    for why in ("pause", "gate"):
+        run = gated(9)
+        run.start()
+        if why == "pause":
+            run._shared.deployments.rest("second", Cooldown(9e9, rate_limited=False), shared=False)
+        else:
+            run._plan.gate.refused = "second"  # type: ignore[attr-defined]
+        tried = run.hedge()
+        assert tried is not None
+        assert tried.spec.name == "third"
 
 
 @pytest.mark.parametrize(("times", "allowed"), [(1, False), (9, True)])

@@ -1,0 +1,118 @@
+"""F12 and F38: providers that cannot be reached, or must not be. What the caller sees, what is billed, a control."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from llmops_cli.provider_sim import ProviderSim
+from meshkit.settings import Secret
+from services.router.core.addresses import is_allowed
+from services.router.provider_settings import Provider
+from tests.contract.router.faults import Serve, asked, faulty, with_healthy
+from tests.support.deployments import free_ports
+from tests.support.router_service import Tried, ask, billed
+
+LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+RETRIES = {"max_retries": 2}
+
+
+def server_tls(folder: Path, flaw: str) -> ssl.SSLContext:
+    """A server's certificate with one flaw, and the authority that the client trusts as ca.pem."""
+    ours, foreign = trustme.CA(), trustme.CA()
+    ours.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issuer = foreign if flaw == "unknown-authority" else ours
+    names = ["provider.example"] if flaw == "wrong-host" else ["127.0.0.1"]
+    certificate = issuer.issue_cert(*names, not_after=LONG_AGO if flaw == "expired" else None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("flaw", ["unknown-authority", "wrong-host", "expired", ""])
+async def test_f12_a_bad_certificate_is_not_tried_again(
+    serve: Serve, sim: ProviderSim, tmp_path: Path, flaw: str, *, streamed: bool
+) -> None:
+    """The last row is the control: with a good certificate the same provider answers."""
+    async with ProviderSim(ssl_context=server_tls(tmp_path, flaw)) as secure:
+        ca_file = {"ca_file": str(tmp_path / "ca.pem")}
+        router = await serve(with_healthy(faulty(secure.base_url, "first", provider=ca_file, route=RETRIES), sim))
+        seen = await ask(router, streamed=streamed)
+        if not flaw:
+            assert (asked(secure), asked(sim), seen.names()) == (["first"], [], [("first", "SUCCEEDED")])
+            return
+        assert seen.tries[0] == Tried("first", "NOT_CONNECTED", "certificate-invalid", purpose="FIRST")
+        assert seen.names()[1:] == [("healthy", "SUCCEEDED")], "one try only"
+        assert (asked(secure), seen.tokens()) == ([], billed(sim.billing))
+        alone = await ask(router, "first", streamed=streamed)
+        assert (alone.status, alone.reason, alone.tokens()) == ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", (0, 0))
+        assert len(alone.tries) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_f12_a_refused_connection_is_tried_again_and_costs_nothing(
+    serve: Serve, sim: ProviderSim, *, streamed: bool
+) -> None:
+    with free_ports(1) as (port,):
+        pass
+    router = await serve(with_healthy(faulty(f"http://127.0.0.1:{port}/v1", "first", route=RETRIES), sim))
+    seen = await ask(router, streamed=streamed)
+    assert seen.names() == [("first", "NOT_CONNECTED")] * 3 + [("healthy", "SUCCEEDED")]
+    assert {tried.cause for tried in seen.tries[:3]} == {"connection-refused"}
+    assert seen.tokens() == billed(sim.billing)
+    control = await ask(await serve(faulty(sim.base_url, "first", route=RETRIES)), streamed=streamed)
+    assert control.names() == [("first", "SUCCEEDED")]
+
+
+def inner_name() -> str:
+    """A name that leads to a private address here."""
+    name = socket.gethostname()
+    try:
+        found = socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)
+    except OSError:
+        pytest.skip("this machine's own name does not resolve")
+    if is_allowed(str(found[0][4][0]), private=False, loopback=False):
+        pytest.skip("this machine's own name leads to a public address")
+    return name
+
+
+async def test_f38_a_name_that_does_not_resolve(serve: Serve, sim: ProviderSim) -> None:
+    """RFC 6761: names under .invalid never do."""
+    settings = faulty("https://provider.invalid/v1", "first", provider={"api_key": Secret("k")})
+    router = await serve(with_healthy(settings, sim))
+    seen = await ask(router)
+    assert seen.tries[0] == Tried("first", "NOT_CONNECTED", "dns-failure", purpose="FIRST")
+    assert (seen.names()[1:], seen.tokens()) == ([("healthy", "SUCCEEDED")], billed(sim.billing))
+    alone = await ask(router, "first")
+    assert (alone.reason, {tried.cause for tried in alone.tries}) == ("UPSTREAM_UNAVAILABLE", {"dns-failure"})
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_f38_a_name_that_leads_inside_reaches_nobody(serve: Serve, sim: ProviderSim, *, allowed: bool) -> None:
+    """What a name means is looked at when the connection is made: rebinding has no moment in between.
+
+    This machine's name is one like any other to the settings. The control is the same name where the operator has
+    opened private networks.
+    """
+    async with ProviderSim(host="0.0.0.0") as inside:
+        provider = Provider(
+            base_url=f"{'http' if allowed else 'https'}://{inner_name()}:{inside.port}/v1",
+            api_key=Secret("k"),
+            allow_private_address=allowed,
+        )
+        settings = with_healthy(faulty(sim.base_url, "first", route=RETRIES), sim)
+        settings.providers["vendor"] = provider
+        seen = await ask(await serve(settings))
+        assert inside.stats.connections_opened == int(allowed)
+        if allowed:
+            assert seen.names() == [("first", "SUCCEEDED")]
+        else:
+            assert seen.tries[0] == Tried("first", "NOT_CONNECTED", "address-refused", purpose="FIRST")
+            assert seen.names()[1:] == [("healthy", "SUCCEEDED")]
+        assert seen.tokens() == billed([*sim.billing, *inside.billing])
