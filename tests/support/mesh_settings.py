@@ -105,6 +105,11 @@ ROUTES = {
     "after-timeout-stream": ("alpha/hanging-stream", "beta/essay"),
     "after-cut": ("alpha/cut", "beta/words"),
 }
+# Two models are billed for one answer: beside one that is slow, and after one that broke off.
+SECOND_MODELS: dict[str, dict[str, Any]] = {
+    "hedged": {"candidates": ["alpha/late", "beta/words"], "hedge": {"after_s": 0.1, "max_rate": 0.5}},
+    "goes-on": {"candidates": ["alpha/cut", "beta/essay"], "continue_on_another": True},
+}
 # Tried once more, at once.
 RETRIED = {"again": ("alpha/flaky",)}
 
@@ -130,7 +135,8 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
             "models": {f"alpha/{name}": _model("alpha", name) for name in _ALPHA}
             | {f"beta/{name}": _model("beta", name) for name in _BETA},
             "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()}
-            | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()},
+            | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()}
+            | {name: {"max_retries": 0, **route} for name, route in SECOND_MODELS.items()},
         },
     }
 
