@@ -5,6 +5,7 @@ In memory, bounded by the number of models. Times are seconds of one monotonic c
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _NEWEST = 0.2
 _KEPT_DURATIONS = 512
 # Sorting is spared for so many new durations: on 512 they move a percentile by less than 4 points of rank.
 _STALE_AFTER = 16
+# Standard errors: one time in forty the true percentile is below.
+_DOUBT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,15 @@ class Durations:
         self._kept.append(duration_s)
         self._new += 1
 
-    def percentile_s(self, share: float, min_count: int) -> float | None:
-        """The duration that `share` of the calls did not exceed; None while there are fewer than `min_count`."""
-        if len(self._kept) < min_count:
+    def percentile_s(self, share: float, min_count: int, doubt: float = 0.0) -> float | None:
+        """The duration that `share` of the calls did not exceed; None while there are fewer than `min_count`.
+
+        With `doubt` it is the lower end of what that may be: so many standard errors of the share below it.
+        """
+        count = len(self._kept)
+        if count < min_count:
             return None
+        share = max(0.0, share - doubt * math.sqrt(share * (1 - share) / count))
         if self._new >= _STALE_AFTER or not self._sorted:
             self._sorted, self._new = sorted(self._kept), 0
         return self._sorted[min(int(share * len(self._sorted)), len(self._sorted) - 1)]
@@ -179,9 +187,13 @@ class Deployments:
         )
 
     def slow_after_s(self, model: str, share: float, min_count: int, *, streamed: bool) -> float | None:
-        """The time that `share` of the recent calls needed: to the first token of streams, else to the whole answer."""
+        """The time within which `share` of the recent calls began (streams) or answered, at its lower end.
+
+        Where the share of slow calls is near the percentile, the percentile itself is now a quick call and now a slow
+        one, and a slow one would never be found slow. Sending too early is bounded by the rate of hedges.
+        """
         known = self._all[model]
-        return (known.first if streamed else known.whole).percentile_s(share, min_count)
+        return (known.first if streamed else known.whole).percentile_s(share, min_count, _DOUBT)
 
     # What running calls tell.
 

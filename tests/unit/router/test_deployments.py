@@ -144,6 +144,17 @@ def test_percentiles_are_those_of_the_last_512(durations: list[float], share: fl
     assert sum(duration_s <= found for duration_s in last) >= share * len(last)
 
 
+@pytest.mark.parametrize(("quick", "slow", "found"), [(470, 42, 9.0), (480, 32, 1.0), (500, 12, 1.0)])
+def test_what_counts_as_slow_is_the_lower_end_of_the_percentile(quick: int, slow: int, found: float) -> None:
+    """One call in sixteen is slow: by the plain 95th percentile only calls slower than those would be."""
+    models = known()
+    for duration_s in [1.0] * quick + [9.0] * slow:
+        permit = models.begin("east", 0.0)
+        assert permit is not None
+        models.answered(permit, duration_s, streamed=False)
+    assert models.slow_after_s("east", 0.95, 50, streamed=False) == found
+
+
 def test_percentiles_follow_what_is_new() -> None:
     kept = Durations()
     for duration_s in [1.0] * 100 + [9.0] * 100:
