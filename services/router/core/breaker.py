@@ -102,10 +102,13 @@ class Breaker:
             self._counts.append([part, 0, 0])
         self._counts[-1][1] += 1
         self._counts[-1][2] += failed
-        calls, failures = self._totals(now_s)
-        if failed and calls >= self._policy.min_calls and failures >= self._policy.failure_share * calls:
+        if failed and self._too_many(now_s):
             self._wait_s = self._policy.wait_s
             self._change(now_s + self._wait_s)
+
+    def _too_many(self, now_s: float) -> bool:
+        calls, failures = self._totals(now_s)
+        return calls >= self._policy.min_calls and failures >= self._policy.failure_share * calls
 
     def _change(self, until_s: float | None) -> None:
         self._period += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -25,6 +26,12 @@ class Cooldowns:
         known = self._by_key.get(key)
         if known is None or (cooldown.until_s, cooldown.rate_limited) > (known.until_s, known.rate_limited):
             self._by_key[key] = cooldown
+
+    def running(self, keys: Sequence[str], now_s: float) -> list[Cooldown]:
+        """The running waits among these; asked twice a call, mostly when there are none at all."""
+        if not self._by_key:
+            return []
+        return [wait for key in keys if (wait := self.active(key, now_s)) is not None]
 
     def active(self, key: str, now_s: float) -> Cooldown | None:
         """The running wait of a model or quota, None when there is none. May be asked from another thread."""

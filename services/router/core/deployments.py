@@ -116,6 +116,7 @@ class _Deployment:
     def __init__(self, spec: ModelSpec, policy: BreakerPolicy) -> None:
         self.spec = spec
         self.quota = f"quota {spec.quota or f'{spec.provider} {spec.model}'}"
+        self.waits = [_key(key, asked=asked) for key in (spec.name, self.quota) for asked in (True, False)]
         self.breaker = Breaker(policy)
         self.under_way = 0
         self.first_token_s: float | None = None
@@ -159,9 +160,7 @@ class Deployments:
 
     def cooling(self, model: str, now_s: float) -> Cooldown | None:
         """The waits of a model and of its quota as one: the longest, and whether any is the provider's wish."""
-        keys = (model, self._all[model].quota)
-        waits = [self._cooldowns.active(_key(key, asked=asked), now_s) for key in keys for asked in (True, False)]
-        running = [wait for wait in waits if wait is not None]
+        running = self._cooldowns.running(self._all[model].waits, now_s)
         if not running:
             return None
         return Cooldown(max(wait.until_s for wait in running), any(wait.rate_limited for wait in running))
