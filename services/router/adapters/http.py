@@ -347,6 +347,7 @@ def _require_content(answer: ProviderAnswer) -> ProviderAnswer:
 
 # Most special first. Before the request went out nothing can be billed; afterwards it may be.
 _CONNECTION_FAILURES: tuple[tuple[type[aiohttp.ClientError], Failure], ...] = (
+    (aiohttp.InvalidURL, Failure(FailureKind.UNREACHABLE, "address-invalid")),
     (aiohttp.ClientConnectorCertificateError, Failure(FailureKind.UNREACHABLE, "certificate-invalid")),
     (aiohttp.ClientConnectorDNSError, Failure(FailureKind.NOT_CONNECTED, "dns-failure")),
     (aiohttp.ClientSSLError, Failure(FailureKind.UNREACHABLE, "tls-failed")),

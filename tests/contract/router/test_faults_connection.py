@@ -93,6 +93,16 @@ async def test_f38_a_name_that_does_not_resolve(serve: Serve, sim: ProviderSim) 
     assert (alone.reason, {tried.cause for tried in alone.tries}) == ("UPSTREAM_UNAVAILABLE", {"dns-failure"})
 
 
+async def test_f38_an_address_spelled_in_no_usual_way_reaches_nobody_and_costs_nothing(
+    serve: Serve, sim: ProviderSim
+) -> None:
+    """Short forms of 127.0.0.1 pass checks that compare text. The client refuses them: nothing was sent or billed."""
+    settings = faulty(f"https://127.1:{sim.port}/v1", "first", provider={"api_key": Secret("k")}, route=RETRIES)
+    seen = await ask(await serve(with_healthy(settings, sim)))
+    assert seen.tries[0] == Tried("first", "NOT_CONNECTED", "address-invalid", purpose="FIRST")
+    assert (seen.names()[1:], seen.tokens()) == ([("healthy", "SUCCEEDED")], billed(sim.billing))
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 async def test_f38_a_name_that_leads_inside_reaches_nobody(serve: Serve, sim: ProviderSim, *, allowed: bool) -> None:
     """What a name means is looked at when the connection is made: rebinding has no moment in between.
