@@ -6,11 +6,12 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from llmops.common.v1 import chat_pb2, usage_pb2
+import numpy as np
+from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
 from llmops.router.v1 import router_pb2 as pb
 from llmops.router.v1 import router_pb2_grpc
 
@@ -22,8 +23,9 @@ from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.deployments import Health, ModelState
 from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import ModelNotFound
+from services.router.core.facts import Needs, Origin
 from services.router.core.failure import Outcome
-from services.router.core.plan import Needs
+from services.router.core.plan import Plan, Rejected
 from services.router.core.ports import EmbedTexts
 from services.router.core.router import Answer, Continued, Finished, ListedModel, Router, Started, StreamEvent
 
@@ -52,7 +54,9 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         """One answer."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.call.model, self._router.route)
-        answer = await self._router.complete(_model_call(request.call), request_id, self._time_s(self._budgets.unary_s))
+        answer = await self._router.complete(
+            _model_call(request.call, request_id), request_id, self._time_s(self._budgets.unary_s)
+        )
         return _complete_response(answer)
 
     async def CompleteStream(
@@ -61,7 +65,9 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         """The same as a stream."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.call.model, self._router.route)
-        events = self._router.stream(_model_call(request.call), request_id, self._time_s(self._budgets.stream_s))
+        events = self._router.stream(
+            _model_call(request.call, request_id), request_id, self._time_s(self._budgets.stream_s)
+        )
         async with aclosing(events):
             async for event in events:
                 yield _stream_response(event)
@@ -76,20 +82,19 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
             request.dimensions,
             _TEXT_PURPOSES.get(request.purpose, ""),
             tuple(request.model_names),
+            _owner(request.labels, request_id),
         )
         return _embed_response(await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s)))
 
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
         """What Complete would do."""
         self._require_scope(request.model, self._router.route)
-        needs = Needs(tools=request.uses_tools, input_tokens=request.input_tokens)
-        plan, policy = self._router.plan(request.model, needs)
+        needs = Needs(request.uses_tools, request.uses_images, request.structured_output, request.input_tokens)
+        request_id = request.planned_request_id or current().request_id
+        origin = _origin(request, request_id)
+        plan, policy = self._router.plan(request.model, needs, origin)
         timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
-        return pb.PlanResponse(
-            candidates=[_planned(*each) for each in zip(plan.candidates, timeouts_s, strict=True)],
-            rejected=[pb.RejectedCandidate(model_name=no.spec.name, reason=no.reason) for no in plan.rejected],
-            model_policy=policy,
-        )
+        return _plan_response(plan, policy, timeouts_s, self._budgets.unary_s)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
         """Names in order, a page at a time."""
@@ -113,18 +118,68 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         return max(0.0, remaining_s(default_s) - self._budgets.margin_s)
 
 
-def _planned(spec: ModelSpec, timeout_s: float) -> pb.PlannedCandidate:
+def _plan_response(plan: Plan, policy: str, timeouts_s: Sequence[float], budget_s: float) -> pb.PlanResponse:
+    """Candidates first, then those for one cause: whoever holds money by this answer may be sent to each of them."""
+    route = plan.route
+    response = pb.PlanResponse(
+        candidates=[_planned(*each) for each in zip(plan.candidates, timeouts_s, plan.reasons, strict=True)],
+        rejected=[_rejected(no) for no in plan.rejected],
+        model_policy=policy,
+        strategy=route.strategy,
+        max_billed_calls=plan.max_billed_calls(),
+        apology=route.apology,
+        allow_stale=route.allow_stale,
+        wants_embedding=route.judges_complexity(),
+    )
+    for spec, reason in plan.for_a_cause():
+        response.candidates.append(_planned(spec, min(spec.timeout_s, budget_s), reason))
+    shadow, confidence = plan.shadow, plan.cascade_min_confidence()
+    if shadow is not None:
+        response.shadow.CopyFrom(pb.PlannedShadow(model_name=shadow.name, provider=shadow.provider, model=shadow.model))
+    if plan.shadow_refused is not None and plan.shadow_refused.spec not in route.everyone():
+        response.rejected.append(_rejected(plan.shadow_refused))
+    if confidence is not None:
+        response.cascade.min_confidence = confidence
+    return response
+
+
+def _planned(spec: ModelSpec, timeout_s: float, reason: str) -> pb.PlannedCandidate:
     return pb.PlannedCandidate(
         model_name=spec.name,
         provider=spec.provider,
         model=spec.model,
         timeout=timedelta(seconds=timeout_s),
         max_output_tokens=spec.max_output_tokens,
+        reason=reason,
     )
 
 
+def _rejected(no: Rejected) -> pb.RejectedCandidate:
+    return pb.RejectedCandidate(model_name=no.spec.name, reason=no.reason, detail=no.detail)
+
+
+def _owner(labels: context_pb2.CallLabels, request_id: str) -> Origin:
+    """Of a call without a conversation. The organisation is the credential's; the rest is what the caller says."""
+    principal = current().principal
+    user = labels.end_user or principal.user
+    return Origin(
+        principal.organisation, labels.feature, labels.conversation_id, user, labels.data_class, "", request_id
+    )
+
+
+def _origin(asked: pb.PlanRequest | pb.ModelCall, request_id: str) -> Origin:
+    vector = None
+    if asked.embedding.values_f32_le:
+        try:
+            vector = np.frombuffer(asked.embedding.values_f32_le, "<f4")
+        except ValueError:
+            raise InvalidField("embedding.values_f32_le", "must be whole numbers of 4 bytes") from None
+    owner = _owner(asked.labels, request_id)
+    return replace(owner, language=asked.language, encoder=asked.embedding.model, embedding=vector)
+
+
 def _in_scope(route: RouteSpec) -> bool:
-    candidates = (spec.name for spec in route.candidates)
+    candidates = (spec.name for spec in route.everyone())
     return current().principal.scopes.allow_route(route.name, candidates, is_model=route.is_model)
 
 
@@ -170,13 +225,14 @@ _STATES: dict[ModelState, Any] = {state: pb.ModelState.Value(f"MODEL_STATE_{stat
 _NO_PARAMETERS = chat.Parameters()
 
 
-def _model_call(call: pb.ModelCall) -> chat.ModelCall:
+def _model_call(call: pb.ModelCall, request_id: str) -> chat.ModelCall:
     return chat.ModelCall(
         call.model,
         tuple(_message(message) for message in call.messages),
         tuple(_tool(tool) for tool in call.tools),
         _parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
         tuple(call.model_names),
+        _origin(call, request_id),
     )
 
 

@@ -10,17 +10,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.kit import Kit
+from services.router.adapters.complexity import ShippedScorer, load_complexity
 from services.router.adapters.http import HttpLimits, HttpProvider
 from services.router.adapters.litellm_bridge import LitellmProvider
 from services.router.adapters.local import LocalLimits, LocalProvider, MeshSentenceEncoder
+from services.router.adapters.memory import DeclaredPrices
+from services.router.adapters.prices import load_table_prices
 from services.router.adapters.remote import open_remote
 from services.router.adapters.system import AttemptMetrics, LoopClock, watch
 from services.router.adapters.tokens import CharacterTokenCounter, EncoderTokenCounter
 from services.router.api import Budgets, RouterApi
 from services.router.core.breaker import BreakerPolicy
+from services.router.core.catalogue import Catalogue
 from services.router.core.embeddings import Embeddings
 from services.router.core.fallback import RetryPolicy
-from services.router.core.ports import TokenCounter
+from services.router.core.planner import Planner
+from services.router.core.ports import ComplexityScorer, PriceList, TokenCounter
 from services.router.core.router import Router
 from services.router.settings import Limits, RouterSettings
 
@@ -53,8 +58,11 @@ async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
             jitter=jitter,
             observer=AttemptMetrics(kit),
             counter=counter,
+            planner=Planner(settings.vendor_register(kit.clock.now), await _prices(settings, kit), _scorer(catalogue)),
         )
-        embeddings = Embeddings(catalogue, providers, router.shared, clock=clock, jitter=jitter, counter=counter)
+        embeddings = Embeddings(
+            catalogue, providers, router.shared, router.planner, clock=clock, jitter=jitter, counter=counter
+        )
         watch(kit, router.deployments, asyncio.get_running_loop().time)
         budgets = Budgets(limits.default_timeout_s, limits.default_stream_timeout_s, limits.deadline_margin_s)
         kit.serve(router_pb2_grpc.add_RouterServiceServicer_to_server, RouterApi(router, embeddings, budgets))
@@ -82,6 +90,27 @@ def _breaker_policy(limits: Limits) -> BreakerPolicy:
         max_wait_s=limits.breaker_max_wait_s,
         patient_s=limits.breaker_patient_s,
     )
+
+
+def _scorer(catalogue: Catalogue) -> ComplexityScorer | None:
+    """The weights are read where a route depends on them. Raises ModelRefused for files that are not as released."""
+    if not any(route.judges_complexity() for route in catalogue.routes()):
+        return None
+    return ShippedScorer(load_complexity())
+
+
+async def _prices(settings: RouterSettings, kit: Kit) -> PriceList:
+    """The dated table costs memory: it is read when a route compares prices and one of them is not declared."""
+    declared = settings.declared_prices()
+    compared = (choice.model for route in settings.routes.values() for choice in route.choices() if route.compares())
+    if declared.keys() >= set(compared):
+        return DeclaredPrices(declared)
+    try:
+        executor = kit.executor("prices", threads=1, max_queue=0)
+        return await executor.run(load_table_prices, declared, kit.clock.now)
+    except ImportError:
+        kit.logger.warning("genai-prices is not installed: for routes by price, only router.models.*.price counts")
+        return DeclaredPrices(declared)
 
 
 async def _local(settings: RouterSettings, kit: Kit) -> tuple[LocalProvider, TokenCounter]:

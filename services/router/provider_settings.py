@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from meshkit.settings import Secret
 from services.router.core.addresses import is_loopback_host
 from services.router.core.catalogue import ModelSpec
+from services.router.core.prices import ModelPrice, nano_usd
 
 DIALECTS = ("openai", "openai_responses", "azure", "anthropic", "gemini", "bedrock", "litellm", "local")
 EMBEDDING_DIALECTS = ("openai", "azure", "gemini", "bedrock", "local")
@@ -140,6 +141,18 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """USD per million tokens as decimal text, "0.15": for strategy `cheapest`. What is charged is `ledger.prices`."""
+
+    input_usd_per_million: str = ""
+    output_usd_per_million: str = ""
+
+    def price(self) -> ModelPrice:
+        """As the core knows it. Raises ValueError."""
+        return ModelPrice(nano_usd(self.input_usd_per_million), nano_usd(self.output_usd_per_million))
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """A model that callers and routes may name. `model` is the provider's own name; token counts of 0 mean not known.
 
@@ -148,9 +161,9 @@ class ModelConfig:
     provider's spelling, that this model refuses and that shall be left out. `tool_reasoning_effort` is sent with
     tools when the caller names no effort. `kind` is chat or embeddings. Vectors are comparable within one
     `vector_space`, which is the provider's name of the model unless it is set: for two names of one model, such as a
-    deployment's.
-    tools when the caller names no effort. Models with the same `quota` share what their providers allow: when one of
-    them is told to wait, all do. Empty: only those that name the same model of the same provider.
+    deployment's. Models with the same `quota` share what their providers allow: when one of them is told to wait, all
+    do. Empty: only those that name the same model of the same provider. `price` is for comparing models; without it the
+    dated table is asked.
     """
 
     provider: str = "local"
@@ -168,19 +181,34 @@ class ModelConfig:
     kind: str = "chat"
     vector_space: str = ""
     quota: str = ""
+    price: TokenPrice | None = None
 
     def problem(self) -> str:
         """What is wrong with this model; empty when nothing is."""
-        if not self.model:
-            return "needs the provider's name of the model in `model`"
-        if min(self.timeout_s, self.first_token_timeout_s, self.idle_timeout_s) <= 0:
-            return "needs timeouts above zero"
-        if min(self.context_tokens, self.max_output_tokens) < 0:
-            return "needs token counts of zero (not known) or more"
-        if self.kind not in {"chat", "embeddings"}:
-            return f"has the unknown kind {self.kind!r}; use chat or embeddings"
-        if self.vector_space and self.kind == "chat":
-            return "has a vector_space, which only kind embeddings has; remove it"
+        checks = (
+            (not self.model, "needs the provider's name of the model in `model`"),
+            (
+                min(self.timeout_s, self.first_token_timeout_s, self.idle_timeout_s) <= 0,
+                "needs timeouts above zero",
+            ),
+            (
+                min(self.context_tokens, self.max_output_tokens) < 0,
+                "needs token counts of zero (not known) or more",
+            ),
+            (self.kind not in {"chat", "embeddings"}, f"has the unknown kind {self.kind!r}; use chat or embeddings"),
+            (
+                bool(self.vector_space) and self.kind == "chat",
+                "has a vector_space, which only kind embeddings has; remove it",
+            ),
+        )
+        return next((sentence for wrong, sentence in checks if wrong), "") or self._price_problem()
+
+    def _price_problem(self) -> str:
+        try:
+            if self.price is not None:
+                self.price.price()
+        except ValueError as error:
+            return f"has a price that cannot be read: {error}"
         return ""
 
     def spec(self, name: str, provider: Provider) -> ModelSpec:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.router.core.catalogue import Condition, HedgeRule, ModelSpec, RouteSpec, ShadowRule
+from services.router.core.vendors import Requirement, Terms
 
 Strategy = Literal["ordered", "weighted", "cheapest", "fastest", "least-busy", "complexity"]
 Band = Literal["simple", "complex"]
@@ -151,6 +152,10 @@ class Route:
         named = [choice.model for choice in self.choices()]
         return tuple(dict.fromkeys((*named, *self.fallbacks(), *([self.shadow.model] if self.shadow else ()))))
 
+    def compares(self) -> bool:
+        """Whether prices are compared."""
+        return self.strategy == "cheapest"
+
     def problem(self) -> str:
         """What is wrong with this route by itself; empty when nothing is."""
         choices = self.choices()
@@ -229,6 +234,11 @@ class Vendor:
                 return f"has expires {self.expires!r}; write a day such as 2027-03-31"
         return ""
 
+    def terms(self) -> Terms:
+        """As the core knows it."""
+        expires = dt.date.fromisoformat(self.expires) if self.expires else None
+        return Terms(self.dpa, frozenset(self.regions), self.retention_days, self.trains, expires)
+
 
 @dataclass(frozen=True, slots=True)
 class DataClass:
@@ -246,3 +256,7 @@ class DataClass:
     def problem(self) -> str:
         """What is wrong with it; empty when nothing is."""
         return "needs max_retention_days of 0 or more, or -1 for no bound" if self.max_retention_days < -1 else ""
+
+    def requirement(self, name: str) -> Requirement:
+        """As the core knows it."""
+        return Requirement(name, self.dpa, frozenset(self.regions), self.max_retention_days, self.no_training)

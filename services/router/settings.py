@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshkit.settings import Secret
 from services.router.core.catalogue import Catalogue, RouteSpec
+from services.router.core.prices import ModelPrice
+from services.router.core.vendors import Terms, VendorRegister
 from services.router.provider_settings import EMBEDDING_DIALECTS, VENDORS, ModelConfig, Provider
 from services.router.route_settings import DataClass, Route, Vendor
 
@@ -214,6 +217,24 @@ class RouterSettings:
         for name, route in self.routes.items():
             routes[name] = route.spec(name, specs)
         return Catalogue(routes, self.default_route, self._known_embeddings())
+
+    def vendor_register(self, now: Callable[[], dt.datetime]) -> VendorRegister:
+        """Terms and classes as the core knows them. The built-in model is nobody's unless the file says otherwise."""
+        built_in = (name for name, provider in self.providers.items() if provider.dialect == "local")
+        terms = {name: Terms(in_process=True) for name in built_in}
+        return VendorRegister(
+            terms | {name: vendor.terms() for name, vendor in self.vendors.items()},
+            {name: entry.requirement(name) for name, entry in self.data_classes.items()},
+            {owner: name for name, entry in self.data_classes.items() for owner in entry.organisations},
+            self.default_data_class,
+            now,
+        )
+
+    def declared_prices(self) -> dict[str, ModelPrice]:
+        """By model name; the built-in model costs nothing."""
+        local = {name for name, model in self.models.items() if self.providers[model.provider].dialect == "local"}
+        declared = {name: model.price.price() for name, model in self.models.items() if model.price is not None}
+        return {name: ModelPrice(0, 0) for name in local} | declared
 
 
 def _require_known(name: str, known: Iterable[str], where: str, section: str) -> None:

@@ -27,6 +27,8 @@ from services.orchestrator.core.model import (
 )
 from services.orchestrator.core.policy import estimated_tokens
 
+# Formats of an answer that not every model can keep; the others are text.
+_STRUCTURED = frozenset({"json_object", "json_schema"})
 _WHOLE = frozenset({chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_TOOL_CALLS})
 ATTEMPTS_KEY = "attempts_json"
 # What a call ends with when its callee died, hung or failed unexpectedly: a provider may have been called by then.
@@ -47,6 +49,9 @@ class RemoteRouter:
             labels=conversation.labels,
             uses_tools=bool(conversation.tools),
             input_tokens=estimated_tokens(turn.input_bytes),
+            uses_images=any(part.HasField("image") for message in conversation.messages for part in message.parts),
+            structured_output=conversation.parameters.response_format.type in _STRUCTURED,
+            planned_request_id=turn.request_id,
         )
         try:
             response: router_pb2.PlanResponse = await self._stub.Plan(request)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from services.router.core.attempts import Attempt
 from services.router.core.catalogue import ModelSpec
+from services.router.core.deployments import Shut
 from services.router.core.failure import FailureKind, ProviderError
 from services.router.core.ports import Chunk, EmbedderAnswer, EmbedderRequest, ProviderAnswer, ProviderRequest
+from services.router.core.prices import ModelPrice
 
 Step = ProviderAnswer | ProviderError | Sequence[Chunk | ProviderError]
 
@@ -85,6 +87,39 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Lets time pass."""
         self.now_s += seconds
+
+
+class ManualLoad:
+    """Says what it was told. Models that nobody spoke of are idle, not measured and open."""
+
+    def __init__(self) -> None:
+        self.under_way: dict[str, int] = {}
+        self.first_tokens_s: dict[str, float] = {}
+        self.shut_by: dict[str, Shut] = {}
+
+    def calls_under_way(self, model_name: str) -> int:
+        """What was told, else 0."""
+        return self.under_way.get(model_name, 0)
+
+    def first_token_s(self, model_name: str) -> float | None:
+        """What was told, else None."""
+        return self.first_tokens_s.get(model_name)
+
+    def shut(self, model_name: str, now_s: float) -> Shut | None:
+        """What was told, until its time has come."""
+        shut = self.shut_by.get(model_name)
+        return None if shut is None or (shut.until_s is not None and shut.until_s <= now_s) else shut
+
+
+class DeclaredPrices:
+    """Prices by model name."""
+
+    def __init__(self, declared: Mapping[str, ModelPrice]) -> None:
+        self._declared = declared
+
+    def price(self, spec: ModelSpec) -> ModelPrice | None:
+        """What was declared, else None."""
+        return self._declared.get(spec.name)
 
 
 class AttemptLog:

@@ -57,6 +57,11 @@ class Condition:
     max_input_tokens: int = 0
     tools: bool | None = None
 
+    def facts(self) -> list[object]:
+        """All parts in a fixed order, for a digest."""
+        named = (self.organisations, self.features, self.languages, self.data_classes, self.bands)
+        return [*(sorted(names) for names in named), self.min_input_tokens, self.max_input_tokens, self.tools]
+
 
 ALWAYS = Condition()
 
@@ -132,14 +137,41 @@ class RouteSpec:
             rate_limit_fallbacks=kept(self.rate_limit_fallbacks),
         )
 
-    def policy(self) -> str:
-        """`<route>#<digest>`: what decides who answers; part of cache keys. 16 hex digits of SHA-256."""
-        facts = [
+    def judges_complexity(self) -> bool:
+        """Whether anything here depends on the band of a call."""
+        return self.strategy == "complexity" or any(condition.bands for condition in self.conditions.values())
+
+    def policy(self, agreements: str = "") -> str:
+        """`<route>#<digest>`: what decides who answers; part of cache keys. 16 hex digits of SHA-256.
+
+        `agreements` is what the vendor register says of these models for the data of a call. What a route leaves at its
+        default is left out, so that a new kind of setting empties nobody's cache.
+        """
+        facts: list[object] = [
             (spec.name, spec.provider, spec.endpoint, spec.model, spec.max_output_tokens, sorted(spec.omit_parameters))
             for spec in self.candidates
         ]
+        facts += [(key, value) for key, value in self._choosing().items() if value]
+        if agreements:
+            facts.append(("agreements", agreements))
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         return f"{self.name}#{digest}"
+
+    def _choosing(self) -> dict[str, object]:
+        """How one of the candidates is chosen, without what is at its default."""
+        point = (self.complexity_quality, self.complexity_threshold)
+        named = (self.context_fallbacks, self.content_policy_fallbacks, self.rate_limit_fallbacks)
+        return {
+            "strategy": "" if self.strategy == "ordered" else self.strategy,
+            "affinity": "" if self.affinity == "none" else self.affinity,
+            "weights": sorted((name, weight) for name, weight in self.weights.items() if weight != 1),
+            "conditions": sorted((name, c.facts()) for name, c in self.conditions.items() if c != ALWAYS),
+            "fallbacks": [(n, s.name, s.provider, s.endpoint, s.model) for n, specs in enumerate(named) for s in specs],
+            "hedged": self.hedge is not None,
+            "cascade": self.cascade_min_confidence,
+            "complexity": point if self.judges_complexity() else None,
+            "continued": self.continue_on_another,
+        }
 
 
 class Catalogue:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from services.router.core.facts import NOBODY, Origin
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -125,7 +127,8 @@ _PROVIDERS_OWN = Parameters()
 class ModelCall:
     """A conversation for a model. `model` names a route or a model; empty is the default route.
 
-    `model_names` are the only models that may answer; empty allows every model of the route.
+    `model_names` are the only models that may answer; empty allows every model of the route. `origin` is for choosing
+    among them and goes to no provider.
     """
 
     model: str
@@ -133,6 +136,7 @@ class ModelCall:
     tools: tuple[ToolDefinition, ...] = ()
     parameters: Parameters = _PROVIDERS_OWN
     model_names: tuple[str, ...] = ()
+    origin: Origin = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Message, ModelCall, TextPart, Usage
 from services.router.core.errors import RouterError, UpstreamUnavailable
 from services.router.core.failure import Failure, FailureKind, ProviderError
-from services.router.core.plan import Needs, make_plan
+from services.router.core.plan import nobody_may
+from services.router.core.planner import Planner
 from services.router.core.ports import (
     Clock,
     Embedder,
@@ -49,6 +50,7 @@ class Embeddings:
         catalogue: Catalogue,
         embedders: Mapping[str, Embedder],
         shared: Mapping[str, Shared],
+        planner: Planner,
         *,
         clock: Clock,
         jitter: Callable[[], float],
@@ -57,6 +59,7 @@ class Embeddings:
         self._catalogue = catalogue
         self._embedders = embedders
         self._shared = shared
+        self._planner = planner
         self._clock = clock
         self._jitter = jitter
         self._counter = counter
@@ -84,10 +87,12 @@ class Embeddings:
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
         # One message of many parts: what a try that broke off may have cost is estimated from its text.
         parts = tuple(TextPart(text) for text in wanted.texts)
-        call = ModelCall(wanted.model, (Message("user", parts=parts),))
+        call = ModelCall(wanted.model, (Message("user", parts=parts),), origin=wanted.origin)
         now_s, shared = self._clock.monotonic(), self._shared[route.name]
         shared.retries.called()
-        plan = make_plan(route, Needs(), shared.deployments, now_s)
+        plan = self._planner.at(route, call, shared.deployments, now_s)
+        if (kept_out := nobody_may(plan)) is not None:
+            raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=False)
 
     async def _try(self, run: Run, tried: Try, request: EmbedderRequest) -> EmbedderAnswer | Failure:

@@ -1,105 +1,240 @@
-"""Which candidates of a route can serve a request, in which order, and with how much time each."""
+"""Which models can serve a call, in which order, why, and with how much time each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
-from services.router.core.chat import ImagePart, ModelCall
+from services.router.core.conditions import HOLDS, Finding, check
 from services.router.core.deployments import Shut
-from services.router.core.ports import ALLOW_ALL, Gate, Load
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a request asks of a model. `input_tokens` 0 means not known."""
-
-    tools: bool = False
-    images: bool = False
-    structured_output: bool = False
-    input_tokens: int = 0
+from services.router.core.errors import RouterError, Unsupported
+from services.router.core.facts import Facts, Needs
+from services.router.core.ports import Load, PriceList
+from services.router.core.ranking import Situation, draw, rank
+from services.router.core.vendors import Gate
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A candidate that would not be tried, and why (kebab-case)."""
+    """A model that would not be tried, why (kebab-case), and one sentence with the numbers, where there are any."""
 
     spec: ModelSpec
     reason: str
     shut: Shut | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who would be tried, in order, and who would not.
+    """Who would be tried, in order, and who would not. `reasons` go with `candidates`, one each.
 
-    The three lists are asked before the other candidates after their own cause. `gate` is asked again before each try.
+    Every list has passed `gate`; whoever tries a model later asks it again, because an agreement may end in between.
+    `shadow_refused` says why a copy that was drawn is not made.
     """
 
     route: RouteSpec
     candidates: tuple[ModelSpec, ...]
+    reasons: tuple[str, ...]
     rejected: tuple[Rejected, ...]
+    gate: Gate
     context_fallbacks: tuple[ModelSpec, ...] = ()
     content_policy_fallbacks: tuple[ModelSpec, ...] = ()
     rate_limit_fallbacks: tuple[ModelSpec, ...] = ()
-    gate: Gate = ALLOW_ALL
+    shadow: ModelSpec | None = None
+    shadow_refused: Rejected | None = None
+
+    def for_a_cause(self) -> tuple[tuple[ModelSpec, str], ...]:
+        """Those who are tried after one cause only, each once, with the first cause that names it."""
+        lists = (
+            (self.context_fallbacks, "only when a conversation is too long for the window"),
+            (self.content_policy_fallbacks, "only when an answer is refused for its content"),
+            (self.rate_limit_fallbacks, "only when a provider limits us"),
+        )
+        found = {spec.name: (spec, why) for specs, why in reversed(lists) for spec in specs}
+        for spec in self.candidates:
+            found.pop(spec.name, None)
+        return tuple(found[spec.name] for spec in self.route.everyone() if spec.name in found)
+
+    def max_billed_calls(self) -> int:
+        """The most calls that may be billed for one answer, beside retries. Each takes a second model to call."""
+        route = self.route
+        if len(self.candidates) + len(self.for_a_cause()) < 2:  # noqa: PLR2004
+            return 1
+        # A cascade is for whole answers and a continuation for streams: never both.
+        again = route.cascade_min_confidence is not None or route.continue_on_another
+        return 1 + (route.hedge is not None) + again
+
+    def cascade_min_confidence(self) -> float | None:
+        """Below which confidence the first candidate's answer is dropped; None without a cascade or a second one."""
+        return self.route.cascade_min_confidence if len(self.candidates) > 1 else None
 
 
-def needs_of(call: ModelCall) -> Needs:
-    """What a call asks for. The size of its text is left to the provider: only it counts tokens exactly."""
-    return Needs(
-        tools=bool(call.tools),
-        images=any(isinstance(part, ImagePart) for message in call.messages for part in message.parts),
-        structured_output=call.parameters.response_format.structured,
+def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: float, *, prices: PriceList) -> Plan:
+    """Filters first, ranks afterwards. Candidates that are shut stand aside while others are left.
+
+    When everyone able is shut, those that merely failed are tried after all: refusing would turn one bad minute of a
+    provider into an outage. Those that the provider itself limits stay out until their time has come.
+
+    Before the call itself (`facts.final` is false) the plan names everyone whom the same call may reach once all of it
+    is known. At the call, candidates whose condition cannot be established stand aside like those that are shut.
+    """
+    look = _Look(route, facts, gate, load, now_s)
+    first, last = _chosen(look, final=facts.final)
+    situation = Situation(route, facts, load, prices)
+    ranked, after_all = rank(first, situation), rank(last, situation)
+    context, content, limits = (
+        tuple(spec for spec in specs if look.at(spec).stands_by)
+        for specs in (route.context_fallbacks, route.content_policy_fallbacks, route.rate_limit_fallbacks)
+    )
+    candidates = tuple(entry.spec for entry in (*ranked, *after_all))
+    tried = {spec.name for spec in (*candidates, *context, *content, *limits)}
+    shadow, shadow_refused = _shadow(look)
+    return Plan(
+        route,
+        candidates,
+        (*(entry.reason for entry in ranked), *(_although_shut(look.at(entry.spec)) for entry in after_all)),
+        tuple(look.at(spec).rejected() for spec in route.everyone() if spec.name not in tried),
+        gate,
+        context,
+        content,
+        limits,
+        shadow,
+        shadow_refused,
+    )
+
+
+def refused(spec: ModelSpec, facts: Facts, gate: Gate) -> Rejected | None:
+    """Why a model may not serve a call, whatever the route and its health: it cannot, or its provider may not see this.
+
+    At the call itself the window is left to the provider: only it counts tokens exactly.
+    """
+    reason = _unfit(spec, facts.needs)
+    if reason:
+        return Rejected(spec, reason)
+    tokens = 0 if facts.final else facts.needs.input_tokens
+    if 0 < spec.context_tokens < tokens:
+        detail = f"The window holds {spec.context_tokens} tokens, the conversation has about {tokens}."
+        return Rejected(spec, "context-too-small", None, detail)
+    refusal = gate.refusal(spec)
+    return None if refusal is None else Rejected(spec, refusal.reason, None, refusal.detail)
+
+
+def nobody_may(plan: Plan) -> RouterError | None:
+    """The error of a plan whose models are all kept out by the vendor register or by conditions; None of any other."""
+    if plan.candidates or not plan.rejected or any(entry.shut is not None for entry in plan.rejected):
+        return None
+    kept_out = [entry for entry in plan.rejected if entry.reason.startswith(("vendor-", "other-", "only-"))]
+    if not kept_out:
+        return None
+    by_register = any(entry.reason.startswith("vendor-") for entry in kept_out)
+    names = ", ".join(f"{entry.spec.name}: {entry.reason}" for entry in kept_out)
+    who = "`router.vendors` and `router.data_classes`" if by_register else "`when` of the route's candidates"
+    return Unsupported(
+        f"No model of this route may take this call ({names}); name another route, or an operator must check {who}.",
+        metadata={"feature": "vendor-register" if by_register else "conditions", "attempts_json": "[]"},
     )
 
 
 def _unfit(spec: ModelSpec, needs: Needs) -> str:
     """Why a model cannot serve these needs at all; empty when it can."""
-    checks = (
-        (not spec.has_credential, "provider-without-key"),
-        (needs.tools and not spec.supports_tools, "no-tools"),
-        (needs.images and not spec.supports_images, "no-images"),
-        (needs.structured_output and not spec.supports_structured_output, "no-structured-output"),
-        (0 < spec.context_tokens < needs.input_tokens, "context-too-small"),
-    )
-    return next((reason for fails, reason in checks if fails), "")
+    if not spec.has_credential:
+        return "provider-without-key"
+    if needs.tools and not spec.supports_tools:
+        return "no-tools"
+    if needs.images and not spec.supports_images:
+        return "no-images"
+    return "no-structured-output" if needs.structured_output and not spec.supports_structured_output else ""
 
 
-def make_plan(route: RouteSpec, needs: Needs, load: Load, now_s: float) -> Plan:
-    """Keeps the route's order. Cooling candidates stand aside while others are left.
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How a model stands: out (`no`), or open (`finding`), or shut, or nothing of this."""
 
-    When everyone able is cooling, those that merely failed are tried after all: refusing would turn one bad minute of
-    a provider into an outage. Those that the provider itself limits stay out until their time has come, and so do
-    those whose breaker is open.
+    spec: ModelSpec
+    no: Rejected | None = None
+    finding: Finding = HOLDS
+    shut: Shut | None = None
+    now_s: float = 0.0
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it could be called at once, by all that is known."""
+        return self.no is None and self.shut is None and self.finding.holds is not False
+
+    def rejected(self) -> Rejected:
+        """Why it would not be tried, of one that would not."""
+        if self.no is not None:
+            return self.no
+        if self.shut is None or self.finding.holds is False:
+            return Rejected(self.spec, self.finding.reason, None, f"It is {self.finding.detail}.")
+        if self.shut.until_s is None:
+            return Rejected(self.spec, self.shut.reason, self.shut)
+        waits = f"It is left alone for another {max(0.0, self.shut.until_s - self.now_s):.1f} s."
+        return Rejected(self.spec, self.shut.reason, self.shut, waits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Looks at each model once a plan, whichever lists name it."""
+
+    route: RouteSpec
+    facts: Facts
+    gate: Gate
+    load: Load
+    now_s: float
+    seen: dict[str, _Standing] = field(default_factory=dict)
+
+    def at(self, spec: ModelSpec, *, by_condition: bool = True) -> _Standing:
+        """A model of the route; a copy for a shadow goes by no condition."""
+        if by_condition and (known := self.seen.get(spec.name)) is not None:
+            return known
+        no = refused(spec, self.facts, self.gate)
+        finding, shut = HOLDS, None
+        if no is None:
+            condition = self.route.conditions.get(spec.name) if by_condition else None
+            if condition is not None:
+                finding = check(condition, self.facts, self.gate.classes)
+            shut = self.load.shut(spec.name, self.now_s)
+        found = _Standing(spec, no, finding, shut, self.now_s)
+        if by_condition:
+            self.seen[spec.name] = found
+        return found
+
+
+def _chosen(look: _Look, *, final: bool) -> tuple[list[ModelSpec], list[ModelSpec]]:
+    """Who is tried, and who after all although he is shut; both in the route's order.
+
+    Before the call: if every open condition turned out not to hold, those that are shut would be reached.
     """
-    able: list[ModelSpec] = []
-    rejected: list[Rejected] = []
-    for spec in route.candidates:
-        reason = _unfit(spec, needs)
-        shut = None if reason else load.shut(spec.name, now_s)
-        if shut is not None:
-            rejected.append(Rejected(spec, shut.reason, shut))
-        elif reason:
-            rejected.append(Rejected(spec, reason))
-        else:
-            able.append(spec)
-    if not able:
-        able = [entry.spec for entry in rejected if entry.shut is not None and entry.shut.last_resort]
-        rejected = [entry for entry in rejected if entry.shut is None or not entry.shut.last_resort]
+    standing = [look.at(spec) for spec in look.route.candidates]
+    able = [entry for entry in standing if entry.stands_by]
+    certain = [entry for entry in able if entry.finding.holds]
+    weak = [
+        entry
+        for entry in standing
+        if entry.shut is not None and entry.shut.last_resort and entry.finding.holds is not False
+    ]
+    weak_certain = [entry for entry in weak if entry.finding.holds]
+    if final:
+        first = certain or able
+        last = [] if first else weak_certain or weak
+    else:
+        first, last = able, [] if certain else weak
+    return [entry.spec for entry in first], [entry.spec for entry in last]
 
-    def fit(specs: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
-        return tuple(spec for spec in specs if not _unfit(spec, needs))
 
-    return Plan(
-        route,
-        tuple(able),
-        tuple(rejected),
-        fit(route.context_fallbacks),
-        fit(route.content_policy_fallbacks),
-        fit(route.rate_limit_fallbacks),
-    )
+def _shadow(look: _Look) -> tuple[ModelSpec | None, Rejected | None]:
+    """Whether this call is copied: drawn by its id, and then only if the copy may be sent and the model is well."""
+    rule = look.route.shadow
+    if rule is None or draw(look.facts.origin.request_id, "shadow") >= rule.sample:
+        return None, None
+    standing = look.at(rule.spec, by_condition=False)
+    return (rule.spec, None) if standing.stands_by else (None, standing.rejected())
+
+
+def _although_shut(standing: _Standing) -> str:
+    return f"tried after all although it is {standing.rejected().reason}, when nobody else is left"
 
 
 def step_timeout_s(limit_s: float, later_limits_s: Sequence[float], remaining_s: float) -> float:

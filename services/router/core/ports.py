@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,9 @@ from services.router.core.attempts import Attempt
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
 from services.router.core.deployments import Shut
+from services.router.core.facts import NOBODY, Judged, Origin, Vector
 from services.router.core.failure import FailureKind
+from services.router.core.prices import ModelPrice
 
 Vectors = npt.NDArray[np.float32]
 
@@ -70,7 +71,8 @@ class Provider(Protocol):
 class EmbedTexts:
     """Texts that shall become vectors. `model` names a route or a model; empty is the default one for embeddings.
 
-    `dimensions` 0 means the model's own; `purpose` is "document", "query" or empty. `model_names` as in ModelCall.
+    `dimensions` 0 means the model's own; `purpose` is "document", "query" or empty. `model_names` and `origin` are as
+    in ModelCall.
     """
 
     model: str
@@ -78,6 +80,7 @@ class EmbedTexts:
     dimensions: int = 0
     purpose: str = ""
     model_names: tuple[str, ...] = ()
+    origin: Origin = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +125,6 @@ class SentenceEncoder(Protocol):
         ...
 
 
-class Gate(Protocol):
-    """Who may see a call. Asked before every try: what was allowed when the call was planned may have run out."""
-
-    def allowed(self, spec: ModelSpec, now: datetime) -> str:
-        """Why a model may not be asked, kebab-case; empty when it may."""
-        ...
-
-
-class AllowAll:
-    """The gate where nothing is registered."""
-
-    def allowed(self, spec: ModelSpec, now: datetime) -> str:
-        """Empty: everyone may be asked."""
-        return ""
-
-
-ALLOW_ALL: Final = AllowAll()
-
-
 class Load(Protocol):
     """What planning knows of the models; `deployments.Deployments` is the one that calls keep up to date."""
 
@@ -154,6 +138,32 @@ class Load(Protocol):
 
     def shut(self, model: str, now_s: float) -> Shut | None:
         """Why it may not be called now; None when it may."""
+        ...
+
+
+class PriceList(Protocol):
+    """What models cost, for comparing them."""
+
+    def price(self, spec: ModelSpec) -> ModelPrice | None:
+        """From memory; None when nobody knows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What complexity is judged by: the last user message, its language, and its embedding by the model `encoder`."""
+
+    text: str
+    language: str
+    encoder: str
+    embedding: Vector | None
+
+
+class ComplexityScorer(Protocol):
+    """Whether the cheap end of a route suffices for a question."""
+
+    def judge(self, question: Question, quality: float, threshold: float) -> Judged:
+        """At the promised quality, or at the probability `threshold` where that is above 0. Never raises."""
         ...
 
 

@@ -16,11 +16,13 @@ from services.router.core.chat import Completion, Delta, FinishReason, ModelCall
 from services.router.core.continuation import asked_to_go_on
 from services.router.core.deployments import Deployments, Health, healthiest
 from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
+from services.router.core.facts import NOBODY, Needs, Origin
 from services.router.core.failure import MAY_BE_BILLED, Failure, FailureKind, ProviderError
 from services.router.core.fallback import RetryPolicy
 from services.router.core.hedge import Contest
 from services.router.core.opening import Opened, next_chunk, open_stream
-from services.router.core.plan import Needs, Plan, make_plan, needs_of, step_timeout_s
+from services.router.core.plan import Plan, nobody_may, step_timeout_s
+from services.router.core.planner import Planner
 from services.router.core.ports import (
     AttemptObserver,
     Chunk,
@@ -103,12 +105,14 @@ class Router:
         jitter: Callable[[], float],
         observer: AttemptObserver,
         counter: TokenCounter,
+        planner: Planner | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers
         self._clock = clock
         self._jitter = jitter
         self._counter = counter
+        self.planner = planner or Planner()
         self.deployments = Deployments(catalogue.models(), breaker)
         self.shared = {
             route.name: Shared(
@@ -163,10 +167,11 @@ class Router:
                 tried, opened = await self._go_on(run, request_id, tried, chunk)
                 yield Continued(run.so_far(tried), opened.first.served_model or tried.spec.model)
 
-    def plan(self, model: str, needs: Needs) -> tuple[Plan, str]:
-        """What `complete` would do now, and the route's policy. Raises ModelNotFound."""
+    def plan(self, model: str, needs: Needs, origin: Origin = NOBODY) -> tuple[Plan, str]:
+        """Everyone whom `complete` may ask for such a call, and its policy. Raises ModelNotFound, InvalidRequest."""
         route = self._catalogue.resolve(model, CHAT)
-        return make_plan(route, needs, self.deployments, self._clock.monotonic()), self._catalogue.policy_of(route)
+        plan = self.planner.before(route, origin, needs, self.deployments, self._clock.monotonic())
+        return plan, self.planner.policy(route, self._catalogue.policy_of(route), plan.gate)
 
     def step_timeouts_s(self, plan: Plan, budget_s: float) -> list[float]:
         """Time that each candidate of a plan would get if all before it failed at once."""
@@ -198,7 +203,9 @@ class Router:
         now_s, shared = self._clock.monotonic(), self.shared[route.name]
         shared.retries.called()
         shared.hedges.called()
-        plan = make_plan(route, needs_of(call), self.deployments, now_s)
+        plan = self.planner.at(route, call, self.deployments, now_s)
+        if (kept_out := nobody_may(plan)) is not None:
+            raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=streamed)
 
     async def _ask(self, run: Run, request_id: str, tried: Try) -> ProviderAnswer | Failure:

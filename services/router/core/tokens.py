@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from services.router.core.chat import ImagePart, ModelCall, Usage
 
 CHARACTERS_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 3
 # Roles and separators: what OpenAI's cookbook counts for a message beside its text.
 TOKENS_PER_MESSAGE = 4
 # A 1024 x 1024 image costs 765 tokens in OpenAI's first published scheme and about 1,400 with Anthropic's.
@@ -40,6 +41,18 @@ def overhead_tokens(call: ModelCall) -> int:
     """What messages and images add to the count of the texts."""
     images = sum(isinstance(part, ImagePart) for message in call.messages for part in message.parts)
     return len(call.messages) * TOKENS_PER_MESSAGE + images * TOKENS_PER_IMAGE
+
+
+def size_tokens(call: ModelCall) -> int:
+    """The size of a call for conditions on it: text alone, three UTF-8 bytes a token, rounded up.
+
+    Whoever asks for a plan beforehand counts like this: the orchestrator holds money by the same ratio.
+    """
+    texts = [message.text() for message in call.messages]
+    texts += [tool_call.arguments_json for message in call.messages for tool_call in message.tool_calls]
+    texts += [text for tool in call.tools for text in (tool.description, tool.parameters_json_schema)]
+    read = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    return -(-read // _BYTES_PER_TOKEN)
 
 
 def estimate_usage(call: ModelCall, output_texts: Iterable[str]) -> Usage:

@@ -12,37 +12,14 @@ from llmops.common.v1 import chat_pb2
 from llmops.router.v1 import router_pb2 as pb
 
 from meshkit.errors import CallError
-from services.router.provider_settings import ModelConfig, Provider
-from services.router.settings import DEFAULT_MODEL, Route, RouterSettings
+from services.router.settings import DEFAULT_MODEL, RouterSettings
+from tests.contract.router.served import ANSWER, call, settings
 from tests.support.router_service import CALLER, STRANGER
 
 if TYPE_CHECKING:
     from tests.contract.router.conftest import Received, StartUpstream
 
 DOCUMENT = "The ferry leaves at noon on weekdays. On Sundays it leaves at ten. Dogs travel free of charge on all days."
-ANSWER = {
-    "id": "chatcmpl-1",
-    "model": "big-1-0613",
-    "choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}},
-}
-
-
-def settings(url: str) -> RouterSettings:
-    return RouterSettings(
-        providers={"local": Provider(dialect="local"), "vendor": Provider(base_url=url)},
-        models={
-            "big": ModelConfig(provider="vendor", model="big-1", max_output_tokens=100),
-            **RouterSettings().models,
-        },
-        routes={"default": Route(("big", DEFAULT_MODEL), max_retries=0)},
-    )
-
-
-def call(text: str = "Hello", model: str = "", **fields: Any) -> pb.ModelCall:
-    return pb.ModelCall(
-        model=model, messages=[chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content=text)], **fields
-    )
 
 
 async def test_an_answer_with_usage_and_attempts(start: Any, start_upstream: StartUpstream) -> None:

@@ -130,3 +130,44 @@ async def test_an_answer_that_another_model_goes_on_with_is_charged_by_try() -> 
     assert progress.candidate == Candidate("b", "two")
     assert progress.lines == (UsageLine(Candidate("a", "one"), Usage(3, 1), 1),)
     assert (progress.model, progress.received_bytes, progress.answer) == ("b/two", 6, None)
+
+
+class PlanOf:
+    """A channel on which one candidate is planned; `asked` is what came."""
+
+    def __init__(self) -> None:
+        self.asked: list[router_pb2.PlanRequest] = []
+
+    def __getattr__(self, arity: str) -> Any:
+        return lambda *_, **__: self._plan
+
+    async def _plan(self, request: router_pb2.PlanRequest, **_: Any) -> router_pb2.PlanResponse:
+        self.asked.append(request)
+        return router_pb2.PlanResponse(candidates=[router_pb2.PlannedCandidate(model_name="big", provider="p")])
+
+
+async def test_a_plan_is_asked_for_with_all_that_is_known_of_the_call() -> None:
+    """What the plan does not know of, the call itself would be refused for."""
+    channel = PlanOf()
+    image = chat_pb2.ContentPart(image=chat_pb2.ImagePart(url="https://example.com/a.png"))
+    conversation = Conversation(
+        [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, parts=[image])],
+        [],
+        chat_pb2.GenerationParameters(response_format=chat_pb2.ResponseFormat(type="json_schema")),
+        context_pb2.CallLabels(data_class="health"),
+        "smart",
+        "",
+        "",
+        orchestrator_pb2.CacheControl(),
+    )
+    wish = CacheWish(lookup=True, store=True, semantic=True)
+    await RemoteRouter(channel).plan(Turn("q-1", conversation, "default", 30, None, "", "", wish))
+    (asked,) = channel.asked
+    assert asked == router_pb2.PlanRequest(
+        model="smart",
+        labels=conversation.labels,
+        input_tokens=10,
+        uses_images=True,
+        structured_output=True,
+        planned_request_id="q-1",
+    )

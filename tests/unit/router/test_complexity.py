@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from meshkit.encoder_memory import HashingTextModel
 from meshkit.model_files import ModelNotInstalled, ModelRefused, released_manifest
-from services.router.adapters.complexity import MANIFEST_ENTRY, WEIGHTS, load_complexity
+from services.router.adapters.complexity import MANIFEST_ENTRY, WEIGHTS, ShippedScorer, load_complexity
 from services.router.core.complexity import (
     MAX_UNCERTAINTY,
     NEVER,
@@ -26,6 +26,7 @@ from services.router.core.complexity import (
     to_arrays,
 )
 from services.router.core.complexity_features import FEATURE_NAMES, MAX_READ_CHARS, features_of
+from services.router.core.ports import Question
 
 MODEL = load_complexity()
 EASY = "set an alarm for seven tomorrow morning"
@@ -239,3 +240,15 @@ def test_a_vector_of_another_encoder_counts_as_absent() -> None:
     assert MODEL.score(vector, FEATURES, CostQuality(), encoder=model.name) == absent
     assert MODEL.score(vector, FEATURES, CostQuality()) == absent
     assert MODEL.score(vector, FEATURES, CostQuality(), encoder=MODEL.encoder) != absent
+
+
+def test_a_route_is_told_which_band_and_how_sure() -> None:
+    """As the planner asks: a promised quality, or the route's own threshold instead."""
+    scorer = ShippedScorer(MODEL)
+    question = Question("What is the capital of France?", "en", "", None)
+    judged = scorer.judge(question, 0.95, 0.0)
+    assert 0 <= judged.p_weak_suffices <= 1
+    assert scorer.judge(question, 0.95, 1e-6).simple or judged.uncertainty > 0.2
+    assert not scorer.judge(question, 0.95, 0.999999).simple
+    assert not scorer.judge(question, 1.0, 0.0).simple, "the whole quality is promised by the dear model alone"
+    assert not scorer.judge(replace(question, language="de"), 0.5, 0.0).simple, "measured in English only"

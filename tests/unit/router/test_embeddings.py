@@ -67,6 +67,7 @@ class World:
             CATALOGUE,
             {"a": self.one, "b": self.two},
             self.router.shared,
+            self.router.planner,
             clock=self.clock,
             jitter=lambda: 0.5,
             counter=CharacterTokenCounter(),

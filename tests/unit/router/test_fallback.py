@@ -18,6 +18,7 @@ from services.router.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
+from services.router.core.facts import Facts, Needs
 from services.router.core.failure import ErrorBody, Failure, FailureKind, error_answer, kind_of, token
 from services.router.core.fallback import (
     Action,
@@ -31,8 +32,10 @@ from services.router.core.fallback import (
     ladder_after,
     next_action,
 )
-from services.router.core.plan import Needs, Rejected, make_plan, step_timeout_s
+from services.router.core.plan import Plan, Rejected, make_plan, step_timeout_s
+from services.router.core.planner import NoPrices
 from services.router.core.retry_after import parse_retry_after, parse_retry_delay
+from services.router.core.vendors import VendorRegister
 
 POLICY = RetryPolicy()
 SMALL = ModelSpec("small", "p", "m", context_tokens=1000)
@@ -148,6 +151,11 @@ def test_cooldowns_follow_the_provider_and_are_capped() -> None:
     assert cooldown_after(Failure(FailureKind.REJECTED, "http-400"), 100.0, POLICY) is None
 
 
+def planned(route: RouteSpec, needs: Needs, load: Deployments, now_s: float) -> Plan:
+    gate = VendorRegister().gate("", "")
+    return make_plan(route, Facts(needs=needs), gate, load, now_s, prices=NoPrices())
+
+
 def test_a_second_failure_never_shortens_a_cooldown() -> None:
     """BerriAI/litellm#40130: of two cooldowns the shorter one was kept."""
     cooldowns = Cooldowns()
@@ -161,11 +169,11 @@ def test_cooling_candidates_stand_aside_until_nobody_else_is_left() -> None:
     route = RouteSpec("r", (SMALL, LARGE), 1)
     load = Deployments((SMALL, LARGE), BreakerPolicy())
     load.rest("small", Cooldown(50.0, rate_limited=False), shared=False)
-    plan = make_plan(route, Needs(), load, 10.0)
+    plan = planned(route, Needs(), load, 10.0)
     assert plan.candidates == (LARGE,)
     assert [(no.spec.name, no.reason) for no in plan.rejected] == [("small", "cooling-down")]
     load.rest("large", Cooldown(50.0, rate_limited=True), shared=False)
-    plan = make_plan(route, Needs(), load, 10.0)
+    plan = planned(route, Needs(), load, 10.0)
     assert plan.candidates == (SMALL,), "it merely failed: better asked than refused"
     assert [no.spec.name for no in plan.rejected] == ["large"], "its provider asked for peace"
 
@@ -177,7 +185,7 @@ def test_candidates_that_cannot_serve_the_request_are_rejected_with_the_reason()
 
     def reasons(needs: Needs) -> list[str]:
         load = Deployments(route.candidates, BreakerPolicy())
-        return [no.reason for no in make_plan(route, needs, load, 0.0).rejected]
+        return [no.reason for no in planned(route, needs, load, 0.0).rejected]
 
     assert reasons(Needs(tools=True)) == ["provider-without-key", "no-tools"]
     assert reasons(Needs(images=True)) == ["provider-without-key", "no-images"]

@@ -220,7 +220,7 @@ def gated(times: int) -> Run:
     """A run with three candidates, two tries of each, and a hedge."""
     engine = Engine({"first": [ANSWER], "second": [ANSWER], "third": [ANSWER]})
     route = RouteSpec("default", tuple(engine.specs.values()), 1, hedge=HedgeRule(0.95, 1.0, 1.0))
-    plan = Plan(route, route.candidates, (), gate=Flipping(times))
+    plan = Plan(route, route.candidates, ("", "", ""), (), Flipping(times))  # type: ignore[arg-type]
     return Run(CALL, plan, engine.clock.monotonic() + 60.0, engine.router.shared["default"], streamed=True)
 
 

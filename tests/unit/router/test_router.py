@@ -32,9 +32,9 @@ from services.router.core.errors import (
     UpstreamStreamCut,
     UpstreamUnavailable,
 )
+from services.router.core.facts import Needs
 from services.router.core.failure import Failure, FailureKind, Outcome, ProviderError
 from services.router.core.fallback import RetryPolicy
-from services.router.core.plan import Needs
 from services.router.core.ports import Chunk, Provider, ProviderAnswer, ProviderRequest
 from services.router.core.router import Answer, Finished, Router, Started, StreamEvent
 

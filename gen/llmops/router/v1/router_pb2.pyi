@@ -188,20 +188,22 @@ class StreamFinished(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., provider_response_id: _Optional[str] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("request_id", "model", "texts", "dimensions", "purpose", "model_names")
+    __slots__ = ("request_id", "model", "texts", "dimensions", "purpose", "model_names", "labels")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAMES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     texts: _containers.RepeatedScalarFieldContainer[str]
     dimensions: int
     purpose: EmbeddingPurpose
     model_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., dimensions: _Optional[int] = ..., purpose: _Optional[_Union[EmbeddingPurpose, str]] = ..., model_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    labels: _context_pb2.CallLabels
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., dimensions: _Optional[int] = ..., purpose: _Optional[_Union[EmbeddingPurpose, str]] = ..., model_names: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("values_f32_le", "dimensions", "vector_space", "usage", "attempts", "served_model")
@@ -284,7 +286,7 @@ class PlannedCascade(_message.Message):
     def __init__(self, min_confidence: _Optional[float] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale")
+    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding")
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +296,7 @@ class PlanResponse(_message.Message):
     CASCADE_FIELD_NUMBER: _ClassVar[int]
     APOLOGY_FIELD_NUMBER: _ClassVar[int]
     ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
+    WANTS_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     candidates: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
     rejected: _containers.RepeatedCompositeFieldContainer[RejectedCandidate]
     model_policy: str
@@ -303,7 +306,8 @@ class PlanResponse(_message.Message):
     cascade: PlannedCascade
     apology: str
     allow_stale: bool
-    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ...) -> None: ...
+    wants_embedding: bool
+    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

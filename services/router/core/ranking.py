@@ -1,0 +1,159 @@
+"""The strategies: in which order the models that may answer are tried, and why each stands where it stands. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from services.router.core.catalogue import ModelSpec, RouteSpec
+from services.router.core.facts import Facts
+from services.router.core.ports import Load, PriceList
+from services.router.core.prices import ASSUMED_INPUT_TOKENS, ASSUMED_OUTPUT_TOKENS
+
+# More would not fit beside the half in a float, and the greatest draw would be 1.
+_DRAWS = 2**52
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A model in its place; `reason` is one sentence with the numbers that put it there."""
+
+    spec: ModelSpec
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that an order may depend on."""
+
+    route: RouteSpec
+    facts: Facts
+    load: Load
+    prices: PriceList
+
+
+Strategy = Callable[[Sequence[ModelSpec], Situation], list[Ranked]]
+
+
+def draw(key: str, name: str) -> float:
+    """A number in (0, 1) that is the same wherever the same two texts meet."""
+    digest = blake2b(f"{key}\0{name}".encode("utf-8", "replace"), digest_size=8).digest()
+    return ((int.from_bytes(digest, "big") >> 12) + 0.5) / _DRAWS
+
+
+def by_lot(key: str, specs: Sequence[ModelSpec], weights: Mapping[str, int]) -> list[ModelSpec]:
+    """Weighted rendezvous: each is first for its share of the keys, and who leaves moves only its own keys.
+
+    The score -weight / ln(draw) follows C. Schindelhauer and G. Schomaker, "Weighted Distributed Hash Tables", 2005.
+    Weights of zero come last, in the order given.
+    """
+
+    def score(spec: ModelSpec) -> float:
+        weight = weights.get(spec.name, 1)
+        return -weight / math.log(draw(key, spec.name)) if weight else 0.0
+
+    return sorted(specs, key=score, reverse=True)
+
+
+def rank(able: Sequence[ModelSpec], of: Situation) -> tuple[Ranked, ...]:
+    """The order of those who may answer: by the route's strategy, and in front the one that affinity keeps."""
+    ranked = _STRATEGIES[of.route.strategy](able, of)
+    key = _affinity_key(of.route, of.facts)
+    if not key or not able:
+        return tuple(ranked)
+    kept = by_lot(key, able, of.route.weights)[0]
+    reason = f"affinity: this {of.route.affinity} stays with this model as long as it can answer"
+    return (Ranked(kept, reason), *(entry for entry in ranked if entry.spec.name != kept.name))
+
+
+def _affinity_key(route: RouteSpec, facts: Facts) -> str:
+    """Whom a model is kept for; empty for nobody. Two organisations' conversations of one name are two."""
+    origin = facts.origin
+    who = {"conversation": origin.conversation, "user": origin.user}.get(route.affinity, "")
+    return f"{origin.organisation}\0{who}" if who else ""
+
+
+def _ordered(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    places = {spec.name: place for place, spec in enumerate(of.route.candidates, start=1)}
+    return [Ranked(spec, f"ordered: {places[spec.name]} of {len(places)} in the route's list") for spec in able]
+
+
+def _weighted(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    total = sum(of.route.weights.get(spec.name, 1) for spec in able)
+    return [
+        Ranked(
+            spec, f"weighted: weight {of.route.weights.get(spec.name, 1)} of {total}, drawn by the id of the request"
+        )
+        for spec in by_lot(of.facts.origin.request_id, able, of.route.weights)
+    ]
+
+
+def _cheapest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    read = of.facts.needs.input_tokens or ASSUMED_INPUT_TOKENS
+    wanted = of.facts.needs.output_tokens or ASSUMED_OUTPUT_TOKENS
+    rows: list[tuple[float, Ranked]] = []
+    for spec in able:
+        price = of.prices.price(spec)
+        if price is None:
+            rows.append((math.inf, Ranked(spec, "cheapest: its price is not known, so it comes last")))
+            continue
+        written = min(wanted, spec.max_output_tokens) if spec.max_output_tokens else wanted
+        cost = price.cost_nano_usd(read, written)
+        reason = (
+            f"cheapest: about {cost} nano-USD for {read} input and {written} output tokens, at "
+            f"{price.input_nano_usd_per_million_tokens} and {price.output_nano_usd_per_million_tokens} per million"
+        )
+        rows.append((cost, Ranked(spec, reason)))
+    return _sorted(rows)
+
+
+def _fastest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    """A model that was never measured goes first for one call at a time, so that it gets its chance and no more."""
+    rows: list[tuple[float, Ranked]] = []
+    for spec in able:
+        first_token_s = of.load.first_token_s(spec.name)
+        if first_token_s is not None:
+            reason = f"fastest: the first token comes after {first_token_s:.3f} s on average"
+            rows.append((first_token_s, Ranked(spec, reason)))
+        elif of.load.calls_under_way(spec.name):
+            rows.append((math.inf, Ranked(spec, "fastest: not measured yet, and a call that measures it is under way")))
+        else:
+            rows.append((-1.0, Ranked(spec, "fastest: not measured yet, so this call measures it")))
+    return _sorted(rows)
+
+
+def _least_busy(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    """Among equals the id of the request decides, else an idle mesh would know the first one only."""
+    drawn = by_lot(of.facts.origin.request_id, able, of.route.weights)
+    counts = [(of.load.calls_under_way(spec.name), spec) for spec in drawn]
+    return _sorted([(count, Ranked(spec, f"least busy: {count} calls under way")) for count, spec in counts])
+
+
+def _complexity(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    """The route's list goes from cheap to dear."""
+    judged, band = of.facts.complexity, of.facts.band()
+    if judged is None:
+        why = "complexity: not judged, so as complex"
+    else:
+        chance = f"{judged.p_weak_suffices:.2f} +- {judged.uncertainty:.2f} that the cheap end suffices"
+        why = f"complexity: {band}, {chance}"
+    places = {spec.name: place for place, spec in enumerate(of.route.candidates, start=1)}
+    order = able if band == "simple" else list(reversed(able))
+    return [Ranked(spec, f"{why}; {places[spec.name]} of {len(places)} from cheap to dear") for spec in order]
+
+
+def _sorted(rows: Sequence[tuple[float, Ranked]]) -> list[Ranked]:
+    """Ascending; equals keep their order."""
+    return [entry for _, entry in sorted(rows, key=lambda row: row[0])]
+
+
+_STRATEGIES: Mapping[str, Strategy] = {
+    "ordered": _ordered,
+    "weighted": _weighted,
+    "cheapest": _cheapest,
+    "fastest": _fastest,
+    "least-busy": _least_busy,
+    "complexity": _complexity,
+}

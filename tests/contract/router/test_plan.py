@@ -1,0 +1,80 @@
+"""Plan as a client sees it, and the vendor register in front of real providers; both transports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from llmops.common.v1 import context_pb2
+from llmops.router.v1 import router_pb2 as pb
+
+from meshkit.errors import CallError
+from services.router.provider_settings import ModelConfig
+from services.router.route_settings import Candidate, DataClass, Hedge, Route, Shadow, When
+from services.router.settings import DEFAULT_MODEL, RouterSettings
+from tests.contract.router.served import ANSWER, call, settings
+from tests.support.router_service import CALLER
+
+if TYPE_CHECKING:
+    from tests.contract.router.conftest import StartUpstream
+
+
+def routed(url: str) -> RouterSettings:
+    """A route with a condition, a ladder, a shadow and a provider that may not see health data."""
+    plain = settings(url)
+    vendor = {"vendor": replace(plain.providers["vendor"], allow_private_address=True)}
+    models = {**plain.models, "wide": ModelConfig(provider="vendor", model="wide-1", context_tokens=9000)}
+    route = Route(
+        ("big", Candidate(DEFAULT_MODEL, when=When(languages=("de",)))),
+        context_fallbacks=("wide",),
+        shadow=Shadow("wide", 1.0),
+        hedge=Hedge(),
+        apology="Sorry.",
+        allow_stale=True,
+        max_retries=0,
+    )
+    classes = {"health": DataClass(dpa=True), "public": DataClass()}
+    return replace(
+        plain, providers={**plain.providers, **vendor}, models=models, routes={"default": route}, data_classes=classes
+    )
+
+
+async def test_a_plan_says_all_that_decides(start: Any) -> None:
+    stub = await start(routed("http://127.0.0.1:9/v1"))
+    plan = await stub.Plan(pb.PlanRequest(language="fr"), metadata=CALLER)
+    assert [(c.model_name, c.reason) for c in plan.candidates] == [
+        ("big", "ordered: 1 of 2 in the route's list"),
+        ("wide", "only when a conversation is too long for the window"),
+    ]
+    assert [(no.model_name, no.reason, no.detail) for no in plan.rejected] == [
+        (DEFAULT_MODEL, "other-language", "It is for language de.")
+    ]
+    assert (plan.strategy, plan.max_billed_calls, plan.apology, plan.allow_stale) == ("ordered", 2, "Sorry.", True)
+    assert (plan.shadow.model_name, plan.HasField("cascade")) == ("wide", False)
+    open_plan = await stub.Plan(pb.PlanRequest(), metadata=CALLER)
+    assert [c.model_name for c in open_plan.candidates] == ["big", DEFAULT_MODEL, "wide"]
+    labels = context_pb2.CallLabels(data_class="health")
+    health = await stub.Plan(pb.PlanRequest(labels=labels), metadata=CALLER)
+    assert [c.model_name for c in health.candidates] == [DEFAULT_MODEL]
+    assert {no.reason for no in health.rejected} == {"vendor-without-dpa"}
+    assert not health.HasField("shadow")
+    assert health.model_policy != plan.model_policy == open_plan.model_policy
+
+
+async def test_data_goes_to_no_provider_that_agreed_to_nothing(start: Any, start_upstream: StartUpstream) -> None:
+    upstream = await start_upstream(lambda received: received.answer(json.dumps(ANSWER).encode()))
+    stub = await start(routed(upstream.url))
+    asked = call(labels=context_pb2.CallLabels(data_class="health"), language="fr")
+    with pytest.raises(CallError) as caught:
+        await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
+    assert (caught.value.reason, caught.value.metadata["feature"]) == ("UNSUPPORTED", "vendor-register")
+    asked.language = "de"
+    answer = await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
+    assert [attempt.provider for attempt in answer.attempts] == ["local"]
+    asked.labels.data_class = "helth"
+    with pytest.raises(CallError, match="known are health, public") as caught:
+        await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
+    assert caught.value.reason == "INVALID_FIELD"
+    assert upstream.requests == []
