@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -11,6 +10,7 @@ from services.ledger.core.decide import Outcome
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import InvalidRequest, LedgerError, ModelUnpriced
 from services.ledger.core.estimates import OutputEstimates, Writer
+from services.ledger.core.identities import fingerprint, id_bound, operation_key, storable
 from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Payer
 from services.ledger.core.operations import (
     NOTHING_FIXED,
@@ -121,8 +121,8 @@ class Ledger:
 
         With `estimate_output`, `max_output_tokens` is only a ceiling of what is held.
         """
-        _stored("labels", "".join(payer))
-        _stored("models", "".join(map("".join, models)))
+        storable("labels", "".join(payer))
+        storable("models", "".join(map("".join, models)))
         covered = max_output_tokens
         # What is expected may change between two tries of one request: only what was asked makes it the same.
         asked: tuple[object, ...] = (tuple(payer), list(map(tuple, models)), input_tokens, max_output_tokens, ttl_us)
@@ -133,8 +133,8 @@ class Ledger:
             asked = (*asked, "estimated")
         if calls > 1:
             asked = (*asked, calls)
-        key = _key(payer, Kind.RESERVE, request_id)
-        one = self._hold(key, _fingerprint(*asked), payer, models, Tokens(input_tokens, covered), ttl_us)
+        key = operation_key(payer, Kind.RESERVE, request_id)
+        one = self._hold(key, fingerprint(*asked), payer, models, Tokens(input_tokens, covered), ttl_us)
         operation = one if calls <= 1 else self._times(one, calls)
         outcome, answer = await self._execute(operation, ReserveAnswer)
         if not outcome.replayed:
@@ -147,9 +147,9 @@ class Ledger:
     async def mark_dispatched(self, payer: Payer, request_id: str, reservation_id: str) -> DispatchAnswer:
         """Notes that a call left for a provider. Raises NotFound."""
         operation = Dispatch(
-            _key(payer, Kind.DISPATCH, request_id),
-            _fingerprint(reservation_id),
-            _stored("reservation_id", reservation_id),
+            operation_key(payer, Kind.DISPATCH, request_id),
+            fingerprint(reservation_id),
+            storable("reservation_id", reservation_id),
         )
         return (await self._execute(operation, DispatchAnswer))[1]
 
@@ -166,9 +166,9 @@ class Ledger:
         self._check_amount("add_nano_usd", add_nano_usd)
         self._check_amount("spent_so_far_nano_usd", spent_so_far_nano_usd)
         operation = Extend(
-            _key(payer, Kind.EXTEND, request_id),
-            _fingerprint(reservation_id, add_nano_usd, spent_so_far_nano_usd, ttl_us),
-            _stored("reservation_id", reservation_id),
+            operation_key(payer, Kind.EXTEND, request_id),
+            fingerprint(reservation_id, add_nano_usd, spent_so_far_nano_usd, ttl_us),
+            storable("reservation_id", reservation_id),
             add_nano_usd,
             spent_so_far_nano_usd,
             self._ttl_us(ttl_us),
@@ -195,9 +195,9 @@ class Ledger:
         """
         now_us = self._clock.now_us()
         operation = Commit(
-            _key(payer, Kind.COMMIT, request_id),
-            _fingerprint(reservation_id, [(*u.model, *u.tokens, u.attempt) for u in used]),
-            _stored("reservation_id", reservation_id),
+            operation_key(payer, Kind.COMMIT, request_id),
+            fingerprint(reservation_id, [(*u.model, *u.tokens, u.attempt) for u in used]),
+            storable("reservation_id", reservation_id),
             tuple(self._line(line, now_us) for line in used),
             payer if accept_orphan and self._can_be_orphan(reservation_id, now_us) else None,
         )
@@ -215,10 +215,10 @@ class Ledger:
     async def void(self, payer: Payer, request_id: str, reservation_id: str, reason: str) -> VoidAnswer:
         """Releases a hold whose call was never executed. Raises NotFound, ReservationEnded."""
         operation = Void(
-            _key(payer, Kind.VOID, request_id),
-            _fingerprint(reservation_id, reason),
-            _stored("reservation_id", reservation_id),
-            _stored("reason", reason),
+            operation_key(payer, Kind.VOID, request_id),
+            fingerprint(reservation_id, reason),
+            storable("reservation_id", reservation_id),
+            storable("reason", reason),
         )
         return (await self._execute(operation, VoidAnswer))[1]
 
@@ -228,12 +228,12 @@ class Ledger:
         """Corrects what was booked. Raises NotFound, NothingToCorrect."""
         self._check_amount("delta_nano_usd", abs(delta_nano_usd))
         operation = Adjust(
-            _key(payer, Kind.ADJUST, request_id),
-            _fingerprint(reservation_id, delta_nano_usd, provider, reason),
-            _stored("reservation_id", reservation_id),
+            operation_key(payer, Kind.ADJUST, request_id),
+            fingerprint(reservation_id, delta_nano_usd, provider, reason),
+            storable("reservation_id", reservation_id),
             delta_nano_usd,
-            _stored("provider", provider),
-            _stored("reason", reason),
+            storable("provider", provider),
+            storable("reason", reason),
         )
         outcome, answer = await self._execute(operation, AdjustAnswer)
         if not outcome.replayed:
@@ -253,13 +253,13 @@ class Ledger:
         self._check_amount("wanted_nano_usd", wanted_nano_usd)
         now_us = self._clock.now_us()
         operation = Allot(
-            _key(payer, Kind.ALLOT, request_id),
-            _fingerprint(tuple(payer), wanted_nano_usd, lease_us, replica, *terms),
+            operation_key(payer, Kind.ALLOT, request_id),
+            fingerprint(tuple(payer), wanted_nano_usd, lease_us, replica, *terms),
             payer,
             wanted_nano_usd,
             lease_us,
             id_bound(now_us) + self._random_hex(),
-            _stored("replica", replica),
+            storable("replica", replica),
             tuple(self._prices.price(*model, now_us, terms.max_input_tokens) for model in terms.models),
             terms.settle_us,
         )
@@ -283,10 +283,10 @@ class Ledger:
 
     async def set_limit(self, payer: Payer, request_id: str, limit: Limit) -> Limit:
         """Creates or changes a limit of the payer's organisation. Raises InvalidRequest, NotFound."""
-        _stored("limit.subject", limit.subject)
+        storable("limit.subject", limit.subject)
         if payer.organisation == EVERY_ORGANISATION:
             raise InvalidRequest("limit", "limits of every organisation are declared in mesh.yaml")
-        operation = SetLimit(_key(payer, Kind.SET_LIMIT, request_id), _fingerprint(limit), limit)
+        operation = SetLimit(operation_key(payer, Kind.SET_LIMIT, request_id), fingerprint(limit), limit)
         outcome = await self._store.set_limit(operation)
         return _answer(outcome, LimitAnswer).limit
 
@@ -362,7 +362,7 @@ class Ledger:
 
     def _line(self, used: UsedTokens, now_us: int) -> Line:
         (provider, model), tokens, attempt = used
-        _stored("lines.model", provider + model)
+        storable("lines.model", provider + model)
         try:
             price: Price | None = self._prices.price(provider, model, now_us, tokens.input_tokens)
         except ModelUnpriced:
@@ -384,25 +384,3 @@ def _answer(outcome: Outcome, kind: type[A]) -> A:
     if not isinstance(outcome.answer, kind):
         raise TypeError(f"expected {kind.__name__}, the store gave {type(outcome.answer).__name__}")
     return outcome.answer
-
-
-def id_bound(at_us: int) -> str:
-    """How the ids of reservations made at a moment begin: milliseconds in hex, so that ids sort by time."""
-    return f"{at_us // 1000:012x}"
-
-
-def _key(payer: Payer, kind: Kind, request_id: str) -> OperationKey:
-    return OperationKey(payer.organisation, kind, _stored("request_id", request_id))
-
-
-def _stored(field: str, text: str) -> str:
-    # PostgreSQL text holds every character but this one.
-    if "\0" in text:
-        raise InvalidRequest(field, "must not contain the character NUL")
-    return text
-
-
-def _fingerprint(*payload: object) -> int:
-    """64 bits of the payload's digest: tells an honest repetition from another request under the same id."""
-    digest = hashlib.blake2b(repr(payload).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

@@ -16,11 +16,12 @@ from services.ledger.adapters.memory import MemoryStore, RecordedEvents
 from services.ledger.adapters.sql import PostgresStore, StoreOptions
 from services.ledger.core.errors import LedgerError, StorageUnavailable
 from services.ledger.core.events import NumberedEvent
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, Mode, Scope, Unit
 from services.ledger.core.operations import AllotAnswer, ReserveAnswer, Sweep
 from services.ledger.core.prices import Price, Tokens
 from services.ledger.core.reports import Usage
-from services.ledger.core.service import Ledger, id_bound
+from services.ledger.core.service import Ledger
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
 from tests.contract.ledger.conftest import OpenStore
 from tests.contract.ledger.test_store import UNIT

@@ -9,11 +9,12 @@ import pytest
 
 from services.ledger.adapters.memory import RecordedEvents
 from services.ledger.core.errors import InvalidRequest, NotFound, RequestIdReused, ReservationEnded
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, Payer, Scope, Unit
 from services.ledger.core.operations import CommitAnswer, LeaseTerms
 from services.ledger.core.pages import page_token
 from services.ledger.core.ports import Store
-from services.ledger.core.service import Ledger, Model, id_bound
+from services.ledger.core.service import Ledger, Model
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
 from tests.unit.ledger.builders import ADA, TurnableClock, count_limit, desk_ledger, limit, used_tokens
 

@@ -12,10 +12,10 @@ from typing import Any
 from services.ledger.adapters.memory import MemoryStore
 from services.ledger.core.books import State
 from services.ledger.core.errors import InvalidRequest, LedgerError, NotFound, NothingToCorrect, ReservationEnded
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, Mode, Payer, Scope, Unit, limit_id_of
 from services.ledger.core.operations import Kind, ReserveAnswer, Violation
 from services.ledger.core.rates import pending_ns
-from services.ledger.core.service import id_bound
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, Desk, done, used_tokens
 from tests.unit.ledger.model import Hold, Model, Place, start_of

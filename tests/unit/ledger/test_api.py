@@ -13,8 +13,8 @@ from meshkit.identity import Principal
 from meshkit.testing import call_context
 from services.ledger.api import LedgerApi
 from services.ledger.core.errors import InvalidRequest, ModelUnpriced, NotFound, RequestIdReused
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Scope, Unit
-from services.ledger.core.service import id_bound
 from services.ledger.core.watching import Watches, WatchRules
 from services.ledger.core.windows import Period
 from tests.unit.ledger.builders import START, Desk, count_limit, done, limit

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from services.ledger.core.errors import ModelUnpriced, NotFound, NothingToCorrect, RequestIdReused, ReservationEnded
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Scope, Unit
 from services.ledger.core.operations import CommitAnswer
-from services.ledger.core.service import UsedTokens, id_bound
+from services.ledger.core.service import UsedTokens
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, Desk, count_limit, done, limit, used_tokens
 

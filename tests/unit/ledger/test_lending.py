@@ -8,10 +8,10 @@ import pytest
 
 from services.ledger.adapters.memory import DeclaredPrices
 from services.ledger.core.errors import ModelUnpriced, NotFound, RequestIdReused
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Mode, Payer, Scope, Unit
 from services.ledger.core.operations import AllotAnswer, LeaseTerms
 from services.ledger.core.prices import Price
-from services.ledger.core.service import id_bound
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, OTHER, UNIT, Desk, count_limit, done, limit, used_tokens
 
