@@ -20,6 +20,7 @@ import asyncpg
 import uvloop
 
 from bench.machine import describe
+from llmops_cli.launcher import tune
 from meshkit.money import cost_nano_usd
 from meshkit.postgres import DatabaseSettings, open_database
 from meshkit.settings import Secret
@@ -162,4 +163,5 @@ if __name__ == "__main__":
     parser.add_argument("url", help="of a PostgreSQL that nothing else uses")
     arguments = parser.parse_args()
     print(describe())
+    tune()
     uvloop.run(main(arguments.url))

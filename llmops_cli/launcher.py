@@ -146,7 +146,7 @@ def run(
     reread: Callable[[], Configuration] | None = None,
 ) -> int:
     """Runs targets until SIGTERM or SIGINT. Returns the exit code."""
-    _tune()
+    tune()
     logs.configure(configuration.process.logs, "+".join(sorted(chosen)))
     try:
         _run_loop(_serve(configuration, chosen, folder, after_start, reread))
@@ -165,7 +165,8 @@ def run(
     return EXIT_OK
 
 
-def _tune() -> None:
+def tune() -> None:
+    """Sets the interpreter up as every process of the mesh runs; benchmarks of parts do the same."""
     # One OpenMP thread: FAISS and BLAS teams on a busy machine are three times slower than none.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
