@@ -13,6 +13,7 @@ from meshkit.calls import ServerCall
 from meshkit.clock import Clock
 from meshkit.context import current
 from services.orchestrator.core.coordinator import Coordinator
+from services.orchestrator.core.embedding import Embedded, EmbeddingCoordinator
 from services.orchestrator.core.model import Answer, Record, StreamEvent
 from services.orchestrator.core.ports import Records
 
@@ -35,6 +36,10 @@ class Reports(Protocol):
         """A piece of a stream."""
         ...
 
+    def vectors(self, embedded: Embedded) -> pb.EmbedResponse:
+        """Vectors and their report."""
+        ...
+
 
 class Keyed(Protocol):
     """Requests that came with an idempotency key; `on_replay` is called when the answer was made for another call."""
@@ -51,14 +56,27 @@ class Keyed(Protocol):
         """A stream."""
         ...
 
+    async def embed(
+        self, key: str, request: pb.EmbedRequest, record: Record, on_replay: Callable[[], None]
+    ) -> pb.EmbedResponse:
+        """Vectors."""
+        ...
+
 
 class OrchestratorApi(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """llmops.orchestrator.v1.OrchestratorService."""
 
     def __init__(
-        self, coordinator: Coordinator, keyed: Keyed, records: Records, reports: Reports, clock: Clock
+        self,
+        coordinator: Coordinator,
+        embeddings: EmbeddingCoordinator,
+        keyed: Keyed,
+        records: Records,
+        reports: Reports,
+        clock: Clock,
     ) -> None:
         self._coordinator = coordinator
+        self._embeddings = embeddings
         self._keyed = keyed
         self._reports = reports
         self._records = records
@@ -86,6 +104,14 @@ class OrchestratorApi(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         async with aclosing(self._coordinator.stream(request.conversation, record)) as events:
             async for event in events:
                 yield self._reports.event(event)
+
+    async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
+        """See the contract."""
+        record = self._record(request.request_id)
+        key = context.metadata.get(IDEMPOTENCY_KEY)
+        if key is not None:
+            return await self._keyed.embed(key, request, record, _marking(context))
+        return self._reports.vectors(await self._embeddings.embed(request, record))
 
     async def Explain(self, request: pb.ExplainRequest, context: object) -> pb.ExplainResponse:
         """See the contract."""

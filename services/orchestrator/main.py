@@ -16,6 +16,7 @@ from meshkit.money import cost_nano_usd
 from meshkit.settings import SettingsError
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
+from services.orchestrator.adapters.embeddings import RemoteEmbedder
 from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
 from services.orchestrator.adapters.keyed import KeyedRequests
 from services.orchestrator.adapters.ledger import RemoteLedger
@@ -27,6 +28,7 @@ from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.api import OrchestratorApi
 from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
+from services.orchestrator.core.embedding import EmbeddingCoordinator
 from services.orchestrator.core.errors import AnswersUnavailable
 from services.orchestrator.core.idempotency import KeyLimits, OncePerKey, Pauses
 from services.orchestrator.core.leased_ledger import LeasedLedger
@@ -60,12 +62,14 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         afterwards=work,
         clock=kit.clock,
     )
-    coordinator = Coordinator(services, _policy(settings))
+    policy = _policy(settings)
+    coordinator = Coordinator(services, policy)
     once = await _once(settings.idempotency, kit, work)
-    keyed = KeyedRequests(once, coordinator, settings.idempotency.max_call_s)
+    embeddings = EmbeddingCoordinator(services, RemoteEmbedder(kit.channel("router"), kit.as_service), policy)
+    keyed = KeyedRequests(once, coordinator, embeddings, settings.idempotency.max_call_s)
     kit.serve(
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
-        OrchestratorApi(coordinator, keyed, records, ContractReports(), kit.clock),
+        OrchestratorApi(coordinator, embeddings, keyed, records, ContractReports(), kit.clock),
     )
     watch = RegistryWatch(
         kit.channel("registry"), prompts, kit.as_service, _pausing(settings.registry_retry_s), kit.logger

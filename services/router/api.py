@@ -19,7 +19,7 @@ from meshkit.context import current, remaining_s
 from meshkit.errors import InvalidField, PermissionDenied
 from services.router.core import chat
 from services.router.core.attempts import Attempt, Purpose
-from services.router.core.catalogue import ModelSpec, RouteSpec
+from services.router.core.catalogue import CHAT, ModelSpec, RouteSpec
 from services.router.core.deployments import Health, ModelState
 from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import ModelNotFound
@@ -87,12 +87,13 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         return _embed_response(await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s)))
 
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
-        """What Complete would do."""
-        self._require_scope(request.model, self._router.route)
+        """What Complete, or Embed, would do."""
+        kind = request.kind or CHAT
+        self._require_scope(request.model, self._router.route if kind == CHAT else self._embeddings.route)
         needs = Needs(request.uses_tools, request.uses_images, request.structured_output, request.input_tokens)
         request_id = request.planned_request_id or current().request_id
         origin = _origin(request, request_id)
-        plan, policy = self._router.plan(request.model, needs, origin)
+        plan, policy = self._router.plan(request.model, needs, origin, kind)
         timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
         return _plan_response(plan, policy, timeouts_s, self._budgets.unary_s)
 

@@ -78,6 +78,7 @@ class ScriptedServices:
         self.now_s = 0.0
         self.held_nano_usd = script.reservation.held_nano_usd if isinstance(script.reservation, Reservation) else 0
         self.tasks: list[asyncio.Task[None]] = []
+        self.progress = Progress()
 
     def resolve(self, request: object, request_id: str) -> Turn:
         return Turn(request_id, request, "default", 30, None, "summarize/v1.0", "active", self.script.wish)
@@ -120,6 +121,7 @@ class ScriptedServices:
         self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
     ) -> AsyncGenerator[object, None]:
         self.script.log.append("model")
+        self.progress = progress
         progress.asked = True
         answer = said(self.script.answer)
         progress.model, progress.candidate, progress.lines = "acme-ai/cheap-1", CHEAP, self.script.earlier

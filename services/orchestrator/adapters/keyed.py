@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
+from google.protobuf.message import Message
 from llmops.common.v1 import chat_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
@@ -17,6 +18,7 @@ from meshkit.transports.status import details_of, failure_of
 from services.orchestrator.adapters.assembly import Assembly
 from services.orchestrator.adapters.report import ContractReports, delta_of
 from services.orchestrator.core.coordinator import Coordinator
+from services.orchestrator.core.embedding import EmbeddingCoordinator
 from services.orchestrator.core.errors import KeyMalformed
 from services.orchestrator.core.idempotency import OncePerKey
 from services.orchestrator.core.model import Record
@@ -35,12 +37,15 @@ _LEFT = Failure(
 
 
 class KeyedRequests:
-    """Complete and CompleteStream for those who sent a key."""
+    """Complete, CompleteStream and Embed for those who sent a key."""
 
-    def __init__(self, once: OncePerKey, coordinator: Coordinator, max_call_s: float) -> None:
+    def __init__(
+        self, once: OncePerKey, coordinator: Coordinator, embeddings: EmbeddingCoordinator, max_call_s: float
+    ) -> None:
         """Wires it. No keyed call lasts longer than `max_call_s`: nobody else ends one whose caller has left."""
         self._once = once
         self._coordinator = coordinator
+        self._embeddings = embeddings
         self._reports = ContractReports()
         self._max_call_s = max_call_s
 
@@ -48,16 +53,41 @@ class KeyedRequests:
         self, key: str, request: pb.Conversation, record: Record, on_replay: Callable[[], None]
     ) -> pb.CompleteResponse:
         """The answer of this key; `on_replay` is called when it was there before, or made for another call."""
-        name = _name("Complete", key, request)
-        work = _Complete(self._coordinator, self._reports, request, record, self._max_call_s)
+
+        async def answer() -> pb.CompleteResponse:
+            return self._reports.whole(await self._coordinator.complete(request, record))
+
+        work = _Unary(answer, record, self._max_call_s)
+        kept, replayed = await self._answer(_name("Complete", key, request), work, on_replay)
+        response = pb.CompleteResponse.FromString(kept)
+        response.report.replayed = replayed
+        return response
+
+    async def embed(
+        self, key: str, request: pb.EmbedRequest, record: Record, on_replay: Callable[[], None]
+    ) -> pb.EmbedResponse:
+        """The vectors of this key, likewise."""
+        asked = pb.EmbedRequest()
+        asked.CopyFrom(request)
+        # The id is new with every sending.
+        asked.ClearField("request_id")
+
+        async def answer() -> pb.EmbedResponse:
+            return self._reports.vectors(await self._embeddings.embed(asked, record))
+
+        work = _Unary(answer, record, self._max_call_s)
+        kept, replayed = await self._answer(_name("Embed", key, asked), work, on_replay)
+        response = pb.EmbedResponse.FromString(kept)
+        response.report.replayed = replayed
+        return response
+
+    async def _answer(self, name: RequestName, work: _Unary, on_replay: Callable[[], None]) -> tuple[bytes, bool]:
         outcome, replayed = await self._once.answer(name, work)
         if replayed:
             on_replay()
         if outcome.failure:
             raise CallError(_again(outcome.failure) if replayed else failure_of(outcome.failure))
-        response = pb.CompleteResponse.FromString(outcome.answer)
-        response.report.replayed = replayed
-        return response
+        return outcome.answer, replayed
 
     async def stream(
         self, key: str, request: pb.Conversation, record: Record, on_replay: Callable[[], None]
@@ -71,20 +101,11 @@ class KeyedRequests:
                 yield event
 
 
-class _Complete:
+class _Unary:
     """The port `Work`."""
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        reports: ContractReports,
-        request: pb.Conversation,
-        record: Record,
-        max_call_s: float,
-    ) -> None:
-        self._coordinator = coordinator
-        self._reports = reports
-        self._request = request
+    def __init__(self, answer: Callable[[], Awaitable[Message]], record: Record, max_call_s: float) -> None:
+        self._answer = answer
         self._record = record
         self._max_call_s = max_call_s
 
@@ -97,8 +118,8 @@ class _Complete:
         call = _limited(self._max_call_s)
         enter(call)
         async with asyncio.timeout_at(call.deadline_s):
-            answer = await self._coordinator.complete(self._request, self._record)
-        return self._reports.whole(answer).SerializeToString()
+            answer = await self._answer()
+        return answer.SerializeToString()
 
     def failure(self, error: BaseException) -> bytes:
         return details_of(describe(error))
@@ -182,7 +203,7 @@ def _again(details: bytes) -> Failure:
     return replace(failure, metadata={**failure.metadata, REPLAYED: "true"}, retry_after_s=None)
 
 
-def _name(rpc: str, key: str, request: pb.Conversation) -> RequestName:
+def _name(rpc: str, key: str, request: Message) -> RequestName:
     if not _KEY.fullmatch(key):
         raise KeyMalformed(MAX_KEY_CHARS)
     principal = current().principal

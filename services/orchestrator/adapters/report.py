@@ -7,7 +7,8 @@ from llmops.common.v1 import chat_pb2, verdict_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.orchestrator.adapters.usage import usage_to
-from services.orchestrator.core.model import Answer, CacheStatus, Delta, Record, Started, StreamEvent
+from services.orchestrator.core.embedding import Embedded
+from services.orchestrator.core.model import Answer, CacheStatus, Continued, Delta, Record, Started, StreamEvent
 
 CACHE_STATUS = {
     CacheStatus.MISS: cache_pb2.CACHE_STATUS_MISS,
@@ -37,10 +38,18 @@ class ContractReports:
         """A piece of a stream."""
         if isinstance(event, Delta):
             return _delta(event.payload)
+        if isinstance(event, Continued):
+            return pb.CompleteStreamResponse(continued=pb.StreamContinued(model=event.model))
         if isinstance(event, Started):
             return pb.CompleteStreamResponse(started=_started(event.record))
         finished = pb.StreamFinished(finish_reason=_finish_reason(event.completion), report=_report(event.record))
         return pb.CompleteStreamResponse(finished=finished)
+
+    def vectors(self, embedded: Embedded) -> pb.EmbedResponse:
+        """Vectors and their report."""
+        assert isinstance(embedded.payload, pb.EmbedResponse)
+        embedded.payload.report.CopyFrom(_report(embedded.record))
+        return embedded.payload
 
 
 def _delta(payload: object) -> pb.CompleteStreamResponse:

@@ -54,16 +54,9 @@ class RemoteRouter:
             planned_request_id=turn.request_id,
         )
         try:
-            response: router_pb2.PlanResponse = await self._stub.Plan(request)
+            return plan_of(await self._stub.Plan(request))
         except CallError as error:
-            raise _failed(error) from error
-        candidates = tuple(Candidate(c.provider, c.model) for c in response.candidates)
-        if not candidates:
-            why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
-            raise ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
-        ceilings = [c.max_output_tokens for c in response.candidates]
-        names = tuple(c.model_name for c in response.candidates)
-        return Plan(candidates, names, 0 if 0 in ceilings else max(ceilings), response.model_policy)
+            raise model_failed(error) from error
 
     async def complete(self, turn: Turn, plan: Plan, checked: Checked) -> ModelAnswer:
         """See Router."""
@@ -71,12 +64,12 @@ class RemoteRouter:
         try:
             response: router_pb2.CompleteResponse = await self._stub.Complete(request)
         except CallError as error:
-            raise _failed(error) from error
+            raise model_failed(error) from error
         return ModelAnswer(
             completion=response.completion,
-            model=_model_name(response.attempts),
+            model=model_name_of(response.attempts),
             usage=usage_from(response.usage),
-            lines=_lines(response.attempts),
+            lines=lines_of(response.attempts),
             attempts=response.attempts,
             complete=response.completion.finish_reason in _WHOLE,
         )
@@ -102,30 +95,45 @@ class RemoteRouter:
                     elif event == "started":
                         _note_start(progress, response.started)
                     elif event == "continued":
-                        # What came before is in its try's usage and stays in `received_bytes`: too much rather than
-                        # too little until the end.
+                        progress.continued, progress.earlier_bytes = True, progress.received_bytes
                         _note_start(progress, response.continued)
-                    else:
+                    elif event == "finished":
                         _note_end(progress, response.finished)
         except CallError as error:
-            raise _failed(error) from error
+            raise model_failed(error) from error
         if progress.answer is None:
             raise ModelFailed(
                 "UNAVAILABLE", "UPSTREAM_STREAM_CUT", "the model's stream ended before it was complete", {}
             )
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
-        """See Router. A refusal names the tries, or a reason that excludes any; a call that was lost does neither."""
-        if not isinstance(error, ModelFailed):
-            return None
-        if ATTEMPTS_KEY not in error.metadata:
-            return None if error.reason in _LOST and error.metadata.get("begun") != "false" else ()
-        attempts = json.loads(error.metadata[ATTEMPTS_KEY])
-        return tuple(
-            UsageLine(Candidate(a["provider"], a["model"]), Usage(**a["usage"]), number)
-            for number, a in enumerate(attempts, start=1)
-            if a.get("usage")
-        )
+        """See Router."""
+        return billed_lines(error)
+
+
+def plan_of(response: router_pb2.PlanResponse) -> Plan:
+    """A plan of the router's. Raises ModelFailed for one without a candidate."""
+    candidates = tuple(Candidate(c.provider, c.model) for c in response.candidates)
+    if not candidates:
+        why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
+        raise ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
+    ceilings = [c.max_output_tokens for c in response.candidates]
+    names = tuple(c.model_name for c in response.candidates)
+    return Plan(candidates, names, 0 if 0 in ceilings else max(ceilings), response.model_policy)
+
+
+def billed_lines(error: Exception) -> tuple[UsageLine, ...] | None:
+    """See Router. A refusal names the tries, or a reason that excludes any; a call that was lost does neither."""
+    if not isinstance(error, ModelFailed):
+        return None
+    if ATTEMPTS_KEY not in error.metadata:
+        return None if error.reason in _LOST and error.metadata.get("begun") != "false" else ()
+    attempts = json.loads(error.metadata[ATTEMPTS_KEY])
+    return tuple(
+        UsageLine(Candidate(a["provider"], a["model"]), Usage(**a["usage"]), number)
+        for number, a in enumerate(attempts, start=1)
+        if a.get("usage")
+    )
 
 
 def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
@@ -148,8 +156,8 @@ def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
 
 def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_pb2.StreamContinued) -> None:
     progress.attempts = started.attempts
-    progress.lines = _lines(started.attempts)
-    progress.model = _model_name(started.attempts)
+    progress.lines = lines_of(started.attempts)
+    progress.model = model_name_of(started.attempts)
     if started.attempts:
         running = started.attempts[-1]
         progress.candidate = Candidate(running.provider, running.model)
@@ -159,15 +167,16 @@ def _note_end(progress: Progress, finished: router_pb2.StreamFinished) -> None:
     progress.attempts = finished.attempts
     progress.answer = ModelAnswer(
         completion=chat_pb2.Completion(finish_reason=finished.finish_reason),
-        model=_model_name(finished.attempts),
+        model=model_name_of(finished.attempts),
         usage=usage_from(finished.usage),
-        lines=_lines(finished.attempts),
+        lines=lines_of(finished.attempts),
         attempts=finished.attempts,
         complete=finished.finish_reason in _WHOLE,
     )
 
 
-def _lines(attempts: Sequence[router_pb2.Attempt]) -> tuple[UsageLine, ...]:
+def lines_of(attempts: Sequence[router_pb2.Attempt]) -> tuple[UsageLine, ...]:
+    """The tries that may be billed."""
     return tuple(
         UsageLine(Candidate(a.provider, a.model), usage_from(a.usage), number)
         for number, a in enumerate(attempts, start=1)
@@ -175,11 +184,13 @@ def _lines(attempts: Sequence[router_pb2.Attempt]) -> tuple[UsageLine, ...]:
     )
 
 
-def _model_name(attempts: Sequence[router_pb2.Attempt]) -> str:
+def model_name_of(attempts: Sequence[router_pb2.Attempt]) -> str:
+    """The last try's "provider/model"; empty without any."""
     return f"{attempts[-1].provider}/{attempts[-1].model}" if attempts else ""
 
 
-def _failed(error: CallError) -> ModelFailed:
+def model_failed(error: CallError) -> ModelFailed:
+    """The router's word, passed on."""
     failed = ModelFailed(error.status, error.reason, str(error), error.metadata, error.retry_after_s)
     failed.field_violations = list(error.field_violations)
     return failed

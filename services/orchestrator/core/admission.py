@@ -159,3 +159,12 @@ async def _give_back(services: Services, reserving: asyncio.Future[Reservation])
             await services.ledger.withdraw(error.unanswered)
         return
     await services.ledger.void(reservation, "not-sent")
+
+
+async def guard_and_reserve(
+    services: Services, policy: Policy, turn: Turn, plan: Plan, record: Record
+) -> tuple[Checked, Reservation]:
+    """Step 4 alone, for calls without prompt and cache. Raises RequestFailed; nothing stays held when it does."""
+    checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
+    record.rates = reservation.rates
+    return checked, reservation

@@ -12,6 +12,7 @@ from services.orchestrator.core.metering import Meter
 from services.orchestrator.core.model import (
     Answer,
     CheckedOutput,
+    Continued,
     Delta,
     Finished,
     Found,
@@ -23,7 +24,8 @@ from services.orchestrator.core.model import (
     StreamEvent,
     UsageLine,
 )
-from services.orchestrator.core.policy import Policy, abandoned_lines, is_covered, may_store, total_usage
+from services.orchestrator.core.policy import Policy, abandoned_lines, is_covered, may_store
+from services.orchestrator.core.settlement import mark_dispatched, settle
 
 
 class Coordinator:
@@ -154,8 +156,7 @@ class Coordinator:
         self._keep(admitted, progress.answer, progress.output)
 
     def _mark_dispatched(self, reservation: Reservation) -> None:
-        """Beside the call, so that it waits for nobody: a mark that is lost costs nobody an answer."""
-        self._services.afterwards.run("mark-dispatched", lambda: self._services.ledger.mark_dispatched(reservation))
+        mark_dispatched(self._services, reservation)
 
     def _meter(self, admitted: Admitted, progress: Progress) -> Meter:
         services, turn, plan, reservation = self._services, admitted.turn, admitted.plan, admitted.reservation
@@ -177,7 +178,7 @@ class Coordinator:
     ) -> AsyncGenerator[StreamEvent, None]:
         """Router, guard, caller: each pulls from the one before, so a slow caller slows the provider."""
         router, guard = self._services.router, self._services.guard
-        begun = False
+        begun, continued = False, False
         async with (
             aclosing(router.stream(admitted.turn, admitted.plan, admitted.checked, progress)) as pieces,
             aclosing(guard.check_stream(admitted.turn, admitted.checked, pieces, progress)) as released,
@@ -187,6 +188,9 @@ class Coordinator:
                     begun = True
                     record.model = progress.model
                     yield Started(record)
+                if progress.continued and not continued:
+                    continued = True
+                    yield Continued(progress.model)
                 yield Delta(piece)
         if not begun and progress.output is not None and not progress.output.blocked:
             record.model = progress.model
@@ -210,19 +214,12 @@ class Coordinator:
             lines = ()
         else:
             candidate, tries = progress.candidate or admitted.plan.candidates[0], progress.lines
-            lines = (*tries, *abandoned_lines(candidate, admitted.turn, progress.received_bytes, len(tries) + 1))
+            own_bytes = progress.received_bytes - progress.earlier_bytes
+            lines = (*tries, *abandoned_lines(candidate, admitted.turn, own_bytes, len(tries) + 1))
         self._settle(record, admitted.reservation, lines)
 
     def _settle(self, record: Record, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
-        """Books what was used, after the answer; the cost is known now, at the reservation's prices."""
-        ledger, afterwards = self._services.ledger, self._services.afterwards
-        if not lines:
-            afterwards.run("void", lambda: ledger.void(reservation, "upstream-refused"))
-            return
-        record.cost_nano_usd = ledger.cost_nano_usd(reservation, lines)
-        if record.usage.input_tokens == 0:
-            record.usage = total_usage(lines)
-        afterwards.run("commit", lambda: ledger.commit(reservation, lines))
+        settle(self._services, record, reservation, lines)
 
     def _keep(self, admitted: Admitted, answer: ModelAnswer, output: CheckedOutput) -> None:
         if may_store(admitted.turn, admitted.checked, answer, output):

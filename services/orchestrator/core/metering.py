@@ -94,7 +94,7 @@ class Meter:
         """By estimate, and with the tries before."""
         progress = self._progress
         candidate, tries = progress.candidate or self._plan.candidates[0], progress.lines
-        own = abandoned_lines(candidate, self._turn, received_bytes, len(tries) + 1)
+        own = abandoned_lines(candidate, self._turn, received_bytes - progress.earlier_bytes, len(tries) + 1)
         return self._ledger.cost_nano_usd(self._reservation, (*tries, *own))
 
     def _raise(self, spent_nano_usd: int) -> None:

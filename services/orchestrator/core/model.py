@@ -170,8 +170,9 @@ def _quiet() -> None:
 class Progress:
     """What a running stream has shown so far; filled while it runs, read when it ends in whatever way.
 
-    `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed. Once
-    `alarm_bytes` have come, whoever counts calls `alarm`; what it raises ends the stream.
+    `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed; the first
+    `earlier_bytes` of what came were written by them. Once `alarm_bytes` have come, whoever counts calls `alarm`; what
+    it raises ends the stream. `continued` says that another model went on where the answer broke off.
     """
 
     model: str = ""
@@ -180,6 +181,8 @@ class Progress:
     attempts: object = None
     lines: tuple[UsageLine, ...] = ()
     received_bytes: int = 0
+    earlier_bytes: int = 0
+    continued: bool = False
     answer: ModelAnswer | None = None
     output: CheckedOutput | None = None
     alarm_bytes: float = math.inf
@@ -237,6 +240,13 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """Another model goes on; pieces that the guard still held back may follow this."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A stream is complete."""
 
@@ -244,4 +254,4 @@ class Finished:
     record: Record
 
 
-StreamEvent = Started | Delta | Finished
+StreamEvent = Started | Delta | Continued | Finished

@@ -56,7 +56,7 @@ def tokens_to_hold(policy: Policy, turn: Turn, plan: Plan) -> tuple[int, int]:
     would pin budgets that nobody spends. What exceeds the hold is booked as an overrun and blocks the next request.
     """
     ceiling = plan.max_output_tokens or policy.assumed_output_tokens
-    output = turn.max_output_tokens or policy.assumed_output_tokens
+    output = policy.assumed_output_tokens if turn.max_output_tokens is None else turn.max_output_tokens
     return _input_tokens(turn), min(output, ceiling)
 
 

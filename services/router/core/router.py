@@ -167,9 +167,9 @@ class Router:
                 tried, opened = await self._go_on(run, request_id, tried, chunk)
                 yield Continued(run.so_far(tried), opened.first.served_model or tried.spec.model)
 
-    def plan(self, model: str, needs: Needs, origin: Origin = NOBODY) -> tuple[Plan, str]:
-        """Everyone whom `complete` may ask for such a call, and its policy. Raises ModelNotFound, InvalidRequest."""
-        route = self._catalogue.resolve(model, CHAT)
+    def plan(self, model: str, needs: Needs, origin: Origin = NOBODY, kind: str = CHAT) -> tuple[Plan, str]:
+        """Everyone whom a call of this kind may ask, and its policy. Raises ModelNotFound, InvalidRequest."""
+        route = self._catalogue.resolve(model, kind)
         plan = self.planner.before(route, origin, needs, self.deployments, self._clock.monotonic())
         return plan, self.planner.policy(route, self._catalogue.policy_of(route), plan.gate)
 

@@ -83,3 +83,14 @@ async def test_an_embeddings_model_does_not_chat(start: Any, start_upstream: Sta
     with pytest.raises(CallError, match="names a model for Embed; this call is Complete"):
         hello = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Hello")
         await stub.Complete(pb.CompleteRequest(call=pb.ModelCall(model="embed", messages=[hello])), metadata=CALLER)
+
+
+async def test_a_plan_is_of_the_kind_that_is_asked_for(start: Any, start_upstream: StartUpstream) -> None:
+    upstream = await start_upstream(lambda received: received.answer(b"{}"))
+    stub = await start(with_embedder(upstream.url))
+    plans = [await stub.Plan(pb.PlanRequest(kind=kind), metadata=CALLER) for kind in ("", "chat", "embeddings")]
+    assert [[c.model_name for c in plan.candidates] for plan in plans] == [["big"], ["big"], ["embed"]]
+    with pytest.raises(CallError, match="names a model for Complete; this call is Embed"):
+        await stub.Plan(pb.PlanRequest(kind="embeddings", model="big"), metadata=CALLER)
+    with pytest.raises(CallError, match="names a model for Embed; this call is Complete"):
+        await stub.Plan(pb.PlanRequest(model="embed"), metadata=CALLER)

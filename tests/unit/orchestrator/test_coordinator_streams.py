@@ -12,6 +12,8 @@ from services.orchestrator.core.errors import (
     OutputBlocked,
 )
 from services.orchestrator.core.model import (
+    Candidate,
+    Continued,
     Delta,
     Finished,
     Started,
@@ -69,3 +71,28 @@ async def test_a_blocked_stream_ends_with_the_block_and_is_booked() -> None:
         await case.stream()
     assert case.script.committed == [(UsageLine(CHEAP, USED, 1),)]
     assert case.script.stored == []
+
+
+async def test_a_stream_that_another_model_goes_on_with_says_so_once_and_books_each_models_part() -> None:
+    cut = ModelFailed("UNAVAILABLE", "UPSTREAM_STREAM_CUT", "cut", {})
+    case = Case(Script(pieces=("a", "b", "c", cut)))
+    other, first = Candidate("other-ai", "big-1"), UsageLine(CHEAP, Usage(26, 10, estimated=True), 1)
+    shown = 0
+
+    async def pace() -> None:
+        nonlocal shown
+        shown += 1
+        if shown == 1:
+            progress = case.ports.progress
+            progress.continued, progress.earlier_bytes = True, progress.received_bytes
+            progress.model, progress.candidate, progress.lines = "other-ai/big-1", other, (first,)
+
+    case.script.pace = pace
+    with pytest.raises(ModelFailed):
+        await case.stream()
+    assert [type(e) for e in case.events] == [Started, Delta, Continued, Delta, Delta]
+    assert case.events[2] == Continued("other-ai/big-1")
+    assert case.record.model == "other-ai/big-1"
+    [lines] = case.script.committed
+    # Two pieces of 30 bytes are the second model's: the first one's were booked with its own try.
+    assert lines == (first, UsageLine(other, Usage(26, 20, estimated=True), 2))

@@ -14,7 +14,8 @@ from meshkit.context import current
 from meshkit.errors import CallError
 from meshkit.testing import call_context
 from services.orchestrator.adapters.keyed import KeyedRequests
-from services.orchestrator.core.errors import GuardUnavailable, KeyMalformed, RequestFailed
+from services.orchestrator.core.embedding import Embedded
+from services.orchestrator.core.errors import GuardUnavailable, KeyMalformed, KeyReused, RequestFailed
 from services.orchestrator.core.model import Answer, Delta, Finished, Record, Started, StreamEvent
 from tests.support.keyed_work import World
 
@@ -44,6 +45,10 @@ class Scripted:
             raise self.error
         yield Finished(SAID, record)
 
+    async def embed(self, request: pb.EmbedRequest, record: Record) -> Embedded:
+        self._note(record)
+        return Embedded(pb.EmbedResponse(values_f32_le=b"\0" * 4 * len(request.texts), dimensions=1), record)
+
     def _note(self, record: Record) -> None:
         record.cost_nano_usd = 7
         deadline_s = current().deadline_s
@@ -55,7 +60,7 @@ class Case:
     def __init__(self, error: RequestFailed | None = None) -> None:
         self.world = World(max_answer_bytes=10_000)
         self.coordinator = Scripted(error)
-        self.keyed = KeyedRequests(self.world.once, self.coordinator, MAX_CALL_S)  # type: ignore[arg-type]
+        self.keyed = KeyedRequests(self.world.once, self.coordinator, self.coordinator, MAX_CALL_S)  # type: ignore[arg-type]
         self.replays = 0
 
     def _replayed(self) -> None:
@@ -64,6 +69,11 @@ class Case:
     async def complete(self, key: str = "k", deadline_s: float | None = None) -> pb.CompleteResponse:
         with call_context(deadline_s=deadline_s):
             return await self.keyed.complete(key, HELLO, Record("q-1", "t" * 32, "acme", 1), self._replayed)
+
+    async def embed(self, *texts: str, request_id: str = "") -> pb.EmbedResponse:
+        with call_context():
+            request = pb.EmbedRequest(texts=texts, request_id=request_id)
+            return await self.keyed.embed("k", request, Record("q-1", "t" * 32, "acme", 1), self._replayed)
 
     async def stream(self, key: str = "k", deadline_s: float | None = None) -> list[pb.CompleteStreamResponse]:
         with call_context(deadline_s=deadline_s):
@@ -130,3 +140,15 @@ async def test_what_cannot_be_a_key_is_no_key(key: str) -> None:
         await Case().complete(key)
     with pytest.raises(KeyMalformed):
         await Case().stream(key)
+
+
+async def test_vectors_are_made_once_per_key_whatever_id_a_sending_has() -> None:
+    case = Case()
+    first, again = await case.embed("one", request_id="a"), await case.embed("one", request_id="b")
+    assert (first.report.replayed, again.report.replayed, case.replays) == (False, True, 1)
+    assert len(case.coordinator.deadlines_s) == 1
+    assert again.values_f32_le == first.values_f32_le
+    with pytest.raises(KeyReused):
+        await case.embed("two")
+    await case.complete()
+    assert len(case.coordinator.deadlines_s) == 2, "another RPC is another name"

@@ -146,3 +146,21 @@ async def test_spending_is_reported_while_the_stream_runs() -> None:
     reports = len(played.extended)
     await asyncio.sleep(0.05)
     assert len(played.extended) == reports, "nothing is reported of a stream that has ended"
+
+
+async def test_what_an_earlier_model_wrote_is_not_counted_again_at_the_price_of_the_next() -> None:
+    """Its part is in its own try: counted twice, a stream that another model goes on with was cut early."""
+    case = Case(script(pieces=12))
+    shown = 0
+
+    async def pace() -> None:
+        nonlocal shown
+        shown += 1
+        progress = case.ports.progress
+        if shown == 6:
+            progress.earlier_bytes = progress.received_bytes
+        await asyncio.sleep(0)
+
+    case.script.pace = pace
+    await case.stream()
+    assert case.script.extended == [], "six pieces of the second model are within the hold"

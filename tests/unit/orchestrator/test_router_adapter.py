@@ -110,28 +110,6 @@ async def test_an_alarm_ends_the_stream_after_the_piece_that_was_paid_for() -> N
     assert (shown, progress.received_bytes, channel.closed) == (["one", "two"], 6, True)
 
 
-async def test_an_answer_that_another_model_goes_on_with_is_charged_by_try() -> None:
-    """Before the router said so, the second event of a stream was its end."""
-    cut = router_pb2.Attempt(provider="a", model="one", usage=usage_pb2.Usage(input_tokens=3, output_tokens=1))
-    running = router_pb2.Attempt(provider="b", model="two")
-    channel, progress = (
-        StreamOf(
-            router_pb2.CompleteStreamResponse(started=router_pb2.StreamStarted(attempts=[cut])),
-            "one",
-            router_pb2.CompleteStreamResponse(continued=router_pb2.StreamContinued(attempts=[cut, running])),
-            "two",
-        ),
-        Progress(),
-    )
-    with pytest.raises(ModelFailed, match="before it was complete"):
-        _ = [
-            piece async for piece in RemoteRouter(channel).stream(any_turn(), Plan((), (), 0, ""), UNCHECKED, progress)
-        ]
-    assert progress.candidate == Candidate("b", "two")
-    assert progress.lines == (UsageLine(Candidate("a", "one"), Usage(3, 1), 1),)
-    assert (progress.model, progress.received_bytes, progress.answer) == ("b/two", 6, None)
-
-
 class PlanOf:
     """A channel on which one candidate is planned; `asked` is what came."""
 
@@ -171,3 +149,31 @@ async def test_a_plan_is_asked_for_with_all_that_is_known_of_the_call() -> None:
         structured_output=True,
         planned_request_id="q-1",
     )
+
+
+class ContinuedStream(StreamOf):
+    """Breaks off after the first text; another model goes on."""
+
+    async def _stream(self) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
+        first = router_pb2.Attempt(provider="acme-ai", model="cheap-1", usage={"input_tokens": 9, "output_tokens": 1})
+        second = router_pb2.Attempt(provider="other-ai", model="big-1")
+        yield router_pb2.CompleteStreamResponse(started={"attempts": [router_pb2.Attempt(model="cheap-1")]})
+        yield router_pb2.CompleteStreamResponse(delta={"content": self._texts[0]})
+        yield router_pb2.CompleteStreamResponse(continued={"attempts": [first, second]})
+        yield router_pb2.CompleteStreamResponse(delta={"content": self._texts[1]})
+
+
+async def test_another_model_that_goes_on_is_noted_with_what_came_before_it() -> None:
+    progress = Progress()
+    conversation = Conversation(
+        [], [], chat_pb2.GenerationParameters(), context_pb2.CallLabels(), "", "", "", orchestrator_pb2.CacheControl()
+    )
+    wish = CacheWish(lookup=True, store=True, semantic=True)
+    turn = Turn("q-1", conversation, "default", 3, None, "", "", wish)
+    pieces = RemoteRouter(ContinuedStream("one", "more")).stream(turn, Plan((), (), 0, ""), UNCHECKED, progress)
+    with pytest.raises(ModelFailed, match="before it was complete"):
+        async for _ in pieces:
+            pass
+    assert (progress.model, progress.candidate) == ("other-ai/big-1", Candidate("other-ai", "big-1"))
+    assert (progress.continued, progress.earlier_bytes, progress.received_bytes) == (True, 3, 7)
+    assert progress.lines == (UsageLine(Candidate("acme-ai", "cheap-1"), Usage(9, 1), 1),)

@@ -158,14 +158,22 @@ class CompleteStreamRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ...) -> None: ...
 
 class CompleteStreamResponse(_message.Message):
-    __slots__ = ("started", "delta", "finished")
+    __slots__ = ("started", "delta", "finished", "continued")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    CONTINUED_FIELD_NUMBER: _ClassVar[int]
     started: StreamStarted
     delta: _chat_pb2.CompletionDelta
     finished: StreamFinished
-    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ...) -> None: ...
+    continued: StreamContinued
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ..., continued: _Optional[_Union[StreamContinued, _Mapping]] = ...) -> None: ...
+
+class StreamContinued(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class StreamStarted(_message.Message):
     __slots__ = ("request_id", "trace_id", "model", "prompt_version", "cache_status", "replayed", "rates", "degraded")
@@ -194,6 +202,36 @@ class StreamFinished(_message.Message):
     finish_reason: _chat_pb2.FinishReason
     report: CallReport
     def __init__(self, finish_reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ..., report: _Optional[_Union[CallReport, _Mapping]] = ...) -> None: ...
+
+class EmbedRequest(_message.Message):
+    __slots__ = ("request_id", "model", "texts", "dimensions", "purpose", "labels", "guard_policy")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    GUARD_POLICY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    model: str
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    dimensions: int
+    purpose: _router_pb2.EmbeddingPurpose
+    labels: _context_pb2.CallLabels
+    guard_policy: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., dimensions: _Optional[int] = ..., purpose: _Optional[_Union[_router_pb2.EmbeddingPurpose, str]] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., guard_policy: _Optional[str] = ...) -> None: ...
+
+class EmbedResponse(_message.Message):
+    __slots__ = ("values_f32_le", "dimensions", "vector_space", "report")
+    VALUES_F32_LE_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_SPACE_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    values_f32_le: bytes
+    dimensions: int
+    vector_space: str
+    report: CallReport
+    def __init__(self, values_f32_le: _Optional[bytes] = ..., dimensions: _Optional[int] = ..., vector_space: _Optional[str] = ..., report: _Optional[_Union[CallReport, _Mapping]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("request_id",)

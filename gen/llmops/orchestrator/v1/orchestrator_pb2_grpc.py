@@ -56,6 +56,11 @@ class OrchestratorServiceStub(object):
                 request_serializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.CompleteStreamRequest.SerializeToString,
                 response_deserializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.CompleteStreamResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/llmops.orchestrator.v1.OrchestratorService/Embed',
+                request_serializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/llmops.orchestrator.v1.OrchestratorService/Explain',
                 request_serializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.ExplainRequest.SerializeToString,
@@ -94,6 +99,15 @@ class OrchestratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Vectors of texts: guard and budget at once, then the model. Every text is checked as a user's message, and what the
+        guard masks is masked in what leaves. No prompt, no cache. Errors as Complete, beside them UNIMPLEMENTED UNSUPPORTED
+        when no candidate makes vectors of this length. Never retried automatically: it costs money.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """What happened to a request of the caller's organisation; for a while, from memory. NOT_FOUND. Safe to retry.
         """
@@ -113,6 +127,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.CompleteStream,
                     request_deserializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.CompleteStreamRequest.FromString,
                     response_serializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.CompleteStreamResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.EmbedRequest.FromString,
+                    response_serializer=llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.EmbedResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -186,6 +205,33 @@ class OrchestratorService(object):
             '/llmops.orchestrator.v1.OrchestratorService/CompleteStream',
             llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.CompleteStreamRequest.SerializeToString,
             llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.CompleteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.orchestrator.v1.OrchestratorService/Embed',
+            llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.EmbedRequest.SerializeToString,
+            llmops_dot_orchestrator_dot_v1_dot_orchestrator__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

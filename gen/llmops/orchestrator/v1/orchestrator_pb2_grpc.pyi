@@ -52,6 +52,11 @@ class OrchestratorServiceStub:
     delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
     Never retried automatically: it costs money.
     """
+    Embed: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.EmbedRequest, _orchestrator_pb2.EmbedResponse]
+    """Vectors of texts: guard and budget at once, then the model. Every text is checked as a user's message, and what the
+    guard masks is masked in what leaves. No prompt, no cache. Errors as Complete, beside them UNIMPLEMENTED UNSUPPORTED
+    when no candidate makes vectors of this length. Never retried automatically: it costs money.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRequest, _orchestrator_pb2.ExplainResponse]
     """What happened to a request of the caller's organisation; for a while, from memory. NOT_FOUND. Safe to retry."""
 
@@ -78,6 +83,11 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
     delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
     Never retried automatically: it costs money.
+    """
+    Embed: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.EmbedRequest, _orchestrator_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Vectors of texts: guard and budget at once, then the model. Every text is checked as a user's message, and what the
+    guard masks is masked in what leaves. No prompt, no cache. Errors as Complete, beside them UNIMPLEMENTED UNSUPPORTED
+    when no candidate makes vectors of this length. Never retried automatically: it costs money.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRequest, _orchestrator_pb2.ExplainResponse]  # type: ignore[assignment]
     """What happened to a request of the caller's organisation; for a while, from memory. NOT_FOUND. Safe to retry."""
@@ -114,6 +124,17 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
         delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
         Never retried automatically: it costs money.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _orchestrator_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_pb2.EmbedResponse, _abc.Awaitable[_orchestrator_pb2.EmbedResponse]]:
+        """Vectors of texts: guard and budget at once, then the model. Every text is checked as a user's message, and what the
+        guard masks is masked in what leaves. No prompt, no cache. Errors as Complete, beside them UNIMPLEMENTED UNSUPPORTED
+        when no candidate makes vectors of this length. Never retried automatically: it costs money.
         """
 
     @_abc_1.abstractmethod

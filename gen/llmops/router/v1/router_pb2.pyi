@@ -222,7 +222,7 @@ class EmbedResponse(_message.Message):
     def __init__(self, values_f32_le: _Optional[bytes] = ..., dimensions: _Optional[int] = ..., vector_space: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., served_model: _Optional[str] = ...) -> None: ...
 
 class PlanRequest(_message.Message):
-    __slots__ = ("model", "labels", "uses_tools", "input_tokens", "uses_images", "structured_output", "language", "embedding", "planned_request_id")
+    __slots__ = ("model", "labels", "uses_tools", "input_tokens", "uses_images", "structured_output", "language", "embedding", "planned_request_id", "kind")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     USES_TOOLS_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +232,7 @@ class PlanRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     PLANNED_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     model: str
     labels: _context_pb2.CallLabels
     uses_tools: bool
@@ -241,7 +242,8 @@ class PlanRequest(_message.Message):
     language: str
     embedding: _context_pb2.Embedding
     planned_request_id: str
-    def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., uses_tools: bool = ..., input_tokens: _Optional[int] = ..., uses_images: bool = ..., structured_output: bool = ..., language: _Optional[str] = ..., embedding: _Optional[_Union[_context_pb2.Embedding, _Mapping]] = ..., planned_request_id: _Optional[str] = ...) -> None: ...
+    kind: str
+    def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., uses_tools: bool = ..., input_tokens: _Optional[int] = ..., uses_images: bool = ..., structured_output: bool = ..., language: _Optional[str] = ..., embedding: _Optional[_Union[_context_pb2.Embedding, _Mapping]] = ..., planned_request_id: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class PlannedCandidate(_message.Message):
     __slots__ = ("model_name", "provider", "model", "timeout", "max_output_tokens", "reason")

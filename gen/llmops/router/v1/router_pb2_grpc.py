@@ -91,7 +91,8 @@ class RouterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+        """Vectors of texts. For the mesh's own services: whoever calls has reserved the money, and has planned as the caller,
+        whose scopes hold there. Errors as Complete, beside them
         UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -99,7 +100,7 @@ class RouterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Plan(self, request, context):
-        """What Complete would do, without doing it. Safe to retry.
+        """What Complete, or Embed, would do, without doing it. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

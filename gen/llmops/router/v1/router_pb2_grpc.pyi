@@ -48,11 +48,12 @@ class RouterServiceStub:
     Never retried automatically: a model call costs money.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_router_pb2.EmbedRequest, _router_pb2.EmbedResponse]
-    """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+    """Vectors of texts. For the mesh's own services: whoever calls has reserved the money, and has planned as the caller,
+    whose scopes hold there. Errors as Complete, beside them
     UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
     """
     Plan: _grpc.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]
-    """What Complete would do, without doing it. Safe to retry."""
+    """What Complete, or Embed, would do, without doing it. Safe to retry."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
     """Routes and models that a caller may name. Safe to retry."""
 
@@ -76,11 +77,12 @@ class RouterServiceAsyncStub(RouterServiceStub):
     Never retried automatically: a model call costs money.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_router_pb2.EmbedRequest, _router_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+    """Vectors of texts. For the mesh's own services: whoever calls has reserved the money, and has planned as the caller,
+    whose scopes hold there. Errors as Complete, beside them
     UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
     """
     Plan: _aio.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]  # type: ignore[assignment]
-    """What Complete would do, without doing it. Safe to retry."""
+    """What Complete, or Embed, would do, without doing it. Safe to retry."""
     ListModels: _aio.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Routes and models that a caller may name. Safe to retry."""
 
@@ -119,7 +121,8 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.EmbedResponse, _abc.Awaitable[_router_pb2.EmbedResponse]]:
-        """Vectors of texts. For the mesh's own services: whoever calls has reserved the money. Errors as Complete, beside them
+        """Vectors of texts. For the mesh's own services: whoever calls has reserved the money, and has planned as the caller,
+        whose scopes hold there. Errors as Complete, beside them
         UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
         """
 
@@ -129,7 +132,7 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_pb2.PlanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.PlanResponse, _abc.Awaitable[_router_pb2.PlanResponse]]:
-        """What Complete would do, without doing it. Safe to retry."""
+        """What Complete, or Embed, would do, without doing it. Safe to retry."""
 
     @_abc_1.abstractmethod
     def ListModels(

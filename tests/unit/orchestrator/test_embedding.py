@@ -1,0 +1,179 @@
+"""Requests for vectors: who is asked, in whose name, and what is booked however they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
+from llmops.guard.v1 import guard_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
+from llmops.router.v1 import router_pb2
+
+from meshkit.context import CallContext, current, running
+from meshkit.errors import CallError, Failure
+from meshkit.interceptors.request_context import NOBODY
+from meshkit.testing import call_context
+from services.orchestrator.adapters.embeddings import RemoteEmbedder
+from services.orchestrator.adapters.memory import MemoryRecords
+from services.orchestrator.adapters.report import ContractReports
+from services.orchestrator.core.embedding import EmbeddingCoordinator
+from services.orchestrator.core.errors import BudgetExhausted, GuardUnavailable, InputBlocked, ModelFailed
+from services.orchestrator.core.model import UNCHECKED, Candidate, Checked, Rate, Record, Reservation, Usage, UsageLine
+from services.orchestrator.core.policy import Policy
+from tests.support.orchestrator_ports import Script, ScriptedServices
+
+POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
+ASKED = pb.EmbedRequest(texts=["one", "two words"], model="embed", labels=context_pb2.CallLabels(feature="search"))
+EMBED = Candidate("acme-ai", "embed-1")
+# 12 bytes of text and 9 for each of 2 texts, 3 bytes a token, and 16 for the request.
+INPUT_TOKENS = 26
+LOST = Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router died")
+
+
+@dataclass
+class RouterChannel:
+    """Answers Plan and Embed, or fails Embed; notes in whose name it was called."""
+
+    failure: Failure | None = None
+    gate: asyncio.Event | None = None
+    sent: list[tuple[Message, CallContext]] = field(default_factory=list)
+
+    def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
+        return lambda *_, **__: self._call
+
+    async def _call(self, request: Message) -> object:
+        self.sent.append((request, current()))
+        if isinstance(request, router_pb2.PlanRequest):
+            chosen = router_pb2.PlannedCandidate(model_name="embed", provider="acme-ai", model="embed-1")
+            return router_pb2.PlanResponse(candidates=[chosen], model_policy="embed#1")
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise CallError(self.failure)
+        usage = usage_pb2.Usage(input_tokens=5)
+        attempt = router_pb2.Attempt(model_name="embed", provider="acme-ai", model="embed-1", usage=usage)
+        return router_pb2.EmbedResponse(
+            values_f32_le=b"\0" * 16, dimensions=2, vector_space="embed-1", usage=usage, attempts=[attempt]
+        )
+
+    @property
+    def embed(self) -> router_pb2.EmbedRequest:
+        [request] = [r for r, _ in self.sent if isinstance(r, router_pb2.EmbedRequest)]
+        return request
+
+
+@contextmanager
+def as_service(timeout_s: float | None = None) -> Iterator[CallContext]:
+    trace = current().trace
+    with running(CallContext("of the service", NOBODY, "mesh-key", trace, None)) as call:
+        yield call
+
+
+class Case:
+    def __init__(self, script: Script | None = None, channel: RouterChannel | None = None) -> None:
+        self.script = script or Script(checked=UNCHECKED)
+        self.channel = channel or RouterChannel()
+        self.ports = ScriptedServices(self.script)
+        self.records = MemoryRecords(10)
+        self.record = Record("q-1", "t" * 32, "acme", 1)
+        embedder = RemoteEmbedder(self.channel, as_service)
+        self.coordinator = EmbeddingCoordinator(self.ports.services(self.records), embedder, POLICY)
+
+    async def embed(self, request: pb.EmbedRequest = ASKED) -> pb.EmbedResponse:
+        with call_context(deadline_s=asyncio.get_running_loop().time() + 30):
+            try:
+                return ContractReports().vectors(await self.coordinator.embed(request, self.record))
+            finally:
+                await self.ports.settled()
+
+
+async def test_vectors_are_checked_held_for_made_and_booked() -> None:
+    case = Case(Script(checked=UNCHECKED, reservation=Reservation("r-1", None, rates=(Rate("requests", 60, 59, 1.0),))))
+    response = await case.embed()
+    assert (len(response.values_f32_le), response.dimensions, response.vector_space) == (16, 2, "embed-1")
+    assert case.script.log == ["check_input embed=False", f"reserve {INPUT_TOKENS}+0"]
+    assert case.script.committed == [(UsageLine(EMBED, Usage(5), 1),)]
+    assert (case.script.marked, case.script.voided, case.script.stored) == (["r-1"], [], [])
+    report = response.report
+    assert (report.model, report.cost_nano_usd, report.usage.input_tokens) == ("acme-ai/embed-1", 10, 5)
+    assert [rate.unit for rate in report.rates] == ["requests"]
+    assert {step.step for step in report.steps} == {"plan", "guard-input", "reserve", "model"}
+    assert case.records.get("acme", "q-1") is case.record
+
+
+async def test_the_plan_is_the_callers_and_the_call_the_meshs() -> None:
+    """Scopes hold where the principal is the caller's; the router gives vectors to services alone."""
+    case = Case()
+    await case.embed()
+    (plan, planned_as), (call, called_as) = case.channel.sent
+    assert isinstance(plan, router_pb2.PlanRequest)
+    assert (plan.kind, plan.model, plan.labels.feature) == ("embeddings", "embed", "search")
+    assert (planned_as.credential, called_as.credential) == ("test-key", "mesh-key")
+    assert isinstance(call, router_pb2.EmbedRequest)
+    assert list(call.model_names) == ["embed"], "no model but those that money is held for"
+    assert called_as.request_id == planned_as.request_id
+    assert called_as.deadline_s == planned_as.deadline_s is not None
+
+
+async def test_what_leaves_is_what_the_guard_left() -> None:
+    masked = guard_pb2.MaskedMessage(message_index=1, message=chat_pb2.ChatMessage(content="[EMAIL_1]"))
+    payload = guard_pb2.CheckInputResponse(masked_messages=[masked])
+    checked = Checked(blocked=False, detectors=(), masked=True, can_embed=False, verdict="in", payload=payload)
+    case = Case(Script(checked=checked))
+    await case.embed()
+    assert list(case.channel.embed.texts) == ["one", "[EMAIL_1]"]
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (Script(checked=Checked(True, ("secret",), False, False, "in", None)), InputBlocked),
+        (Script(checked=GuardUnavailable()), GuardUnavailable),
+        (Script(checked=UNCHECKED, reservation=BudgetExhausted([], None)), BudgetExhausted),
+    ],
+)
+async def test_what_is_refused_reaches_no_model_and_holds_nothing(script: Script, error: type[Exception]) -> None:
+    case = Case(script)
+    with pytest.raises(error):
+        await case.embed()
+    assert len(case.channel.sent) == 1, "the plan"
+    assert case.script.committed == []
+    assert case.script.voided == (["not-sent"] if isinstance(script.reservation, Reservation) else [])
+    assert case.record.status != "OK"
+
+
+@pytest.mark.parametrize(
+    ("failure", "booked"),
+    [
+        (LOST, [Usage(INPUT_TOKENS, estimated=True)]),
+        (Failure("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "refused", metadata={"attempts_json": "[]"}), []),
+        (Failure("UNIMPLEMENTED", "UNSUPPORTED", "no vectors of this length"), []),
+        (Failure("UNAUTHENTICATED", "CREDENTIAL_INVALID", "who are you"), []),
+    ],
+)
+async def test_a_call_that_failed_is_booked_by_what_is_known(failure: Failure, booked: list[Usage]) -> None:
+    case = Case(channel=RouterChannel(failure))
+    with pytest.raises(ModelFailed) as raised:
+        await case.embed()
+    assert [line.usage for lines in case.script.committed for line in lines] == booked
+    assert case.script.voided == ([] if booked else ["upstream-refused"])
+    assert raised.value.status != "UNAUTHENTICATED", "the caller's key is not at fault"
+
+
+async def test_a_caller_who_leaves_is_booked_by_estimate() -> None:
+    case = Case(channel=RouterChannel(gate=asyncio.Event()))
+    running_ = asyncio.ensure_future(case.embed())
+    while len(case.channel.sent) < 2:
+        await asyncio.sleep(0)
+    running_.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running_
+    await case.ports.settled()
+    assert case.script.committed == [(UsageLine(EMBED, Usage(INPUT_TOKENS, estimated=True), 1),)]
+    assert case.record.status == "CANCELLED"
