@@ -12,9 +12,9 @@ import msgspec
 from aiohttp import web
 
 from services.edge.core.admission import Admission
-from services.edge.core.answer_headers import answer_headers, id_headers
+from services.edge.core.answer_headers import answer_headers, dialect_headers, id_headers
 from services.edge.core.cors import cors_headers, preflight_headers
-from services.edge.core.error_table import error_answer
+from services.edge.core.error_table import anthropic_error_answer, error_answer
 from services.edge.core.errors import EdgeError, MethodNotAllowed, ModelUnknown, RouteUnknown
 from services.edge.core.origin import (
     CallTerms,
@@ -25,19 +25,34 @@ from services.edge.core.origin import (
     sent_traceparent,
     terms_of,
 )
-from services.edge.core.ports import Chat, ChatRequest, EventSink, ListedModel, Models, Observer, Probes
+from services.edge.core.ports import (
+    CHAT,
+    MESSAGES,
+    RESPONSES,
+    Chat,
+    ChatRequest,
+    Embeddings,
+    EventSink,
+    ListedModel,
+    Models,
+    Observer,
+    Probes,
+)
 from services.edge.core.relay import Pulse, Relay
 
 _JSON = {"content-type": "application/json"}
 _TEXT = {"content-type": "text/plain; charset=utf-8"}
 _METRICS = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _MODELS_PATH = "/v1/models/"
+_MESSAGES_PATH = "/v1/messages"
+_PATHS = "/v1/chat/completions, /v1/responses, /v1/messages, /v1/embeddings and /v1/models"
 _CLIENT_LEFT = 499
 _RANDOM_BITS = 74
 _WELCOME = (
-    b"LLMOps Mesh: the OpenAI-compatible edge.\n"
-    b"Point an OpenAI client's base_url at /v1 of this address.\n"
-    b"POST /v1/chat/completions, GET /v1/models, /healthz, /readyz, /metrics\n"
+    b"LLMOps Mesh: the OpenAI- and Anthropic-compatible edge.\n"
+    b"Point an OpenAI client's base_url at /v1 of this address, an Anthropic client's at the address itself.\n"
+    b"POST /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages\n"
+    b"GET /v1/models, /healthz, /readyz, /metrics\n"
 )
 
 _Run = Callable[[web.BaseRequest, Origin], Awaitable[web.StreamResponse]]
@@ -66,6 +81,7 @@ class Ports:
     """Everything outside that the handlers use."""
 
     chat: Chat
+    embeddings: Embeddings
     models: Models
     probes: Probes
     observer: Observer
@@ -79,7 +95,7 @@ class Ports:
 
 
 class EdgeApi:
-    """Finds the handler of a request and answers; whatever fails becomes an OpenAI-shaped error."""
+    """Finds the handler of a request and answers; whatever fails becomes an error in the shape of its clients."""
 
     def __init__(
         self, ports: Ports, admission: Admission, deadlines: Deadlines, pulse: Pulse, cors_origins: tuple[str, ...]
@@ -90,7 +106,10 @@ class EdgeApi:
         self._pulse = pulse
         self._cors_origins = cors_origins
         self._routes: dict[str, tuple[str, _Run]] = {
-            "/v1/chat/completions": ("POST", self._chat_completions),
+            "/v1/chat/completions": ("POST", self._answering(CHAT)),
+            "/v1/responses": ("POST", self._answering(RESPONSES)),
+            _MESSAGES_PATH: ("POST", self._answering(MESSAGES)),
+            "/v1/embeddings": ("POST", self._vectors),
             "/v1/models": ("GET", self._list_models),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
@@ -108,12 +127,12 @@ class EdgeApi:
             response = await run(request, origin)
             status = response.status
         except EdgeError as error:
-            response = self._failure(error, origin)
+            response = self._failure(error, origin, request.path)
             status = response.status
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - the last line of defence: logged with an id, never shown
-            response = self._failure(self._unexpected(error, origin), origin)
+            response = self._failure(self._unexpected(error, origin), origin, request.path)
             status = response.status
         finally:
             self._ports.observer.answered(route, status, self._ports.now_s() - began_s)
@@ -130,7 +149,7 @@ class EdgeApi:
         if found is None and path.startswith(_MODELS_PATH):
             path, found = _MODELS_PATH, ("GET", self._get_model)
         if found is None:
-            raise RouteUnknown("There is nothing here; this server answers under /v1/chat/completions and /v1/models.")
+            raise RouteUnknown(f"There is nothing here; this server answers under {_PATHS}.")
         method, run = found
         if request.method != method and not (request.method == "HEAD" and method == "GET"):
             if request.method == "OPTIONS" and cors_headers(request.headers, self._cors_origins):
@@ -143,16 +162,34 @@ class EdgeApi:
         request_id = sent_request_id(headers) or request_id7(ports.time_ns(), ports.random_bits(_RANDOM_BITS))
         return Origin(request_id, sent_traceparent(headers) or ports.new_traceparent())
 
-    async def _chat_completions(self, request: web.BaseRequest, origin: Origin) -> web.StreamResponse:
+    def _answering(self, dialect: str) -> _Run:
+        async def answer(request: web.BaseRequest, origin: Origin) -> web.StreamResponse:
+            return await self._answer(request, origin, dialect)
+
+        return answer
+
+    async def _answer(self, request: web.BaseRequest, origin: Origin, dialect: str) -> web.StreamResponse:
         held_bytes = self._ports.bodies.announced_bytes(request)
         self._admission.enter(held_bytes)
         try:
-            chat = await self._ports.chat.read(await self._ports.bodies.read(request))
+            chat = await self._ports.chat.read(await self._ports.bodies.read(request), dialect)
             terms = terms_of(request.headers, origin, self._deadlines, stream=chat.stream)
             created_s = self._ports.time_ns() // 1_000_000_000
             if chat.stream:
                 return await self._stream(request, chat, terms, created_s)
             answer = await self._ports.chat.complete(chat, terms, created_s)
+        finally:
+            self._admission.leave(held_bytes)
+        headers = answer_headers(origin, answer.facts) | dialect_headers(origin, dialect) | _JSON
+        return web.Response(body=answer.body, headers=headers)
+
+    async def _vectors(self, request: web.BaseRequest, origin: Origin) -> web.StreamResponse:
+        held_bytes = self._ports.bodies.announced_bytes(request)
+        self._admission.enter(held_bytes)
+        try:
+            wanted = await self._ports.embeddings.read(await self._ports.bodies.read(request))
+            terms = terms_of(request.headers, origin, self._deadlines, stream=False)
+            answer = await self._ports.embeddings.embed(wanted, terms)
         finally:
             self._admission.leave(held_bytes)
         return web.Response(body=answer.body, headers=answer_headers(origin, answer.facts) | _JSON)
@@ -161,8 +198,9 @@ class EdgeApi:
         self, request: web.BaseRequest, chat: ChatRequest, terms: CallTerms, created_s: int
     ) -> web.StreamResponse:
         ports = self._ports
-        sink = ports.open_sink(request, cors_headers(request.headers, self._cors_origins))
-        relay = Relay(terms.origin, sink, self._pulse, ports.observer, ports.now_s, asyncio.sleep)
+        base_headers = cors_headers(request.headers, self._cors_origins) | dialect_headers(terms.origin, chat.dialect)
+        sink = ports.open_sink(request, base_headers)
+        relay = Relay(terms.origin, sink, self._pulse, ports.observer, ports.now_s, asyncio.sleep, chat.voice)
         try:
             await relay.run(ports.chat.stream(chat, terms, created_s))
         except (EdgeError, ConnectionError):
@@ -209,8 +247,9 @@ class EdgeApi:
     async def _preflight(self, request: web.BaseRequest, _: Origin) -> web.StreamResponse:
         return web.Response(status=204, headers=preflight_headers(request.headers, "GET, POST"))
 
-    def _failure(self, error: EdgeError, origin: Origin) -> web.StreamResponse:
-        answer = error_answer(error, origin.request_id, origin.trace_id)
+    def _failure(self, error: EdgeError, origin: Origin, path: str) -> web.StreamResponse:
+        shaped = anthropic_error_answer if path.startswith(_MESSAGES_PATH) else error_answer
+        answer = shaped(error, origin.request_id, origin.trace_id)
         headers = id_headers(origin) | _JSON | answer.headers
         response = web.Response(status=answer.http_status, body=answer.body, headers=headers)
         if error.closes_connection:

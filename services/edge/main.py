@@ -11,7 +11,7 @@ from meshkit.kit import Kit
 from services.edge.adapters.bodies import Bodies, HttpSink
 from services.edge.adapters.http_server import HttpSite
 from services.edge.adapters.kit_ports import KitObserver, KitProbes
-from services.edge.adapters.mesh import Codec, MeshChat, MeshModels
+from services.edge.adapters.mesh import Codec, MeshChat, MeshEmbeddings, MeshModels
 from services.edge.api import EdgeApi, Ports
 from services.edge.core.admission import Admission
 from services.edge.core.origin import Deadlines
@@ -41,6 +41,7 @@ def _api(settings: EdgeSettings, kit: Kit) -> EdgeApi:
     codec = Codec(kit.executor("codec", threads=1, max_queue=limits.codec_queue), limits.offload_bytes)
     ports = Ports(
         chat=MeshChat(kit.channel("orchestrator"), codec),
+        embeddings=MeshEmbeddings(kit.channel("orchestrator"), codec),
         models=MeshModels(kit.channel("router")),
         probes=KitProbes(kit, kit.executor("metrics", threads=1, max_queue=4)),
         observer=KitObserver(kit),

@@ -73,6 +73,8 @@ class ChunkWriter:
             return self._delta(event.delta)
         if kind == "started" and not self._head:
             return self._start(event.started)
+        if kind == "continued" and self._head:
+            return (self._continued(event.continued),)
         if kind == "finished" and self._head:
             self._finished = True
             return (self._finish(event.finished),)
@@ -104,6 +106,12 @@ class ChunkWriter:
         if delta.tool_calls:
             fields.append(b'"tool_calls":' + _encode([_tool_fragment(call) for call in delta.tool_calls]))
         return (self._choice(b",".join(fields)),) if fields else ()
+
+    def _continued(self, continued: pb.StreamContinued) -> bytes:
+        """A chunk that adds nothing to the answer: every client reads past it, and those who look find the model."""
+        told = _encode({"continued": {"model": continued.model}})
+        choice = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":null}]'
+        return sse.data(self._head + choice + self._usage_null() + b',"llmops":' + told + b"}")
 
     def _choice(self, delta_fields: bytes) -> bytes:
         return b"".join((b"data: ", self._head, b'{"index":0,"delta":{', delta_fields, self._tail))

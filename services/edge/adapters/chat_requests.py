@@ -20,7 +20,7 @@ _ROLES = {
     "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
     "tool": chat_pb2.CHAT_ROLE_TOOL,
 }
-_DEFAULT_MODELS = frozenset({"auto", "default"})
+DEFAULT_MODELS = frozenset({"auto", "default"})
 _SCOPES = {
     None: cache_pb2.CACHE_SCOPE_UNSPECIFIED,
     "organisation": cache_pb2.CACHE_SCOPE_ORGANISATION,
@@ -64,13 +64,10 @@ def fill_conversation(result: pb.Conversation, request: wire.ChatBody, extra_jso
 
     What the contract's own rules cover (ranges, counts, lengths) is left to them: the answer names the field.
     """
-    if request.model and request.model not in _DEFAULT_MODELS:
-        result.model = request.model
-    if request.messages:
-        for index, message in enumerate(request.messages):
-            _add_message(result, index, message)
-    elif request.llmops is None or not request.llmops.prompt:
-        raise InvalidRequest("messages must hold at least one message when no prompt is named.", param="messages")
+    set_model(result, request.model)
+    for index, message in enumerate(request.messages or ()):
+        _add_message(result, index, message)
+    require_content(result, request.llmops, "messages")
     if request.tools:
         for tool in request.tools:
             _add_tool(result, tool.function)
@@ -80,7 +77,19 @@ def fill_conversation(result: pb.Conversation, request: wire.ChatBody, extra_jso
     if request.metadata:
         result.labels.tags.update(request.metadata)
     if request.llmops is not None:
-        _set_extension(result, request.llmops)
+        set_extension(result, request.llmops)
+
+
+def set_model(result: pb.Conversation, model: str | None) -> None:
+    """Route or model; the names of the default route mean none."""
+    if model and model not in DEFAULT_MODELS:
+        result.model = model
+
+
+def require_content(result: pb.Conversation, extension: wire.Extension | None, param: str) -> None:
+    """Raises InvalidRequest when there is nothing to ask."""
+    if not result.messages and (extension is None or not extension.prompt):
+        raise InvalidRequest(f"{param} must hold at least one message when no prompt is named.", param=param)
 
 
 def _add_message(result: pb.Conversation, index: int, message: wire.Message) -> None:
@@ -136,7 +145,7 @@ def _add_tool(result: pb.Conversation, function: wire.Function) -> None:
     tool = result.tools.add(
         name=function.name,
         description=function.description or "",
-        parameters_json_schema=_json_text(function.parameters),
+        parameters_json_schema=json_text(function.parameters),
     )
     if function.strict is not None:
         tool.strict = function.strict
@@ -154,7 +163,7 @@ def _set_parameters(out: chat_pb2.GenerationParameters, request: wire.ChatBody, 
     if request.stop:
         out.stop.extend([request.stop] if isinstance(request.stop, str) else request.stop)
     if request.response_format is not None:
-        _set_format(out.response_format, request.response_format)
+        set_format(out.response_format, request.response_format)
     if isinstance(request.tool_choice, str):
         out.tool_choice.mode = request.tool_choice
     elif request.tool_choice is not None:
@@ -163,7 +172,8 @@ def _set_parameters(out: chat_pb2.GenerationParameters, request: wire.ChatBody, 
         out.extra_json = extra_json
 
 
-def _set_format(out: chat_pb2.ResponseFormat, wanted: wire.ResponseFormat) -> None:
+def set_format(out: chat_pb2.ResponseFormat, wanted: wire.ResponseFormat) -> None:
+    """The form of the answer. Raises InvalidRequest."""
     out.type = wanted.type
     schema = wanted.json_schema
     if (schema is not None) != (wanted.type == "json_schema"):
@@ -178,7 +188,7 @@ def _set_format(out: chat_pb2.ResponseFormat, wanted: wire.ResponseFormat) -> No
 
 def _described(schema: wire.JsonSchema) -> str:
     """The contract has no place for a description beside the schema; JSON Schema has one inside."""
-    text = _json_text(schema.schema)
+    text = json_text(schema.schema)
     if not schema.description:
         return text
     fields: Any = msgspec.json.decode(text) if text else {}
@@ -187,7 +197,8 @@ def _described(schema: wire.JsonSchema) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def _set_extension(result: pb.Conversation, extension: wire.Extension) -> None:
+def set_extension(result: pb.Conversation, extension: wire.Extension) -> None:
+    """What the object `llmops` says. Raises InvalidRequest."""
     if extension.prompt:
         result.prompt.reference = extension.prompt
         for name, value in (extension.variables or {}).items():
@@ -199,6 +210,8 @@ def _set_extension(result: pb.Conversation, extension: wire.Extension) -> None:
         result.labels.feature = extension.feature
     if extension.conversation_id:
         result.labels.conversation_id = extension.conversation_id
+    if extension.data_class:
+        result.labels.data_class = extension.data_class
     if extension.cache is not None:
         _set_cache(result.cache, extension.cache)
 
@@ -207,7 +220,7 @@ def _variable(name: str, value: msgspec.Raw) -> str:
     decoded = msgspec.json.decode(value)
     if decoded is None:
         raise InvalidRequest("A variable must not be null; leave it out.", param=f"llmops.variables.{name}")
-    return decoded if isinstance(decoded, str) else _json_text(value)
+    return decoded if isinstance(decoded, str) else json_text(value)
 
 
 def _set_cache(out: pb.CacheControl, options: wire.CacheOptions) -> None:
@@ -219,7 +232,7 @@ def _set_cache(out: pb.CacheControl, options: wire.CacheOptions) -> None:
         out.max_age.FromMilliseconds(round(options.max_age_s * 1000))
 
 
-def _json_text(raw: msgspec.Raw) -> str:
+def json_text(raw: msgspec.Raw) -> str:
     """JSON exactly as it was sent; empty for null and for nothing."""
     text = bytes(raw)
     return "" if text == b"null" else text.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,11 +11,11 @@ from llmops.cache.v1 import cache_pb2
 from llmops.common.v1 import chat_pb2, usage_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
-from services.edge.adapters.chat_answers import ChunkWriter, whole_answer
-from services.edge.adapters.chat_requests import read_chat
+from services.edge.adapters.dialects import DIALECTS
+from services.edge.adapters.embeddings import read_embeddings, written_vectors
 from services.edge.core.errors import CallFailed, SlowReader
 from services.edge.core.origin import CallTerms
-from services.edge.core.ports import AnswerFacts, ChatAnswer, ChatRequest, ListedModel
+from services.edge.core.ports import CHAT, AnswerFacts, ChatAnswer, ChatRequest, EmbeddingsRequest, ListedModel
 
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _NANO_USD_PER_WORD = 1_000
@@ -67,9 +68,9 @@ class MemoryChat:
     ended: int = 0
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def read(self, body: bytes) -> ChatRequest:
+    async def read(self, body: bytes, dialect: str = CHAT) -> ChatRequest:
         """See Chat."""
-        return read_chat(body)
+        return DIALECTS[dialect].read(body)
 
     async def complete(self, request: ChatRequest, terms: CallTerms, created_s: int) -> ChatAnswer:
         """See Chat."""
@@ -77,7 +78,7 @@ class MemoryChat:
         try:
             await self._pause(0)
             response = echo_response(request.call.conversation, terms.origin.request_id)
-            return whole_answer(response, request, terms.origin.request_id, created_s)
+            return DIALECTS[request.dialect].whole(response, request, terms.origin.request_id, created_s)
         finally:
             self.ended += 1
 
@@ -86,7 +87,7 @@ class MemoryChat:
     ) -> AsyncGenerator[AnswerFacts | bytes, None]:
         """See Chat."""
         assert isinstance(request.call, pb.CompleteStreamRequest)
-        writer = ChunkWriter(request, terms.origin.request_id, created_s)
+        writer = DIALECTS[request.dialect].writer(request, terms.origin.request_id, created_s)
         events = echo_events(request.call.conversation, terms.origin.request_id)
         try:
             for position, event in enumerate(events):
@@ -103,6 +104,39 @@ class MemoryChat:
         if position == self.hang_at:
             self.waiting.set()
             await asyncio.Event().wait()
+
+
+def length_vectors(request: pb.EmbedRequest, request_id: str) -> pb.EmbedResponse:
+    """Two numbers for each text: its length and 1. A character is a token and costs 1,000 nano-USD."""
+    lengths = [len(text) for text in request.texts]
+    values = b"".join(struct.pack("<2f", length, 1.0) for length in lengths)
+    report = pb.CallReport(
+        request_id=request_id,
+        trace_id=_TRACE_ID,
+        model="memory/length",
+        cache_status=cache_pb2.CACHE_STATUS_BYPASS,
+        cost_nano_usd=_NANO_USD_PER_WORD * sum(lengths),
+        usage=usage_pb2.Usage(input_tokens=sum(lengths)),
+    )
+    return pb.EmbedResponse(values_f32_le=values, dimensions=2, vector_space="length", report=report)
+
+
+@dataclass
+class MemoryEmbeddings:
+    """Vectors of lengths. `failure` is raised instead."""
+
+    failure: CallFailed | None = None
+
+    async def read(self, body: bytes) -> EmbeddingsRequest:
+        """See Embeddings."""
+        return read_embeddings(body)
+
+    async def embed(self, request: EmbeddingsRequest, terms: CallTerms) -> ChatAnswer:
+        """See Embeddings."""
+        if self.failure is not None:
+            raise self.failure
+        assert isinstance(request.call, pb.EmbedRequest)
+        return written_vectors(length_vectors(request.call, terms.origin.request_id), request)
 
 
 @dataclass

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, TypeVar
 
-from llmops.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+from llmops.orchestrator.v1 import orchestrator_pb2_grpc
 from llmops.router.v1 import router_pb2, router_pb2_grpc
 
 from meshkit.errors import MeshError, Overloaded
 from meshkit.executors import Executor
-from services.edge.adapters.chat_answers import ChunkWriter, whole_answer
-from services.edge.adapters.chat_requests import read_chat
+from services.edge.adapters.dialects import CHAT_NAMES, DIALECTS, EMBEDDINGS_NAMES, Names
+from services.edge.adapters.embeddings import read_embeddings, written_vectors
 from services.edge.core.errors import CallFailed
 from services.edge.core.origin import CallTerms
-from services.edge.core.parameters import param_of
-from services.edge.core.ports import AnswerFacts, ChatAnswer, ChatRequest, ListedModel
+from services.edge.core.ports import CHAT, AnswerFacts, ChatAnswer, ChatRequest, EmbeddingsRequest, ListedModel
+
+Read = TypeVar("Read")
 
 _PAGE_SIZE = 1000
 _MAX_PAGES = 10
@@ -29,25 +30,23 @@ class Codec:
         self._executor = executor
         self._offload_bytes = offload_bytes
 
-    async def read(self, body: bytes) -> ChatRequest:
-        """See Chat.read. Raises CallFailed when too many large bodies wait."""
+    async def decode(self, read: Callable[[bytes], Read], body: bytes) -> Read:
+        """What `read` makes of a body. Raises CallFailed when too many large bodies wait."""
         if len(body) < self._offload_bytes:
-            return read_chat(body)
+            return read(body)
         try:
-            return await self._executor.run(read_chat, body)
+            decoded: Read = await self._executor.run(read, body)
         except MeshError as error:
             raise call_failed(error) from None
+        return decoded
 
-    async def answer(
-        self, response: orchestrator_pb2.CompleteResponse, request: ChatRequest, request_id: str, created_s: int
-    ) -> ChatAnswer:
+    async def encode(self, size_bytes: int, write: Callable[..., ChatAnswer], *arguments: object) -> ChatAnswer:
         """The answer's JSON. A full executor must not lose an answer that was paid for: then it is encoded here."""
-        completion = response.completion
-        size = len(completion.content) + sum(len(call.arguments_json) for call in completion.tool_calls)
-        if size >= self._offload_bytes:
+        if size_bytes >= self._offload_bytes:
             with contextlib.suppress(Overloaded):
-                return await self._executor.run(whole_answer, response, request, request_id, created_s)
-        return whole_answer(response, request, request_id, created_s)
+                encoded: ChatAnswer = await self._executor.run(write, *arguments)
+                return encoded
+        return write(*arguments)
 
 
 class MeshChat:
@@ -57,9 +56,9 @@ class MeshChat:
         self._stub: Any = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
         self._codec = codec
 
-    async def read(self, body: bytes) -> ChatRequest:
+    async def read(self, body: bytes, dialect: str = CHAT) -> ChatRequest:
         """See Chat."""
-        return await self._codec.read(body)
+        return await self._codec.decode(DIALECTS[dialect].read, body)
 
     async def complete(self, request: ChatRequest, terms: CallTerms, created_s: int) -> ChatAnswer:
         """See Chat."""
@@ -68,14 +67,18 @@ class MeshChat:
         try:
             response = await self._stub.Complete(call, timeout=terms.timeout_s, metadata=terms.metadata())
         except MeshError as error:
-            raise call_failed(error) from None
-        return await self._codec.answer(response, request, terms.origin.request_id, created_s)
+            raise call_failed(error, DIALECTS[request.dialect].names) from None
+        completion = response.completion
+        size_bytes = len(completion.content) + sum(len(call.arguments_json) for call in completion.tool_calls)
+        write = DIALECTS[request.dialect].whole
+        return await self._codec.encode(size_bytes, write, response, request, terms.origin.request_id, created_s)
 
     async def stream(
         self, request: ChatRequest, terms: CallTerms, created_s: int
     ) -> AsyncGenerator[AnswerFacts | bytes, None]:
         """See Chat."""
-        writer = ChunkWriter(request, terms.origin.request_id, created_s)
+        dialect = DIALECTS[request.dialect]
+        writer = dialect.writer(request, terms.origin.request_id, created_s)
         call: Any = request.call
         call.request_id = terms.origin.request_id
         events: Any = None
@@ -85,7 +88,7 @@ class MeshChat:
                 for item in writer.frames(event):
                     yield item
         except MeshError as error:
-            raise call_failed(error) from None
+            raise call_failed(error, dialect.names) from None
         finally:
             if events is not None:
                 await events.aclose()
@@ -121,15 +124,37 @@ class MeshModels:
         return models
 
 
-def call_failed(error: MeshError) -> CallFailed:
-    """A failed call in the edge's words; fields of the contract get their OpenAI names."""
-    violations = [(param_of(field), text) for field, text in error.field_violations]
+class MeshEmbeddings:
+    """Vectors over the orchestrator."""
+
+    def __init__(self, channel: Any, codec: Codec) -> None:
+        self._stub: Any = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+        self._codec = codec
+
+    async def read(self, body: bytes) -> EmbeddingsRequest:
+        """See Embeddings."""
+        return await self._codec.decode(read_embeddings, body)
+
+    async def embed(self, request: EmbeddingsRequest, terms: CallTerms) -> ChatAnswer:
+        """See Embeddings."""
+        call: Any = request.call
+        call.request_id = terms.origin.request_id
+        try:
+            response = await self._stub.Embed(call, timeout=terms.timeout_s, metadata=terms.metadata())
+        except MeshError as error:
+            raise call_failed(error, EMBEDDINGS_NAMES) from None
+        return await self._codec.encode(len(response.values_f32_le), written_vectors, response, request)
+
+
+def call_failed(error: MeshError, names: Names = CHAT_NAMES) -> CallFailed:
+    """A failed call in the edge's words; fields of the contract get their names in the dialect."""
+    violations = [(names.param_of(field), text) for field, text in error.field_violations]
     message = "; ".join(f"{name}: {text}" if name else text for name, text in violations) or str(error)
     return CallFailed(
         error.status,
         error.reason,
         message,
-        param=violations[0][0] or None if violations else None,
+        param=violations[0][0] or None if violations else names.by_reason.get(error.reason),
         metadata=error.metadata,
         retry_after_s=error.retry_after_s,
     )

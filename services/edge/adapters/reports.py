@@ -28,6 +28,7 @@ def _names(enum: EnumDescriptor, prefix: str) -> dict[int, str]:
 CACHE = _names(cache_pb2.CacheStatus.DESCRIPTOR, "CACHE_STATUS_")
 DECISIONS = _names(verdict_pb2.GuardDecision.DESCRIPTOR, "GUARD_DECISION_")
 OUTCOMES = _names(router_pb2.AttemptOutcome.DESCRIPTOR, "ATTEMPT_OUTCOME_")
+PURPOSES = _names(router_pb2.AttemptPurpose.DESCRIPTOR, "ATTEMPT_PURPOSE_")
 FINISHES = _names(chat_pb2.FinishReason.DESCRIPTOR, "FINISH_REASON_")
 
 
@@ -132,6 +133,8 @@ def _attempt(attempt: router_pb2.Attempt) -> dict[str, object]:
         result["http_status"] = attempt.http_status
     if attempt.cause:
         result["cause"] = attempt.cause
+    if attempt.purpose:
+        result["purpose"] = PURPOSES.get(attempt.purpose) or None
     if attempt.HasField("usage"):
         result["usage"] = openai_usage(attempt.usage)
     return result

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Raw, Struct
 
-from services.edge.core.errors import InvalidRequest
+from services.edge.adapters.decoding import Wire
 from services.edge.core.parameters import REFUSED
-
-_MAX_DEPTH_MESSAGE = "The body is nested too deeply."
-_MAX_EXTRA_BYTES = 65_536
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -149,6 +145,7 @@ class Extension(Struct, forbid_unknown_fields=True, gc=False):
     guard_policy: str | None = None
     feature: str | None = None
     conversation_id: str | None = None
+    data_class: str | None = None
 
 
 class ChatBody(Struct, forbid_unknown_fields=True, gc=False):
@@ -176,60 +173,12 @@ class ChatBody(Struct, forbid_unknown_fields=True, gc=False):
     llmops: Extension | None = None
 
 
-_BODY = msgspec.json.Decoder(ChatBody)
-_FIELDS = msgspec.json.Decoder(dict[str, Raw])
-_KNOWN = frozenset(ChatBody.__struct_fields__)
+_BODY = Wire(ChatBody, REFUSED)
 
 
 def decode(body: bytes) -> tuple[ChatBody, str]:
     """Returns the request and, as JSON text, the parameters to pass on; empty when there are none.
 
-    Raises InvalidRequest. Plain requests are decoded once; only those with other parameters are looked at twice.
+    Raises InvalidRequest.
     """
-    try:
-        try:
-            return _BODY.decode(body), ""
-        except msgspec.ValidationError:
-            fields = _FIELDS.decode(body)
-            known = msgspec.json.encode({name: raw for name, raw in fields.items() if name in _KNOWN})
-            return _BODY.decode(known), _passed_on({n: r for n, r in fields.items() if n not in _KNOWN})
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from None
-    except msgspec.DecodeError:
-        raise InvalidRequest("The body is not valid JSON.") from None
-    except UnicodeDecodeError:
-        raise InvalidRequest("The body is not valid UTF-8.") from None
-    except RecursionError:
-        raise InvalidRequest(_MAX_DEPTH_MESSAGE) from None
-
-
-def _passed_on(others: dict[str, Raw]) -> str:
-    passed: dict[str, Raw] = {}
-    for name, raw in others.items():
-        value = msgspec.json.decode(raw)
-        if value is None:
-            continue
-        refusal = REFUSED.get(name)
-        if refusal is None:
-            passed[name] = raw
-        elif not any(value == neutral and type(value) is type(neutral) for neutral in refusal.neutral):
-            raise InvalidRequest(refusal.message, param=name)
-    if not passed:
-        return ""
-    text = msgspec.json.encode(passed)
-    if len(text) > _MAX_EXTRA_BYTES:
-        raise InvalidRequest(
-            f"Parameters that are passed on to the provider may take {_MAX_EXTRA_BYTES} bytes at most.",
-            param=max(passed, key=lambda name: len(bytes(passed[name]))),
-        )
-    return text.decode()
-
-
-def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
-    """msgspec writes "Expected `int`, got `str` - at `$.messages[0].content`": the path is the parameter."""
-    message, _, path = str(error).partition(" - at `")
-    path = path.removesuffix("`").removeprefix("$").lstrip(".")
-    name = message.partition(" field `")[2].rstrip("`")
-    if name:
-        path = f"{path}.{name}" if path else name
-    return InvalidRequest(f"{message}." if not path else f"{path}: {message}.", param=path or None)
+    return _BODY.decode(body)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from services.edge.core.origin import Origin
-from services.edge.core.ports import AnswerFacts
+
+if TYPE_CHECKING:
+    from services.edge.core.ports import AnswerFacts
 
 # Instead of the HTTP library's own, which tells versions.
 SERVER_NAME = "llmops"
@@ -20,6 +23,11 @@ def id_headers(origin: Origin) -> dict[str, str]:
     if origin.traceparent:
         return {"x-request-id": origin.request_id, "x-trace-id": origin.trace_id}
     return {"x-request-id": origin.request_id}
+
+
+def dialect_headers(origin: Origin, dialect: str) -> dict[str, str]:
+    """What the clients of a dialect look for under a name of their own: Anthropic's, the request's id."""
+    return {"request-id": origin.request_id} if dialect == "messages" else {}
 
 
 def answer_headers(origin: Origin, facts: AnswerFacts) -> dict[str, str]:

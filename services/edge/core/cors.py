@@ -8,7 +8,7 @@ EVERYONE = "*"
 _EXPOSED = ", ".join(
     (
         *("x-request-id", "x-trace-id", "x-cache", "x-llmops-model", "x-llmops-prompt", "x-llmops-cost-nano-usd"),
-        *("retry-after", "x-should-retry", "idempotent-replayed", "x-llmops-degraded"),
+        *("retry-after", "x-should-retry", "idempotent-replayed", "x-llmops-degraded", "request-id"),
         *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
     )
 )

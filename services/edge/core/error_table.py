@@ -1,7 +1,8 @@
 """The one table from reasons to HTTP: status, OpenAI error type, and whether a client should send again.
 
 Rows exist for every `ErrorReason` of the contract and for the few reasons that only HTTP has. The `code` of an error
-body is the reason in lower case, but for the two that OpenAI's clients know by names of their own.
+body is the reason in lower case, but for the two that OpenAI's clients know by names of their own. Anthropic's type
+follows from the status, as at Anthropic; a row names another status where Anthropic has one of its own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Row:
     type: str
     retry: bool | None = None
     code: str = ""
+    anthropic_status: int = 0
 
 
 BY_REASON: Mapping[str, Row] = MappingProxyType(
@@ -45,7 +47,7 @@ BY_REASON: Mapping[str, Row] = MappingProxyType(
         "ALREADY_EXISTS": Row(409, INVALID, retry=False),
         "BUDGET_EXHAUSTED": Row(429, "insufficient_quota", retry=False, code="insufficient_quota"),
         "RATE_LIMITED": Row(429, RATE, code="rate_limit_exceeded"),
-        "OVERLOADED": Row(503, SERVER),
+        "OVERLOADED": Row(503, SERVER, anthropic_status=529),
         "DEADLINE_EXCEEDED": Row(504, SERVER, retry=False),
         # A client that left reads nothing; the row exists for logs and metrics.
         "CANCELLED": Row(499, INVALID, retry=False),
@@ -70,7 +72,7 @@ BY_REASON: Mapping[str, Row] = MappingProxyType(
         "INTERNAL": Row(500, SERVER, retry=False),
         "UNSUPPORTED": Row(501, SERVER, retry=False),
         "SCHEMA_MISMATCH": Row(422, INVALID),
-        "SHUTTING_DOWN": Row(503, SERVER, retry=True),
+        "SHUTTING_DOWN": Row(503, SERVER, retry=True, anthropic_status=529),
         "STORAGE_UNAVAILABLE": Row(503, SERVER),
         "LEDGER_RESTORED": Row(503, SERVER),
         "IDEMPOTENCY_IN_PROGRESS": Row(409, INVALID, retry=True),
@@ -108,6 +110,18 @@ BY_STATUS: Mapping[str, Row] = MappingProxyType(
 )
 _UNKNOWN = BY_STATUS["UNKNOWN"]
 
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+_FIRST_SERVER_STATUS = 500
+
 # The OpenAI parameter at fault where the reason alone tells it.
 _PARAM_BY_REASON = {
     "MODEL_NOT_FOUND": "model",
@@ -138,30 +152,72 @@ def row_of(error: EdgeError) -> Row:
     return BY_REASON.get(error.reason) or BY_STATUS.get(error.status, _UNKNOWN)
 
 
+def openai_error(
+    error: EdgeError, request_id: str = "", trace_id: str = ""
+) -> tuple[dict[str, object], dict[str, object]]:
+    """OpenAI's `error` object, and ours."""
+    shown: dict[str, object] = {
+        "message": str(error),
+        "type": row_of(error).type,
+        "param": error.param or _PARAM_BY_REASON.get(error.reason),
+        "code": row_of(error).code or error.reason.lower(),
+    }
+    llmops: dict[str, object] = {
+        "request_id": request_id or None,
+        "trace_id": trace_id or None,
+        "status": error.status,
+        "reason": error.reason,
+        "retry_after_s": error.retry_after_s,
+        "metadata": error.metadata,
+    }
+    return shown, llmops
+
+
 def error_body(error: EdgeError, request_id: str = "", trace_id: str = "") -> bytes:
     """OpenAI's `error` object and ours beside it, as compact JSON in ASCII: safe inside one SSE line."""
-    content = {
-        "error": {
-            "message": str(error),
-            "type": row_of(error).type,
-            "param": error.param or _PARAM_BY_REASON.get(error.reason),
-            "code": row_of(error).code or error.reason.lower(),
-        },
-        "llmops": {
-            "request_id": request_id or None,
-            "trace_id": trace_id or None,
-            "status": error.status,
-            "reason": error.reason,
-            "retry_after_s": error.retry_after_s,
-            "metadata": error.metadata,
-        },
-    }
+    shown, llmops = openai_error(error, request_id, trace_id)
+    return _encode({"error": shown, "llmops": llmops})
+
+
+def anthropic_error_body(error: EdgeError, request_id: str = "", trace_id: str = "") -> bytes:
+    """Anthropic's error object and ours beside it, likewise. Anthropic names no parameter: messages begin with it."""
+    _, llmops = openai_error(error, request_id, trace_id)
+    message = str(error)
+    if error.param and not message.startswith(error.param):
+        message = f"{error.param}: {message}"
+    shown = {"type": _anthropic_type(anthropic_status(row_of(error))), "message": message}
+    return _encode({"type": "error", "error": shown, "request_id": request_id or None, "llmops": llmops})
+
+
+def anthropic_status(row: Row) -> int:
+    """The status of a row where Anthropic's clients ask."""
+    return row.anthropic_status or row.http_status
+
+
+def _anthropic_type(http_status: int) -> str:
+    other = "api_error" if http_status >= _FIRST_SERVER_STATUS else "invalid_request_error"
+    return _ANTHROPIC_TYPES.get(http_status, other)
+
+
+def _encode(content: dict[str, object]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
+
+
+def anthropic_error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> ErrorAnswer:
+    """`error_answer` for Anthropic's clients."""
+    row = row_of(error)
+    body = anthropic_error_body(error, request_id, trace_id)
+    headers = {"request-id": request_id} if request_id else {}
+    return ErrorAnswer(anthropic_status(row), headers | _error_headers(error, row), body)
 
 
 def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> ErrorAnswer:
     """The whole answer to a request that failed before its first byte."""
     row = row_of(error)
+    return ErrorAnswer(row.http_status, _error_headers(error, row), error_body(error, request_id, trace_id))
+
+
+def _error_headers(error: EdgeError, row: Row) -> dict[str, str]:
     headers: dict[str, str] = {}
     retry = False if _is_final(error) else row.retry
     if retry is not None:
@@ -174,7 +230,7 @@ def error_answer(error: EdgeError, request_id: str = "", trace_id: str = "") -> 
         headers["allow"] = error.allowed
     if row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge on 401
         headers["www-authenticate"] = "Bearer"
-    return ErrorAnswer(row.http_status, headers, error_body(error, request_id, trace_id))
+    return headers
 
 
 def _header(name: str, value: str) -> str:

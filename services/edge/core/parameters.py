@@ -7,7 +7,7 @@ Nothing is dropped silently. `null` always means absent. A parameter that stands
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -85,7 +85,7 @@ _RENAMED = (
     (re.compile(r"^tool_choice\..*$"), "tool_choice"),
     (re.compile(r"^labels\.end_user$"), "user"),
     (re.compile(r"^labels\.tags"), "metadata"),
-    (re.compile(r"^labels\.(feature|conversation_id)$"), r"llmops.\1"),
+    (re.compile(r"^labels\.(feature|conversation_id|data_class)$"), r"llmops.\1"),
     (re.compile(r"^prompt\.reference$"), "llmops.prompt"),
     (re.compile(r"^prompt\.variables"), "llmops.variables"),
     (re.compile(r"^prompt$"), "llmops.prompt"),
@@ -95,6 +95,14 @@ _RENAMED = (
     (re.compile(r"(\.tool_calls\[\d+\])\.(name|arguments)(?:_json)?$"), r"\1.function.\2"),
     (re.compile(r"^(tools\[\d+\])\.(name|description|parameters|strict)(?:_json_schema)?$"), r"\1.function.\2"),
 )
+
+
+def renamed(field_path: str, further: Sequence[tuple[re.Pattern[str], str]]) -> str:
+    """The spelling of another dialect: that of chat completions, renamed."""
+    name = param_of(field_path)
+    for pattern, replacement in further:
+        name = pattern.sub(replacement, name)
+    return name
 
 
 def param_of(field_path: str) -> str:

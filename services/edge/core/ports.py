@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.edge.core.origin import CallTerms
+from services.edge.core.voices import CHAT_VOICE, Voice
+
+# Dialects: OpenAI's chat completions, OpenAI's responses, Anthropic's messages.
+CHAT = "chat"
+RESPONSES = "responses"
+MESSAGES = "messages"
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A decoded request. `call` is the adapter's own form of it; nobody else looks inside."""
+    """A decoded request of a dialect. `call` is the adapter's own form of it; nobody else looks inside.
+
+    `echo` is what the dialect's answers repeat of the request, `voice` how its stream sounds.
+    """
 
     model: str
     stream: bool
     include_usage: bool
+    call: object
+    dialect: str = CHAT
+    voice: Voice = CHAT_VOICE
+    echo: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """A decoded request for vectors. `call` is the adapter's own; `as_base64` how the vectors are to be written."""
+
+    model: str
+    as_base64: bool
     call: object
 
 
@@ -63,9 +84,9 @@ class ListedModel:
 
 
 class Chat(Protocol):
-    """Chat completions, from wire bytes to wire bytes."""
+    """Answers of models, from wire bytes to wire bytes, in the dialect of the request."""
 
-    async def read(self, body: bytes) -> ChatRequest:
+    async def read(self, body: bytes, dialect: str = CHAT) -> ChatRequest:
         """Decodes a request body. Raises InvalidRequest, which names the parameter."""
         ...
 
@@ -76,7 +97,19 @@ class Chat(Protocol):
     def stream(
         self, request: ChatRequest, terms: CallTerms, created_s: int
     ) -> AsyncGenerator[AnswerFacts | bytes, None]:
-        """The facts first, then SSE frames, without the final marker. Raises CallFailed. Closing it ends the call."""
+        """The facts first, then SSE frames, without the voice's own. Raises CallFailed. Closing it ends the call."""
+        ...
+
+
+class Embeddings(Protocol):
+    """Vectors, from wire bytes to wire bytes."""
+
+    async def read(self, body: bytes) -> EmbeddingsRequest:
+        """Decodes a request body. Raises InvalidRequest, which names the parameter."""
+        ...
+
+    async def embed(self, request: EmbeddingsRequest, terms: CallTerms) -> ChatAnswer:
+        """All vectors. Raises CallFailed. Cancelling it cancels the call."""
         ...
 
 

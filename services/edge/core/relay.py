@@ -2,7 +2,8 @@
 
 Headers wait for the first event, so that an early failure has a proper status. A first event that takes longer than
 `open_after_s` no longer delays them: proxies cut silent connections. From then on failures travel in-band, and an
-in-band failure is the last thing that is sent: without `[DONE]`, since nothing is done.
+in-band failure is the last thing that is sent: without `[DONE]`, since nothing is done. What pings, ends and failures
+look like is the dialect's (`voices`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 
 from services.edge.core import sse
 from services.edge.core.answer_headers import answer_headers, id_headers
-from services.edge.core.error_table import error_body
 from services.edge.core.errors import CallFailed, EdgeError
 from services.edge.core.origin import Origin
 from services.edge.core.ports import AnswerFacts, EventSink, Observer
+from services.edge.core.voices import CHAT_VOICE, Voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Relay:
         observer: Observer,
         now_s: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        voice: Voice = CHAT_VOICE,
     ) -> None:
         self._origin = origin
         self._sink = sink
@@ -46,6 +48,7 @@ class Relay:
         self._observer = observer
         self._now_s = now_s
         self._sleep = sleep
+        self._voice = voice
         self._sent_s = now_s()
 
     async def run(self, events: AsyncGenerator[AnswerFacts | bytes, None]) -> None:
@@ -75,12 +78,13 @@ class Relay:
                 raise
             await self.fail(error)
         else:
-            await sink.write(sse.DONE)
+            if self._voice.done:
+                await sink.write(self._voice.done)
 
     async def fail(self, error: EdgeError) -> None:
         """Ends an open stream in-band: its status is sent, another one would land in the middle of the events."""
         self._observer.stream_failed(error.reason)
-        await self._sink.write(sse.data(error_body(error, self._origin.request_id, self._origin.trace_id)))
+        await self._sink.write(self._voice.failure(error, self._origin.request_id, self._origin.trace_id))
 
     async def _keep_alive(self) -> None:
         # A broken connection is met by the writer beside this task; here it only ends the pings.
@@ -91,7 +95,7 @@ class Relay:
                 if silent_s >= limit_s:
                     if not self._sink.opened:
                         await self._sink.open(id_headers(self._origin) | sse.HEADERS)
-                    await self._sink.offer(sse.PING)
+                    await self._sink.offer(self._voice.ping)
                     self._sent_s = self._now_s()
                 else:
                     # Not longer than a ping's pause: the stream may open meanwhile.

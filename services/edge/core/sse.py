@@ -1,4 +1,4 @@
-"""Server-sent events: frames of one data line each, as OpenAI's clients read them."""
+"""Server-sent events: frames of one data line each, as the clients of OpenAI and Anthropic read them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ HEADERS = {
     # nginx buffers answers otherwise, and chunks arrive in bursts.
     "x-accel-buffering": "no",
 }
+
+
+def event(name: str, content: bytes) -> bytes:
+    """A frame with a name."""
+    return b"event: " + name.encode() + b"\ndata: " + content + b"\n\n"
 
 
 def data(content: bytes) -> bytes:

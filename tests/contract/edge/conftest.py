@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from tests.contract.edge.harness import KEY, Edge, running_edge
@@ -26,4 +27,10 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture
 async def openai(edge: Edge) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(base_url=f"{edge.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+async def anthropic(edge: Edge) -> AsyncIterator[AsyncAnthropic]:
+    async with AsyncAnthropic(base_url=edge.url, api_key=KEY, max_retries=0) as client:
         yield client

@@ -21,7 +21,7 @@ from meshkit.runtime import AuthSettings, KeySettings, ProcessSettings, Runtime
 from meshkit.settings import Secret
 from meshkit.transports.remote import PeerSettings
 from meshkit.transports.server import GrpcServer, ServerSettings
-from services.edge.adapters.memory import echo_events, echo_response
+from services.edge.adapters.memory import echo_events, echo_response, length_vectors
 from services.edge.main import build
 from services.edge.settings import EdgeSettings
 
@@ -53,6 +53,7 @@ class ScriptedOrchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     fail_at: int = 0
     hang_at: int | None = None
     calls: list[Call] = field(default_factory=list)
+    embeds: list[pb.EmbedRequest] = field(default_factory=list)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,6 +75,11 @@ class ScriptedOrchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             except GeneratorExit:
                 self.left.set()
                 raise
+
+    async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
+        self.embeds.append(request)
+        await self._pause(0)
+        return length_vectors(request, current().request_id)
 
     def _note(self, request: Any) -> None:
         conversation = pb.Conversation()

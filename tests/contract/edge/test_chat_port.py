@@ -14,7 +14,7 @@ from services.edge.adapters.memory import MemoryChat, echo_events
 from services.edge.adapters.mesh import Codec, MeshChat
 from services.edge.core.errors import CallFailed, InvalidRequest
 from services.edge.core.origin import CallTerms, Origin
-from services.edge.core.ports import AnswerFacts, Chat
+from services.edge.core.ports import CHAT, MESSAGES, RESPONSES, AnswerFacts, Chat
 from tests.contract.edge.harness import KEY, ScriptedOrchestrator, ScriptedRouter, mesh
 
 TERMS = CallTerms(Origin("req-1", ""), KEY, "", 30.0)
@@ -72,6 +72,30 @@ async def test_a_stream_gives_facts_first_and_then_frames(kind: str) -> None:
     assert (facts.model, facts.cache_status) == ("memory/echo", "miss")
     assert all(isinstance(f, bytes) and f.startswith(b"data: {") and f.endswith(b"}\n\n") for f in frames)
     assert len(frames) == 5
+
+
+BODIES = {
+    CHAT: PLAIN,
+    RESPONSES: b'{"model":"m","input":"one two three"}',
+    MESSAGES: PLAIN[:-1] + b',"max_tokens":9}',
+}
+
+
+@kinds
+@pytest.mark.parametrize("dialect", BODIES)
+async def test_each_dialect_answers_in_its_own_shape(kind: str, dialect: str) -> None:
+    body = BODIES[dialect]
+    async with opened(kind) as bench:
+        request = await bench.chat.read(body, dialect)
+        answer = await bench.chat.complete(request, TERMS, 1_700_000_000)
+        streamed = await bench.chat.read(body[:-1] + b',"stream":true}', dialect)
+        facts, *frames = [e async for e in bench.chat.stream(streamed, TERMS, 0)]
+    assert (request.dialect, streamed.stream) == (dialect, True)
+    assert (answer.facts.cost_nano_usd, facts.model) == (3000, "memory/echo")  # type: ignore[union-attr]
+    mark = {CHAT: b'"chat.completion"', RESPONSES: b'"output_text"', MESSAGES: b'"end_turn"'}[dialect]
+    assert mark in answer.body
+    joined = b"".join(frame for frame in frames if isinstance(frame, bytes))
+    assert joined.count(b"event: ") == (0 if dialect == CHAT else joined.count(b"data: "))
 
 
 @kinds

@@ -1,0 +1,99 @@
+"""Requests of messages, responses and embeddings: any body is mapped or refused, and what is said arrives as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.edge.adapters.embeddings import read_embeddings
+from services.edge.adapters.messages_requests import read_messages
+from services.edge.adapters.responses_requests import read_responses
+from services.edge.core.errors import InvalidRequest
+from tests.unit.edge.test_chat_requests import json_values
+
+TURN: dict[str, Any] = {"role": "user", "content": "x"}
+READERS: dict[str, tuple[Callable[[bytes], Any], dict[str, Any]]] = {
+    "messages": (read_messages, {"max_tokens": 1, "messages": [TURN]}),
+    "responses": (read_responses, {"input": [TURN]}),
+    "embeddings": (read_embeddings, {"input": ["x"]}),
+}
+_NAMES = st.sampled_from(
+    [
+        *(
+            "model",
+            "messages",
+            "input",
+            "stream",
+            "tools",
+            "tool_choice",
+            "system",
+            "llmops",
+            "metadata",
+            "text",
+            "user",
+        ),
+        *("reasoning", "output_config", "instructions", "stop_sequences", "include", "dimensions", "thinking", "x"),
+    ]
+)
+_ITEM_NAMES = st.sampled_from(
+    ["type", "role", "content", "call_id", "name", "arguments", "output", "id", "source", "text"]
+)
+
+
+@pytest.mark.parametrize("api", READERS)
+@given(body=st.binary(max_size=200))
+def test_no_bytes_cause_anything_but_a_refusal(api: str, body: bytes) -> None:
+    with contextlib.suppress(InvalidRequest):
+        READERS[api][0](body)
+
+
+@pytest.mark.parametrize("api", READERS)
+@given(fields=st.dictionaries(_NAMES, json_values, max_size=4))
+def test_no_json_causes_anything_but_a_refusal(api: str, fields: dict[str, Any]) -> None:
+    read, plain = READERS[api]
+    with contextlib.suppress(InvalidRequest):
+        read(json.dumps(plain | fields).encode())
+
+
+@given(
+    kind=st.sampled_from(
+        ["message", "function_call", "function_call_output", "text", "tool_use", "tool_result", "image"]
+    ),
+    fields=st.dictionaries(_ITEM_NAMES, json_values, max_size=4),
+)
+def test_no_item_or_block_causes_anything_but_a_refusal(kind: str, fields: dict[str, Any]) -> None:
+    one = {"type": kind} | fields
+    with contextlib.suppress(InvalidRequest):
+        read_responses(json.dumps({"input": [TURN, one]}).encode())
+    with contextlib.suppress(InvalidRequest):
+        read_messages(json.dumps({"max_tokens": 1, "messages": [TURN | {"content": [one]}]}).encode())
+
+
+@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b"[" * 9000, b'{"model":"\xff"}', b'{"model":"\\udfff"}'])
+def test_a_body_that_is_no_request_is_refused_and_not_repeated(api: str, body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        READERS[api][0](body)
+    assert len(str(refused.value)) < 200
+
+
+@given(text=st.text(min_size=1).filter(str.isprintable))
+def test_text_arrives_as_it_was_sent(text: str) -> None:
+    asked = json.dumps({"max_tokens": 1, "system": text, "messages": [{"role": "user", "content": text}]}).encode()
+    assert [m.content for m in read_messages(asked).call.conversation.messages] == [text, text]  # type: ignore[attr-defined]
+    asked = json.dumps({"instructions": text, "input": text}).encode()
+    assert [m.content for m in read_responses(asked).call.conversation.messages] == [text, text]  # type: ignore[attr-defined]
+    assert list(read_embeddings(json.dumps({"input": text}).encode()).call.texts) == [text]  # type: ignore[attr-defined]
+
+
+def test_results_of_tools_stand_where_they_stood() -> None:
+    """Text before a result is a message before it: providers that mind the order say so, and nothing is moved."""
+    blocks = [{"type": "text", "text": "a"}, {"type": "tool_result", "tool_use_id": "1"}, {"type": "text", "text": "b"}]
+    call: Any = read_messages(json.dumps({"max_tokens": 1, "messages": [TURN | {"content": blocks}]}).encode()).call
+    assert [(m.content, m.tool_call_id) for m in call.conversation.messages] == [("a", ""), ("", "1"), ("b", "")]
