@@ -271,6 +271,7 @@ def _model_object(model: ListedModel) -> dict[str, object]:
         "created": 0,
         "owned_by": model.provider,
         "llmops": {
+            "kind": model.kind or None,
             "context_tokens": model.context_tokens or None,
             "supports_tools": model.supports_tools,
             "cooling_down": model.cooling_down,

@@ -93,6 +93,7 @@ _ALPHA = (
     *("hanging", "hanging-alone", "hanging-stream"),
 )
 _BETA = ("words", "echo", "capital", "essay", "weather")
+MINILM = "local/minilm"
 _IMPATIENT_S = 0.4
 # Candidates in order; none is tried twice, so that what happens does not depend on a random pause.
 ROUTES = {
@@ -131,9 +132,11 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
             "providers": {
                 "alpha": {"dialect": "openai", "base_url": sim_base_url, "api_key": "alpha-secret"},
                 "beta": {"dialect": "anthropic", "base_url": sim_base_url, "api_key": "beta-secret"},
+                "local": {"dialect": "local"},
             },
             "models": {f"alpha/{name}": _model("alpha", name) for name in _ALPHA}
-            | {f"beta/{name}": _model("beta", name) for name in _BETA},
+            | {f"beta/{name}": _model("beta", name) for name in _BETA}
+            | {MINILM: {"provider": "local", "model": "minilm", "kind": "embeddings"}},
             "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()}
             | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()}
             | {name: {"max_retries": 0, **route} for name, route in SECOND_MODELS.items()},
@@ -156,6 +159,8 @@ def _model(provider: str, name: str) -> dict[str, Any]:
 def _prices() -> dict[str, Any]:
     price = {"input_usd_per_million": str(INPUT_USD), "output_usd_per_million": str(OUTPUT_USD)}
     names = [f"alpha/{name}" for name in _ALPHA if name != "unpriced"] + [f"beta/{name}" for name in _BETA]
+    # The mesh's own encoder is free elsewhere: here its vectors cost something, so that their accounts can be compared.
+    names.append(MINILM)
     return dict.fromkeys(names, price)
 
 

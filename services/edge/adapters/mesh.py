@@ -113,7 +113,7 @@ class MeshModels:
                     metadata=terms.metadata(),
                 )
                 models.extend(
-                    ListedModel(m.name, m.provider, m.context_tokens, m.supports_tools, m.cooling_down)
+                    ListedModel(m.name, m.provider, m.context_tokens, m.supports_tools, m.cooling_down, m.kind)
                     for m in page.models
                 )
                 token = page.next_page_token

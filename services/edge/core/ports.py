@@ -74,13 +74,14 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A name that callers may use. `context_tokens` is 0 when not known."""
+    """A name that callers may use. `context_tokens` is 0 when not known; `kind` is "chat" or "embeddings"."""
 
     name: str
     provider: str
     context_tokens: int
     supports_tools: bool
     cooling_down: bool
+    kind: str = ""
 
 
 class Chat(Protocol):

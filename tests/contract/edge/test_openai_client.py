@@ -362,7 +362,9 @@ async def _collect(stream: AsyncIterator[ChatCompletionChunk], received: list[Ch
 async def test_models(edge: Edge, openai: AsyncOpenAI) -> None:
     edge.router.models = [
         router_pb2.Model(name="fast", provider="route"),
-        router_pb2.Model(name="meta/llama-x", provider="openrouter", context_tokens=8192, supports_tools=True),
+        router_pb2.Model(
+            name="meta/llama-x", provider="openrouter", context_tokens=8192, supports_tools=True, kind="chat"
+        ),
     ]
     assert [(m.id, m.owned_by) async for m in openai.models.list()] == [
         ("fast", "route"),
@@ -370,6 +372,7 @@ async def test_models(edge: Edge, openai: AsyncOpenAI) -> None:
     ]
     one = await openai.models.retrieve("meta/llama-x")
     assert one.llmops["context_tokens"] == 8192  # type: ignore[attr-defined]
+    assert one.llmops["kind"] == "chat"  # type: ignore[attr-defined]
     with pytest.raises(sdk.NotFoundError) as raised:
         await openai.models.retrieve("nowhere")
     assert raised.value.code == "model_not_found"
