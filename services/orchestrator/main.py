@@ -65,7 +65,7 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     policy = _policy(settings)
     coordinator = Coordinator(services, policy)
     once = await _once(settings.idempotency, kit, work)
-    embeddings = EmbeddingCoordinator(services, RemoteEmbedder(kit.channel("router"), kit.as_service), policy)
+    embeddings = EmbeddingCoordinator(services, RemoteEmbedder(kit.channel("router")), policy)
     keyed = KeyedRequests(once, coordinator, embeddings, settings.idempotency.max_call_s)
     kit.serve(
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,

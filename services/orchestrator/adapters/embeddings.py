@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +9,13 @@ from llmops.common.v1 import chat_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.router.v1 import router_pb2, router_pb2_grpc
 
-from meshkit.context import CallContext, current
+from meshkit.context import current
 from meshkit.errors import CallError
 from services.orchestrator.adapters.conversation import Conversation, conversation_of, messages_to_send, text_bytes
 from services.orchestrator.adapters.prompts import DEFAULT_POLICY
 from services.orchestrator.adapters.router import billed_lines, lines_of, model_failed, model_name_of, plan_of
 from services.orchestrator.adapters.usage import usage_from
 from services.orchestrator.core.embedding import Vectors
-from services.orchestrator.core.errors import ModelFailed
 from services.orchestrator.core.model import CacheWish, Checked, Plan, Turn, UsageLine
 from services.orchestrator.core.policy import estimated_tokens
 
@@ -38,15 +35,10 @@ class EmbeddingCall(Conversation):
 
 
 class RemoteEmbedder:
-    """The port `Embedder` over the router's stub.
+    """The port `Embedder` over the router's stub, in the caller's name: scopes and the vendor register hold."""
 
-    It plans in the caller's name, so that the key's scopes hold, and calls the planned models in the mesh's own: the
-    router gives vectors to services alone, because nobody else can be trusted to have reserved the money.
-    """
-
-    def __init__(self, channel: Any, as_service: Callable[[], AbstractContextManager[CallContext]]) -> None:
+    def __init__(self, channel: Any) -> None:
         self._stub = router_pb2_grpc.RouterServiceStub(channel)
-        self._as_service = as_service
 
     def turn(self, request: object, request_id: str) -> Turn:
         """See Embedder."""
@@ -97,18 +89,12 @@ class RemoteEmbedder:
             dimensions=call.dimensions,
             purpose=call.purpose,
             model_names=plan.model_names,
+            labels=call.labels,
         )
-        caller = current()
         try:
-            with self._as_service() as service:
-                service.request_id, service.trace, service.deadline_s = (
-                    caller.request_id,
-                    caller.trace,
-                    caller.deadline_s,
-                )
-                response: router_pb2.EmbedResponse = await self._stub.Embed(request)
+            response: router_pb2.EmbedResponse = await self._stub.Embed(request)
         except CallError as error:
-            raise _embedding_failed(error) from error
+            raise model_failed(error) from error
         payload = pb.EmbedResponse(
             values_f32_le=response.values_f32_le,
             dimensions=response.dimensions,
@@ -125,11 +111,3 @@ class RemoteEmbedder:
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         """See Embedder."""
         return billed_lines(error)
-
-
-def _embedding_failed(error: CallError) -> ModelFailed:
-    """A refused credential is the mesh's own here: its caller can do nothing about it, and no model was called."""
-    if error.status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
-        text = "the router does not accept the mesh's own key; set the same auth.mesh_key in every process"
-        return ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", text, {})
-    return model_failed(error)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +14,8 @@ from llmops.guard.v1 import guard_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.router.v1 import router_pb2
 
-from meshkit.context import CallContext, current, running
+from meshkit.context import CallContext, current
 from meshkit.errors import CallError, Failure
-from meshkit.interceptors.request_context import NOBODY
 from meshkit.testing import call_context
 from services.orchestrator.adapters.embeddings import RemoteEmbedder
 from services.orchestrator.adapters.memory import MemoryRecords
@@ -68,13 +66,6 @@ class RouterChannel:
         return request
 
 
-@contextmanager
-def as_service(timeout_s: float | None = None) -> Iterator[CallContext]:
-    trace = current().trace
-    with running(CallContext("of the service", NOBODY, "mesh-key", trace, None)) as call:
-        yield call
-
-
 class Case:
     def __init__(self, script: Script | None = None, channel: RouterChannel | None = None) -> None:
         self.script = script or Script(checked=UNCHECKED)
@@ -82,7 +73,7 @@ class Case:
         self.ports = ScriptedServices(self.script)
         self.records = MemoryRecords(10)
         self.record = Record("q-1", "t" * 32, "acme", 1)
-        embedder = RemoteEmbedder(self.channel, as_service)
+        embedder = RemoteEmbedder(self.channel)
         self.coordinator = EmbeddingCoordinator(self.ports.services(self.records), embedder, POLICY)
 
     async def embed(self, request: pb.EmbedRequest = ASKED) -> pb.EmbedResponse:
@@ -107,15 +98,16 @@ async def test_vectors_are_checked_held_for_made_and_booked() -> None:
     assert case.records.get("acme", "q-1") is case.record
 
 
-async def test_the_plan_is_the_callers_and_the_call_the_meshs() -> None:
-    """Scopes hold where the principal is the caller's; the router gives vectors to services alone."""
+async def test_plan_and_call_are_the_callers() -> None:
+    """Scopes and the vendor register hold where the principal and the labels are the caller's."""
     case = Case()
     await case.embed()
     (plan, planned_as), (call, called_as) = case.channel.sent
     assert isinstance(plan, router_pb2.PlanRequest)
     assert (plan.kind, plan.model, plan.labels.feature) == ("embeddings", "embed", "search")
-    assert (planned_as.credential, called_as.credential) == ("test-key", "mesh-key")
+    assert planned_as.credential == called_as.credential == "test-key"
     assert isinstance(call, router_pb2.EmbedRequest)
+    assert call.labels == plan.labels
     assert list(call.model_names) == ["embed"], "no model but those that money is held for"
     assert called_as.request_id == planned_as.request_id
     assert called_as.deadline_s == planned_as.deadline_s is not None

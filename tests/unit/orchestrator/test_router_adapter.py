@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
+from llmops.common.v1 import chat_pb2, context_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2
 from llmops.router.v1 import router_pb2
 
