@@ -6,6 +6,7 @@ BerriAI/litellm#35257: a guard that chat had was skipped on streamed /v1/message
 from __future__ import annotations
 
 import json
+import struct
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +17,14 @@ import openai
 import pytest
 from anthropic import AsyncAnthropic
 from llmops.identity.v1 import identity_pb2
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from openai import AsyncOpenAI
 
 from tests.integration.test_guard import EMAIL, INJECTION
 from tests.integration.test_keys import made_key
 from tests.support.accounts import Accounts
-from tests.support.callers import MeshCallers
-from tests.support.mesh_settings import ACME, LEAKED, NOBODY, SUSPENDED, Caller
+from tests.support.callers import TIMEOUT_S, MeshCallers
+from tests.support.mesh_settings import ACME, LEAKED, MINILM, NOBODY, SUSPENDED, Caller
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -322,6 +324,18 @@ async def test_vectors_of_texts_that_mean_the_same_are_near(callers: MeshCallers
     assert booked == answer.llmops["cost_nano_usd"] == int(raw.headers["x-llmops-cost-nano-usd"]) > 0
     alone = (await embedded(callers, texts[1], encoding_format="float")).parse().data[0].embedding
     assert likeness(alone, same) > 0.999
+
+
+async def test_vectors_over_grpc_are_those_over_http(callers: MeshCallers) -> None:
+    text = "The cat sat on the mat."
+    request = pb.EmbedRequest(request_id=f"it-{uuid.uuid4().hex}", texts=[text], model=MINILM)
+    found: Any = await callers.orchestrator.Embed(request, metadata=callers.metadata(ACME), timeout=TIMEOUT_S)
+    over_http = (await embedded(callers, text)).parse()
+    assert likeness(list(struct.unpack("<384f", found.values_f32_le)), over_http.data[0].embedding) > 0.999
+    assert found.report.cost_nano_usd == over_http.llmops["cost_nano_usd"]
+    explained = await callers.explain(request.request_id)
+    assert isinstance(explained, pb.ExplainResponse)
+    assert explained.report == found.report
 
 
 async def test_what_is_embedded_is_what_the_guard_left(callers: MeshCallers) -> None:

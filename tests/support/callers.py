@@ -147,7 +147,7 @@ class MeshCallers:
                     outcome.text += event.delta.content
                     for fragment in event.delta.tool_calls:
                         _join_call(calls, fragment.index, fragment.id, fragment.name, fragment.arguments_json)
-                else:
+                elif kind == "finished":
                     outcome.finish = chat_pb2.FinishReason.Name(event.finished.finish_reason)
                     outcome.report = plain(event.finished.report)
                     outcome.done = True

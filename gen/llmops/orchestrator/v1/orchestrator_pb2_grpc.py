@@ -91,9 +91,9 @@ class OrchestratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompleteStream(self, request, context):
-        """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
-        delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
-        Never retried automatically: it costs money.
+        """The same as a stream: `started`, deltas, `continued` among them where another model goes on, then `finished`. Only
+        checked text is sent. A failure after the first delta ends the stream with a status; the caller keeps what it has.
+        Leaving cancels the provider within 200 ms. Never retried automatically: it costs money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,9 +48,9 @@ class OrchestratorServiceStub:
     Complete: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteRequest, _orchestrator_pb2.CompleteResponse]
     """One answer. Never retried automatically: it costs money."""
     CompleteStream: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.CompleteStreamRequest, _orchestrator_pb2.CompleteStreamResponse]
-    """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
-    delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
-    Never retried automatically: it costs money.
+    """The same as a stream: `started`, deltas, `continued` among them where another model goes on, then `finished`. Only
+    checked text is sent. A failure after the first delta ends the stream with a status; the caller keeps what it has.
+    Leaving cancels the provider within 200 ms. Never retried automatically: it costs money.
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.EmbedRequest, _orchestrator_pb2.EmbedResponse]
     """Vectors of texts: guard and budget at once, then the model. Every text is checked as a user's message, and what the
@@ -80,9 +80,9 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     Complete: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteRequest, _orchestrator_pb2.CompleteResponse]  # type: ignore[assignment]
     """One answer. Never retried automatically: it costs money."""
     CompleteStream: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.CompleteStreamRequest, _orchestrator_pb2.CompleteStreamResponse]  # type: ignore[assignment]
-    """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
-    delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
-    Never retried automatically: it costs money.
+    """The same as a stream: `started`, deltas, `continued` among them where another model goes on, then `finished`. Only
+    checked text is sent. A failure after the first delta ends the stream with a status; the caller keeps what it has.
+    Leaving cancels the provider within 200 ms. Never retried automatically: it costs money.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.EmbedRequest, _orchestrator_pb2.EmbedResponse]  # type: ignore[assignment]
     """Vectors of texts: guard and budget at once, then the model. Every text is checked as a user's message, and what the
@@ -121,9 +121,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CompleteStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.CompleteStreamResponse], _abc.AsyncIterator[_orchestrator_pb2.CompleteStreamResponse]]:
-        """The same as a stream: `started`, deltas, then `finished`. Only checked text is sent. A failure after the first
-        delta ends the stream with a status; the caller keeps what it has. Leaving cancels the provider within 200 ms.
-        Never retried automatically: it costs money.
+        """The same as a stream: `started`, deltas, `continued` among them where another model goes on, then `finished`. Only
+        checked text is sent. A failure after the first delta ends the stream with a status; the caller keeps what it has.
+        Leaving cancels the provider within 200 ms. Never retried automatically: it costs money.
         """
 
     @_abc_1.abstractmethod
