@@ -43,8 +43,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 @asynccontextmanager
 async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]:
     """Serves OrchestratorService until the block ends; then finishes the accounting under way."""
-    records = MemoryRecords(settings.explain_max_records)
-    prompts = SnapshotPrompts()
+    records, prompts = MemoryRecords(settings.explain_max_records), SnapshotPrompts()
     digests = PolicyDigests(kit.clock)
     work = _work(settings, kit)
     ledger: Ledger = RemoteLedger(kit.channel("ledger"))
