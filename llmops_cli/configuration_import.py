@@ -11,6 +11,7 @@ import yaml
 
 from llmops_cli.configuration import build_configuration, parse
 from llmops_cli.litellm_import import import_litellm
+from llmops_cli.litellm_import.providers import stand_in
 from meshkit.settings import SettingsError
 
 EXIT_REFUSED = 1
@@ -48,10 +49,10 @@ def import_file(file: Path, out: Path | None, *, skip_refused: bool) -> int:
 
 def _stand_ins(text: str) -> dict[str, str]:
     """A value of the right form for every variable that the file refers to, so that the rest can be checked now."""
-    found = dict.fromkeys(sorted(set(_REFERENCE.findall(text))), "set-later")
-    for key, form in (("base_url", "https://set-later.example/v1"), ("url", "postgresql://set-later")):
-        for name in re.findall(rf"^\s*{key}: \$\{{(\w+)\}}", text, re.MULTILINE):
-            found[name] = form
+    found = dict.fromkeys(sorted(set(_REFERENCE.findall(text))), stand_in(""))
+    for key, name in re.findall(r"^\s*(\w+): ['\"]?\$\{(\w+)\}", text, re.MULTILINE):
+        if found[name] == stand_in(""):
+            found[name] = stand_in(key)
     return found
 
 

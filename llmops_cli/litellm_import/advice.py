@@ -7,11 +7,10 @@ _REDIS = "there is no Redis: shared state is PostgreSQL, see `database.url`"
 _TELEMETRY = "calls, tokens and costs go to /metrics and, with `tracing.otlp_endpoint`, to any OTLP collector"
 _DEFAULTS = "defaults of a request belong to a prompt version or to the caller"
 _RATES = "limits on rates are the ledger's: `ledger.limits` with unit requests or tokens, or unit concurrency"
+_ENTRA = "identities of Entra are not asked for tokens: give api_key"
 _GUARD = "checks of inputs and outputs are the guard's: `guard.policies`"
 
 MODEL = {
-    "rpm": _RATES,
-    "tpm": _RATES,
     "max_parallel_requests": _RATES,
     "max_budget": _KEYS,
     "budget_duration": _KEYS,
@@ -24,6 +23,12 @@ MODEL = {
     "tags": "routes choose by organisation, feature, language, size and data class: `candidates[].when`",
     "mock_": "run `llmops provider-sim` as a provider",
     "guardrails": _GUARD,
+    "azure_ad_token": "give the key as api_key, or a token under `router.providers.*.headers` as authorization",
+    "tenant_id": _ENTRA,
+    "client_id": _ENTRA,
+    "client_secret": _ENTRA,
+    "aws_": "AWS keys are aws_access_key_id, aws_secret_access_key and aws_session_token, or api_key",
+    "vertex_": "models of Google are reached with the prefix gemini/ and a key",
     "input_cost_per_": "prices per token are mapped; other units are not: declare `ledger.prices`",
     "output_cost_per_": "prices per token are mapped; other units are not: declare `ledger.prices`",
 }

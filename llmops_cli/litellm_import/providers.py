@@ -1,10 +1,14 @@
-"""`litellm_params.model` and what stands beside it, as a provider and a model of the router."""
+"""`litellm_params.model` and what stands beside it, as a provider of the router."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmops_cli.litellm_import.reading import Section
+from meshkit.settings import SettingsError, load
+from services.router.provider_settings import Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +20,12 @@ class Known:
     key: str = ""
 
 
-_OPENAI = "https://api.openai.com/v1"
 KNOWN: dict[str, Known] = {
-    "openai": Known("openai", _OPENAI, "OPENAI_API_KEY"),
-    "text-completion-openai": Known("", "", ""),
+    "openai": Known("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": Known("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "azure": Known("azure", "", "AZURE_API_KEY"),
+    "gemini": Known("gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
+    "bedrock": Known("bedrock"),
     "hosted_vllm": Known("openai"),
     "openai_like": Known("openai"),
     "litellm_proxy": Known("openai"),
@@ -39,14 +44,72 @@ KNOWN: dict[str, Known] = {
 }
 # Their own servers count tokens under the older name.
 _OLD_TOKEN_FIELD = frozenset({"hosted_vllm", "openai_like", "lm_studio", "ollama", "ollama_chat"})
+# Parts of Azure's and Bedrock's names that say how LiteLLM asks, not what.
+_AZURE_SERIES = ("o_series/", "gpt5_series/")
+_BEDROCK_WAYS = ("converse/", "converse_like/", "invoke/")
+_BEDROCK_REGION = re.compile(r"([a-z]{2,}(?:-[a-z]+)+-\d{1,2})/(.+)")
+_AZURE_PATHS = ("/openai/v1", "/openai")
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
-def split_model(params: Section) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which provider is asked for which model. `provider` is a valid entry of `router.providers`."""
+
+    prefix: str
+    model: str
+    provider: dict[str, object]
+
+
+class Unserved(Exception):
+    """This deployment cannot be served. `key` is the one that is to blame."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(why)
+        self.key = key
+
+
+def stand_in(key: str) -> str:
+    """A value of the right form for a variable under this key, so that a configuration can be checked without it."""
+    forms = {
+        "base_url": "https://set-later.example/v1",
+        "url": "postgresql://set-later",
+        "region": "us-east-1",
+        "api_version": "2024-10-21",
+    }
+    return forms.get(key, "set-later")
+
+
+def target_of(params: Section, mode: str) -> Target:
+    """Where a deployment leads. Raises Unserved."""
+    prefix, model = _split_model(params)
+    known = KNOWN.get(prefix)
+    if known is None:
+        raise Unserved(
+            "model",
+            f"provider {prefix!r} speaks a dialect that is not known here; any OpenAI-compatible server works: give "
+            "its address as api_base with the prefix openai/",
+        )
+    entry: dict[str, object] = {"dialect": known.dialect}
+    if prefix == "openai" and (mode == "responses" or model.startswith("responses/")):
+        model, prefix, entry["dialect"] = model.removeprefix("responses/"), "openai-responses", "openai_responses"
+    complete = {"azure": _azure, "bedrock": _bedrock}.get(prefix, _by_address)
+    model = complete(params, known, entry, model)
+    if not model or "*" in model:
+        raise Unserved("model", "names no single model; give each model an entry of its own")
+    if prefix in _OLD_TOKEN_FIELD:
+        entry["max_tokens_field"] = "max_tokens"
+    _add_common(params, entry)
+    _require_valid(entry)
+    return Target(prefix, model, entry)
+
+
+def _split_model(params: Section) -> tuple[str, str]:
     """The prefix and the provider's own name of the model; a name without a prefix is OpenAI's or Anthropic's."""
     name = params.text("model")
     prefix = params.text("custom_llm_provider")
     head, slash, rest = name.partition("/")
-    if not prefix and slash and (head in KNOWN or head not in {"", "http:", "https:"}):
+    if not prefix and slash:
         prefix, name = head, rest
     elif prefix and name.startswith(f"{prefix}/"):
         name = name.removeprefix(f"{prefix}/")
@@ -55,38 +118,113 @@ def split_model(params: Section) -> tuple[str, str]:
     return prefix, name
 
 
-def provider_of(prefix: str, params: Section) -> dict[str, object] | None:
-    """The provider's entry, or None when it was refused."""
-    known = KNOWN.get(prefix)
-    path = params.path
-    if known is None or not known.dialect:
-        params.report.refuse(
-            f"{path}.model",
-            f"provider {prefix!r} speaks a dialect that is not known here; any OpenAI-compatible server works: "
-            "give its address as api_base with the prefix openai/",
-        )
-        return None
-    entry: dict[str, object] = {"dialect": known.dialect}
+def _by_address(params: Section, known: Known, entry: dict[str, object], model: str) -> str:
     base_url = params.text("api_base", "base_url") or known.base_url
     if not base_url:
-        params.report.refuse(f"{path}.api_base", f"is missing; {prefix} has no address of its own")
-        return None
+        raise Unserved("api_base", "is missing, and this provider has no address of its own")
     if base_url.startswith("http://localhost:11434") and not base_url.rstrip("/").endswith("/v1"):
         base_url = base_url.rstrip("/") + "/v1"
     entry["base_url"] = base_url
-    key = params.text("api_key") or (f"${{{known.key}}}" if known.key else "")
-    if key and key not in {"none", "None", "empty", "EMPTY"}:
+    _add_key(params, known, entry)
+    return model
+
+
+def _azure(params: Section, known: Known, entry: dict[str, object], model: str) -> str:
+    """The model is the name of a deployment; the address is the resource's."""
+    base_url = (params.text("api_base", "base_url") or "${AZURE_API_BASE}").rstrip("/")
+    for path in _AZURE_PATHS:
+        base_url = base_url.removesuffix(path)
+    if "/openai/deployments/" in base_url:
+        raise Unserved("api_base", "names a deployment; give the address of the resource, and the deployment in model")
+    entry["base_url"] = base_url
+    _add_key(params, known, entry)
+    version = params.text("api_version")
+    if version in {"v1", "latest"}:
+        params.report.note(f"{params.path}.api_version", f"{version}: the v1 addresses, which need none here")
+    else:
+        # LiteLLM asks the dated addresses always, and has a version of its own for those who name none.
+        entry["api_version"] = version or "${AZURE_API_VERSION}"
+    for series in _AZURE_SERIES:
+        model = model.removeprefix(series)
+    return model
+
+
+def _bedrock(params: Section, known: Known, entry: dict[str, object], model: str) -> str:
+    del known
+    for way in _BEDROCK_WAYS:
+        model = model.removeprefix(way)
+    region = params.text("aws_region_name")
+    if (in_path := _BEDROCK_REGION.fullmatch(model)) is not None:
+        if region:
+            params.report.note(f"{params.path}.aws_region_name", "left out, the model names a region")
+        region, model = in_path[1], in_path[2]
+    entry["region"] = region or "${AWS_REGION_NAME}"
+    if address := params.text("aws_bedrock_runtime_endpoint", "api_base"):
+        entry["base_url"] = address
+    _add_aws_credentials(params, entry)
+    return params.text("model_id") or model
+
+
+def _add_aws_credentials(params: Section, entry: dict[str, object]) -> None:
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    given = {name: value for name in names if (value := params.text(name))}
+    if key := params.text("api_key"):
         entry["api_key"] = key
-    if prefix in _OLD_TOKEN_FIELD:
-        entry["max_tokens_field"] = "max_tokens"
+        for name in given:
+            params.report.note(f"{params.path}.{name}", "left out, api_key is there")
+        return
+    if not given:
+        given = {name: f"${{{name.upper()}}}" for name in names[:2]}
+        params.report.note(f"{params.path}.model", "AWS keys are read from the environment; roles and profiles are not")
+    entry.update(given)
+
+
+def _add_key(params: Section, known: Known, entry: dict[str, object]) -> None:
+    given = params.text("api_key")
+    if given in {"none", "None", "empty", "EMPTY"}:
+        params.report.note(f"{params.path}.api_key", "left out, it says that there is none")
+        return
+    if key := given or (f"${{{known.key}}}" if known.key else ""):
+        entry["api_key"] = key
+
+
+def _add_common(params: Section, entry: dict[str, object]) -> None:
+    base_url = str(entry.get("base_url", ""))
     if base_url.startswith("http://") and not base_url.startswith(("http://localhost", "http://127.0.0.1")):
         entry["allow_private_address"] = True
-        params.report.notes.append(f"{path}.api_base: plain http, so allow_private_address is set; prefer https")
-    organisation = params.text("organization")
-    if organisation:
+        params.report.note(f"{params.path}.api_base", "plain http, so allow_private_address is set; prefer https")
+    if organisation := params.text("organization"):
         entry["organisation"] = organisation
-    headers = Section(params.take("extra_headers") or params.take("headers"), f"{path}.extra_headers", params.report)
-    found = {name: headers.text(name) for name in headers.names()}
+    found: dict[str, str] = {}
+    for key in ("headers", "extra_headers"):
+        headers = Section(params.take(key), f"{params.path}.{key}", params.report)
+        for name in headers.names():
+            if name in found:
+                params.report.note(f"{params.path}.headers.{name}", "left out, extra_headers has it")
+            if value := headers.text(name):
+                found[name] = value
     if found:
         entry["headers"] = found
-    return entry
+
+
+def _require_valid(entry: dict[str, object]) -> None:
+    """Raises Unserved for what the router would refuse, so that one deployment cannot spoil the file."""
+    try:
+        problem = load(Provider, _with_stand_ins(entry), "it", {}).problem()
+    except SettingsError as error:
+        problem = str(error)
+    if problem:
+        raise Unserved("model", f"its provider {problem}")
+
+
+def _with_stand_ins(entry: dict[str, object]) -> dict[str, object]:
+    def filled(key: str, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: filled(name, inner) for name, inner in value.items()}
+        return _REFERENCE.sub(_always(stand_in(key)), value) if isinstance(value, str) else value
+
+    return {key: filled(key, value) for key, value in entry.items()}
+
+
+def _always(text: str) -> Callable[[re.Match[str]], str]:
+    return lambda _: text

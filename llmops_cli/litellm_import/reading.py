@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _REFERENCE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
+
+# No count, time or weight of a configuration is larger.
+_MOST = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,13 @@ class Report:
 
     def refuse(self, path: str, advice: str) -> None:
         """Notes a key that could not be mapped."""
-        self.refused.append(Refused(path, advice))
+        if Refused(path, advice) not in self.refused:
+            self.refused.append(Refused(path, advice))
+
+    def note(self, path: str, remark: str) -> None:
+        """Notes what became of a key that was mapped."""
+        if f"{path}: {remark}" not in self.notes:
+            self.notes.append(f"{path}: {remark}")
 
 
 class Section:
@@ -41,9 +51,6 @@ class Section:
         elif raw is not None:
             report.refuse(path, "expected a mapping of keys")
 
-    def __contains__(self, key: str) -> bool:
-        return self._raw.get(key) is not None
-
     def names(self) -> tuple[str, ...]:
         """The keys that nobody has taken yet."""
         return tuple(self._raw)
@@ -54,19 +61,45 @@ class Section:
 
     def text(self, *keys: str) -> str:
         """The first of these that is there, with `os.environ/NAME` written as `${NAME}`; empty when none is."""
-        found = [value for value in (self.take(key) for key in keys) if value is not None]
-        return _REFERENCE.sub(r"${\1}", str(found[0])) if found else ""
+        found = ""
+        for key in keys:
+            value = self.take(key)
+            if value is None:
+                continue
+            if isinstance(value, Mapping | list):
+                self.report.refuse(f"{self.path}.{key}", "expected text")
+            elif found:
+                self.report.note(f"{self.path}.{key}", f"left out, {keys[0]} is there")
+            else:
+                found = _REFERENCE.sub(r"${\1}", str(value))
+        return found
 
-    def number(self, key: str) -> float | None:
-        """A number; what is none is refused."""
+    def number(self, key: str, *, at_least: float = 0.0) -> float | None:
+        """A number; what is none, or too small, or has no end, is refused."""
         value = self.take(key)
         if value is None:
             return None
         try:
-            return float(str(value))
+            number = float(str(value))
         except ValueError:
-            self.report.refuse(f"{self.path}.{key}", f"expected a number, found {value!r}")
+            number = math.nan
+        if isinstance(value, bool) or not at_least <= number < _MOST:
+            self.report.refuse(f"{self.path}.{key}", f"expected a number of {at_least:g} or more")
             return None
+        return number
+
+    def positive(self, key: str) -> float | None:
+        """A number above zero."""
+        number = self.number(key)
+        if number == 0:
+            self.report.refuse(f"{self.path}.{key}", "expected a number above zero")
+            return None
+        return number
+
+    def settle(self, key: str, why: str) -> None:
+        """Takes a key that needs no counterpart, and says why."""
+        if self.take(key) is not None:
+            self.report.note(f"{self.path}.{key}", why)
 
     def entries(self, key: str) -> Iterator[tuple[str, object]]:
         """The elements of a list with their paths."""
@@ -74,10 +107,10 @@ class Section:
         if value is None:
             return
         if not isinstance(value, list):
-            self.report.refuse(f"{self.path}.{key}", "expected a list")
+            self.report.refuse(f"{self.path}.{key}".lstrip("."), "expected a list")
             return
         for number, entry in enumerate(value):
-            yield f"{self.path}.{key}[{number}]", entry
+            yield f"{self.path}.{key}[{number}]".lstrip("."), entry
 
     def close(self, advice: Mapping[str, str], otherwise: str) -> None:
         """Refuses what nobody took; `advice` by the beginning of a key, `otherwise` for the rest."""

@@ -1,0 +1,72 @@
+"""LiteLLM configurations, the mesh.yaml that each becomes, and what is said about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmops_cli.configuration import build_configuration, parse
+from llmops_cli.configuration_import import EXIT_REFUSED, import_file
+from llmops_cli.litellm_import import advice, import_litellm
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_becomes_this_file_and_this_report(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mesh.yaml"
+    assert import_file(HERE / f"{name}.yaml", out, skip_refused=True) == 0
+    report = capsys.readouterr().err.replace(str(out), "mesh.yaml")
+    found = f"{out.read_text(encoding='utf-8')}\n---\n{report}"
+    path = HERE / "expected" / f"{name}.txt"
+    if os.environ.get("LLMOPS_REGEN") == "1":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(found, encoding="utf-8")
+    assert found == path.read_text(encoding="utf-8"), f"{name} changed; look at it, then run with LLMOPS_REGEN=1"
+
+
+def test_refusals_keep_the_file_from_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mesh.yaml"
+    assert import_file(HERE / "refused.yaml", out, skip_refused=False) == EXIT_REFUSED
+    assert not out.exists()
+    assert "general_settings.master_key" in capsys.readouterr().err
+
+
+TABLES = {
+    "model_list[0].litellm_params": advice.MODEL,
+    "router_settings": advice.ROUTER,
+    "litellm_settings": advice.LITELLM,
+    "general_settings": advice.GENERAL,
+    "": advice.TOP,
+}
+
+
+@pytest.mark.parametrize("section", TABLES)
+def test_every_advice_is_given(section: str) -> None:
+    raw = parse((HERE / "refused.yaml").read_text(encoding="utf-8"), "refused.yaml")
+    given = {refused.path: refused.advice for refused in import_litellm(raw).refused}
+    for start, text in TABLES[section].items():
+        prefix = f"{section}.{start}".lstrip(".")
+        assert any(path.startswith(prefix) and said == text for path, said in given.items()), prefix
+
+
+def test_weights_divide_calls_as_they_did_there() -> None:
+    raw = parse((HERE / "groups.yaml").read_text(encoding="utf-8"), "groups.yaml")
+    sections = import_litellm(raw).sections
+    router = build_configuration("test", sections, {} | _environment(sections)).targets["router"]
+    weights = {choice.model: choice.weight for choice in router.routes["chat"].choices()}
+    own = [weights[name] for name in list(weights)[:3]]
+    # 1 to 2.5, and nothing for the one that names no weight; who stands in is reached by fallback only.
+    assert own == [2, 5, 0]
+    assert set(list(weights.values())[3:]) == {0}
+
+
+def _environment(sections: dict[str, object]) -> dict[str, str]:
+    text = yaml.safe_dump(sections)
+    return {part.split("}")[0]: "set-later" for part in text.split("${")[1:]}
