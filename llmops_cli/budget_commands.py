@@ -18,7 +18,7 @@ AddressOption = Annotated[str, typer.Option("--address", envvar="LLMOPS_GRPC", h
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="mesh.yaml; default: $LLMOPS_CONFIG, then ./mesh.yaml, then none.")
 ]
-_HERE = "127.0.0.1:50051"
+HERE = "127.0.0.1:50051"
 
 
 def _door(address: str) -> Door:
@@ -36,7 +36,7 @@ def _books(config: Path | None) -> tuple[Configuration, Path]:
 
 
 @budget_app.command("list")
-def budget_list(address: AddressOption = _HERE) -> None:
+def budget_list(address: AddressOption = HERE) -> None:
     """List the limits of the key's organisation."""
     from llmops_cli.budgets import list_budgets
 
@@ -54,7 +54,7 @@ def budget_set(
     mode: Annotated[str | None, typer.Option(help="enforce (new limits), or shadow: count and deny nothing.")] = None,
     zone: Annotated[str | None, typer.Option(help="Time zone of days and months; new limits: UTC.")] = None,
     burst: Annotated[int | None, typer.Option(help="Of a minute at once; 0 and new limits: all.", min=0)] = None,
-    address: AddressOption = _HERE,
+    address: AddressOption = HERE,
 ) -> None:
     """Create a limit, or change what is named of one; usage is kept."""
     from llmops_cli.budgets import WantedLimit, set_budget
@@ -66,7 +66,7 @@ def budget_set(
 @budget_app.command("usage")
 def budget_usage(
     subject: Annotated[str, typer.Option(help="Only this team, user, key or feature.")] = "",
-    address: AddressOption = _HERE,
+    address: AddressOption = HERE,
 ) -> None:
     """Show what was used in the windows of now."""
     from llmops_cli.budgets import show_usage
@@ -77,7 +77,7 @@ def budget_usage(
 @budget_app.command("why-blocked")
 def budget_why_blocked(
     request_id: Annotated[str, typer.Argument(help="Id of the reservation; default: the latest denial.")] = "",
-    address: AddressOption = _HERE,
+    address: AddressOption = HERE,
 ) -> None:
     """Say why a request was denied, and whether it would pass now."""
     from llmops_cli.budgets import why_blocked

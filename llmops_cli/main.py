@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmops_cli.audit_commands import audit_app
-from llmops_cli.budget_commands import budget_app, ledger_app
+from llmops_cli.budget_commands import HERE, AddressOption, budget_app, ledger_app
 from llmops_cli.identity_commands import identity_app, keys_app
 from meshkit.settings import SettingsError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
-models_app = typer.Typer(help="Install models.", no_args_is_help=True)
+models_app = typer.Typer(help="Install models; how those behind the router do.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(identity_app, name="identity")
 app.add_typer(keys_app, name="keys")
@@ -183,6 +183,28 @@ def models_export(
     from llmops_cli.model_install import install_models
 
     install_models(out or state_folder(dict(os.environ)) / "models")
+
+
+@models_app.command("health")
+def models_health(address: AddressOption = HERE) -> None:
+    """Show how the router's models and routes do, as one replica sees them."""
+    from llmops_cli.budgets import Door
+    from llmops_cli.development import known_key
+    from llmops_cli.model_health import show_health
+
+    raise typer.Exit(show_health(Door(address, known_key(dict(os.environ)))))
+
+
+@models_app.command("release")
+def models_release(
+    name: Annotated[str, typer.Argument(help="Name of the model in mesh.yaml.")], address: AddressOption = HERE
+) -> None:
+    """End the quarantine of a model: what it answers now is the new reference of its canaries."""
+    from llmops_cli.budgets import Door
+    from llmops_cli.development import known_key
+    from llmops_cli.model_health import release
+
+    raise typer.Exit(release(Door(address, known_key(dict(os.environ))), name))
 
 
 @app.command("provider-sim")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from meshkit.identity import NOBODY
 from meshkit.postgres import Database, open_database
 from meshkit.reloading import Prepare
 from meshkit.runtime import Runtime
+from meshkit.settings import Secret
 
 if TYPE_CHECKING:
     from meshkit.encoder import Encoder
@@ -102,11 +104,21 @@ class Kit:
         """A new trace, sampled as the process samples: for calls that come from outside without one."""
         return self._runtime.tracing.root()
 
-    @contextmanager
-    def as_service(self, timeout_s: float | None = None) -> Iterator[CallContext]:
+    def derived_key(self, purpose: str) -> bytes:
+        """32 bytes that only who knows the process's secrets can make; others for each purpose."""
+        auth = self._runtime.settings.auth
+        secret = f"{auth.pepper.reveal()}\0{auth.mesh_key.reveal()}".encode()
+        return hashlib.sha256(b"derived\0" + purpose.encode() + b"\0" + secret).digest()
+
+    def as_service(self, timeout_s: float | None = None) -> AbstractContextManager[CallContext]:
         """Calls made in this block carry the mesh's own credential instead of a caller's."""
+        return self.as_key(self._runtime.settings.auth.mesh_key, timeout_s)
+
+    @contextmanager
+    def as_key(self, key: Secret, timeout_s: float | None = None) -> Iterator[CallContext]:
+        """Calls made in this block carry this API key, so its roles, limits and budgets apply."""
         deadline_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        credential = self._runtime.settings.auth.mesh_key.reveal()
+        credential = key.reveal()
         call = CallContext(new_request_id(), NOBODY, credential, self._runtime.tracing.root(), deadline_s)
         with running(call):
             yield call

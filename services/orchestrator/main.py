@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from llmops.orchestrator.v1 import orchestrator_pb2_grpc
@@ -16,6 +17,7 @@ from meshkit.money import cost_nano_usd
 from meshkit.settings import SettingsError
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
+from services.orchestrator.adapters.canaries import CanaryRounds
 from services.orchestrator.adapters.embeddings import RemoteEmbedder
 from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
 from services.orchestrator.adapters.keyed import KeyedRequests
@@ -35,7 +37,13 @@ from services.orchestrator.core.leased_ledger import LeasedLedger
 from services.orchestrator.core.lending import Leases, LendingPolicy
 from services.orchestrator.core.policy import Metering, Policy
 from services.orchestrator.core.ports import Answers, Ledger
-from services.orchestrator.settings import RENEWALS_PER_LOCK, IdempotencySettings, LeaseSettings, OrchestratorSettings
+from services.orchestrator.settings import (
+    RENEWALS_PER_LOCK,
+    CanarySettings,
+    IdempotencySettings,
+    LeaseSettings,
+    OrchestratorSettings,
+)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -70,10 +78,10 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
         OrchestratorApi(coordinator, embeddings, keyed, records, ContractReports(), kit.clock),
     )
-    watch = RegistryWatch(
-        kit.channel("registry"), prompts, kit.as_service, _pausing(settings.registry_retry_s), kit.logger
-    )
+    pause = _pausing(settings.registry_retry_s)
+    watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service, pause, kit.logger)
     kit.background("registry-watch", watch.run)
+    _send_canaries(settings.canaries, kit)
     try:
         yield
     finally:
@@ -111,6 +119,25 @@ def _leases(settings: LeaseSettings, kit: Kit) -> Leases | None:
     )
     lender = RemoteLender(kit.channel("ledger"), kit.as_service, f"{kit.process}-{new_request_id()[:8]}")
     return Leases(lender, policy, kit.clock, cost_nano_usd, new_request_id, LendingTelemetry(kit, kit.logger))
+
+
+def _send_canaries(settings: CanarySettings, kit: Kit) -> None:
+    if not settings.api_key:
+        return
+    rounds = CanaryRounds(
+        kit.channel("router"),
+        kit.channel("orchestrator"),
+        as_service=kit.as_service,
+        as_payer=partial(kit.as_key, settings.api_key, settings.timeout_s),
+        sleep=asyncio.sleep,
+        now_s=kit.clock.monotonic,
+        max_calls=settings.max_calls,
+        answers=kit.counter(
+            "llmops_orchestrator_canary_answers_total", "Canaries that were sent", ("model_name", "outcome")
+        ),
+        logger=kit.logger,
+    )
+    kit.background("canaries", partial(rounds.run, settings.start_after_s))
 
 
 async def _once(settings: IdempotencySettings, kit: Kit, work: BackgroundWork) -> OncePerKey:

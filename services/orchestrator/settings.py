@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
+from meshkit.settings import Secret
+
 # A claim is renewed this often in its life: it outlives renewals that a slow database swallowed.
 RENEWALS_PER_LOCK = 4
 # The contract's bounds on allotments.
@@ -104,6 +106,26 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CanarySettings:
+    """Who sends the canaries of `router.canaries` (section `orchestrator.canaries`); without a key, nobody."""
+
+    # A key with role caller: its organisation's budget pays, and its limits hold.
+    api_key: Secret = Secret()  # noqa: RUF009 - immutable
+    # Pause after a start: restarts in a row must not spend in a row.
+    start_after_s: float = 60.0
+    timeout_s: float = 60.0
+    # Canaries under way at once.
+    max_calls: int = 2
+
+    def validate(self) -> None:
+        """Raises ValueError when a limit is no limit."""
+        if self.start_after_s < 0:
+            raise ValueError("canaries.start_after_s must be 0 or more")
+        if self.timeout_s <= 0 or self.max_calls < 1:
+            raise ValueError("canaries needs timeout_s above 0 and max_calls of 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
 class OrchestratorSettings:
     """Defaults are safe: unguarded and unaccounted requests are refused."""
 
@@ -127,6 +149,7 @@ class OrchestratorSettings:
     registry_retry_s: float = 0.5
     idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
     leases: LeaseSettings = field(default_factory=LeaseSettings)
+    canaries: CanarySettings = field(default_factory=CanarySettings)
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
@@ -19,8 +19,9 @@ from meshkit.context import current, remaining_s
 from meshkit.errors import InvalidField, PermissionDenied
 from services.router.core import chat
 from services.router.core.attempts import Attempt, Purpose
+from services.router.core.canaries import Canaries, Judgement
 from services.router.core.catalogue import CHAT, ModelSpec, RouteSpec
-from services.router.core.deployments import Health, ModelState
+from services.router.core.deployments import ModelState
 from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import ModelNotFound
 from services.router.core.facts import Needs, Origin
@@ -28,6 +29,7 @@ from services.router.core.failure import Outcome
 from services.router.core.plan import Plan, Rejected
 from services.router.core.ports import EmbedTexts
 from services.router.core.router import Answer, Continued, Finished, ListedModel, Router, Started, StreamEvent
+from services.router.core.under_way import UnderWay
 
 _MAX_PAGE_SIZE = 1000
 _DEFAULT_PAGE_SIZE = 100
@@ -42,21 +44,40 @@ class Budgets:
     margin_s: float
 
 
+class CanaryDesk(Protocol):
+    """Where runs of canaries are judged; an adapter, because it keeps files and threads."""
+
+    canaries: Canaries
+
+    async def judge(self, model: str, answers: Mapping[str, Sequence[str]]) -> Judgement:
+        """One run."""
+
+    async def release(self, request_id: str, model: str) -> bool:
+        """Whether there was a quarantine to end."""
+
+
 class RouterApi(router_pb2_grpc.RouterServiceServicer):
     """llmops.router.v1.RouterService."""
 
-    def __init__(self, router: Router, embeddings: Embeddings, budgets: Budgets) -> None:
-        self._router = router
-        self._embeddings = embeddings
-        self._budgets = budgets
+    def __init__(self, router: Router, embeddings: Embeddings, budgets: Budgets, canaries: CanaryDesk) -> None:
+        self._canaries = canaries
+        self._under_way = UnderWay()
+        self.take_over(router, embeddings, budgets)
+
+    def take_over(self, router: Router, embeddings: Embeddings, budgets: Budgets) -> UnderWay:
+        """New calls go here from now on. Returns those that go on with what was before."""
+        before = self._under_way
+        self._router, self._embeddings, self._budgets = router, embeddings, budgets
+        self._under_way = UnderWay()
+        return before
 
     async def Complete(self, request: pb.CompleteRequest, context: object) -> pb.CompleteResponse:
         """One answer."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.call.model, self._router.route)
-        answer = await self._router.complete(
-            _model_call(request.call, request_id), request_id, self._time_s(self._budgets.unary_s)
-        )
+        call, budget_s = _model_call(request.call, request_id), self._time_s(self._budgets.unary_s)
+        with self._under_way:
+            answer = await self._router.complete(call, request_id, budget_s)
         return _complete_response(answer)
 
     async def CompleteStream(
@@ -65,12 +86,12 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         """The same as a stream."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.call.model, self._router.route)
-        events = self._router.stream(
-            _model_call(request.call, request_id), request_id, self._time_s(self._budgets.stream_s)
-        )
-        async with aclosing(events):
-            async for event in events:
-                yield _stream_response(event)
+        call, budget_s = _model_call(request.call, request_id), self._time_s(self._budgets.stream_s)
+        events = self._router.stream(call, request_id, budget_s)
+        with self._under_way:
+            async with aclosing(events):
+                async for event in events:
+                    yield _stream_response(event)
 
     async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
         """Vectors of texts."""
@@ -84,7 +105,9 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
             tuple(request.model_names),
             _owner(request.labels, request_id),
         )
-        return _embed_response(await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s)))
+        with self._under_way:
+            embedded = await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s))
+        return _embed_response(embedded)
 
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
         """What Complete, or Embed, would do."""
@@ -103,7 +126,32 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         after = _decode_token(request.page_token)
         models = [model for model in self._router.models() if model.route.name > after and _in_scope(model.route)]
         token = _encode_token(models[size - 1].route.name) if len(models) > size else ""
-        return pb.ListModelsResponse(models=[_listed(model) for model in models[:size]], next_page_token=token)
+        alarms = self._canaries.canaries.quarantined
+        return pb.ListModelsResponse(models=[_listed(model, alarms) for model in models[:size]], next_page_token=token)
+
+    async def ListCanaries(self, request: pb.ListCanariesRequest, context: object) -> pb.ListCanariesResponse:
+        """What is to be sent."""
+        plan, shut = self._canaries.canaries.plan, self._canaries.canaries.quarantined
+        return pb.ListCanariesResponse(
+            model_names=[model for model in plan.models if model not in shut],
+            prompts=[pb.CanaryPrompt(prompt_id=prompt.id, text=prompt.text) for prompt in plan.prompts],
+            answers_per_prompt=plan.answers_per_prompt,
+            max_output_tokens=plan.max_output_tokens,
+            interval=timedelta(seconds=plan.interval_s),
+        )
+
+    async def JudgeCanary(self, request: pb.JudgeCanaryRequest, context: object) -> pb.JudgeCanaryResponse:
+        """What the answers say."""
+        answers = {each.prompt_id: list(each.answers) for each in request.prompts}
+        said = await self._canaries.judge(request.model_name, answers)
+        return pb.JudgeCanaryResponse(
+            p_value=said.p_value, is_reference=said.is_reference, suspicions=said.suspicions, alarm=said.alarm
+        )
+
+    async def ReleaseModel(self, request: pb.ReleaseModelRequest, context: object) -> pb.ReleaseModelResponse:
+        """Calls again."""
+        was = await self._canaries.release(request.request_id, request.model_name)
+        return pb.ReleaseModelResponse(was_quarantined=was)
 
     def _require_scope(self, name: str, route_of: Callable[[str], RouteSpec]) -> None:
         """Raises PermissionDenied for what the key may not use; what is not there is refused alike."""
@@ -388,7 +436,7 @@ def _fill_attempts(target: Any, attempts: Sequence[Attempt]) -> None:
             _fill_usage(row.usage, attempt.usage)
 
 
-def _listed(model: ListedModel) -> pb.Model:
+def _listed(model: ListedModel, alarms: Mapping[str, str]) -> pb.Model:
     """A route has the smallest window of its candidates, and takes tools when one of them does."""
     route = model.route
     windows = [spec.context_tokens for spec in route.candidates]
@@ -399,16 +447,21 @@ def _listed(model: ListedModel) -> pb.Model:
         supports_tools=any(spec.supports_tools for spec in route.candidates),
         cooling_down=model.cooling_down,
         kind=route.kind,
-        health=_health(model.health),
+        health=_health(model, alarms),
     )
 
 
-def _health(health: Health) -> pb.ModelHealth:
+def _health(model: ListedModel, alarms: Mapping[str, str]) -> pb.ModelHealth:
+    health, specs = model.health, model.route.candidates
     first_token_s, shut_for_s = health.first_token_s, health.shut_for_s
-    return pb.ModelHealth(
+    message = pb.ModelHealth(
         state=_STATES[health.state],
         shut_for=None if shut_for_s is None else timedelta(seconds=shut_for_s),
         calls_under_way=health.calls_under_way,
         first_token=None if first_token_s is None else timedelta(seconds=first_token_s),
         failure_rate=health.failure_rate,
     )
+    # A route is as well as the best of its candidates.
+    if all(spec.name in alarms for spec in specs):
+        message.state, message.canary = pb.MODEL_STATE_QUARANTINED, alarms[specs[0].name]
+    return message

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshkit.settings import Secret
+from services.router.canary_settings import Canaries
 from services.router.core.catalogue import Catalogue, RouteSpec
 from services.router.core.prices import ModelPrice
 from services.router.core.vendors import Terms, VendorRegister
@@ -113,6 +114,7 @@ class RouterSettings:
     stream_join_s: float = 0.02
     limits: Limits = field(default_factory=Limits)
     extractive: Extractive = field(default_factory=Extractive)
+    canaries: Canaries = field(default_factory=Canaries)
 
     def with_environment(self, environ: Mapping[str, str]) -> RouterSettings:
         """These settings with the vendors whose keys are in the environment; see the function."""
@@ -131,6 +133,7 @@ class RouterSettings:
             self._validate_route(name, route)
         self._validate_vendors()
         self._validate_kinds()
+        self._validate_canaries()
         if not 0 <= self.stream_join_s <= _MAX_STREAM_JOIN_S:
             raise ValueError(f"router.stream_join_s must be between 0 (off) and {_MAX_STREAM_JOIN_S}.")
         self._validate_bounds()
@@ -173,6 +176,14 @@ class RouterSettings:
             _require_known(
                 self.default_data_class, self.data_classes, "router.default_data_class", "router.data_classes"
             )
+
+    def _validate_canaries(self) -> None:
+        if problem := self.canaries.problem():
+            raise ValueError(f"router.canaries {problem}.")
+        for model in self.canaries.models:
+            _require_known(model, self.models, "router.canaries.models", "router.models")
+            if self.models[model].kind != "chat":
+                raise ValueError(f"router.canaries.models names {model}, a model for embeddings; name models for chat.")
 
     def _validate_kinds(self) -> None:
         for name, model in self.models.items():

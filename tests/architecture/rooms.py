@@ -15,7 +15,7 @@ ALLOWED = REQUIRED | {"migrations"}
 # The web console is the edge's alone; what a provider and a route may be told fills files of their own.
 ALLOWED_IN = {
     "edge": ALLOWED | {"console"},
-    "router": ALLOWED | {"provider_settings.py", "route_settings.py"},
+    "router": ALLOWED | {"provider_settings.py", "route_settings.py", "canary_settings.py"},
 }
 # Names that say nothing about what is inside.
 _EMPTY_NAMES = re.compile(r"^(utils?|helpers?|commons?|misc|shared|base_?manager|.*_?managers?|.*_(utils?|helpers?))$")

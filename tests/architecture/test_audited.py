@@ -18,6 +18,7 @@ EXPECTED = {
     "llmops.ledger.v1.LedgerService/Adjust",
     "llmops.ledger.v1.LedgerService/SetLimit",
     "llmops.registry.v1.RegistryService/PublishPrompt",
+    "llmops.router.v1.RouterService/ReleaseModel",
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncpg
 import yaml
 
-from llmops_cli.configuration import build_configuration
+from llmops_cli.configuration import Configuration, load_configuration
 from llmops_cli.launcher import prepare, running_targets
 from llmops_cli.local_mesh import HOST, LocalMesh, ProcessEntry
 from llmops_cli.provider_sim import ProviderSim
@@ -37,7 +37,10 @@ PLACEMENT: Mapping[str, tuple[str, ...]] = {
 
 @dataclass
 class Deployment:
-    """A running mesh. `grpc` maps each service to host:port; `mesh` is set when services have own processes."""
+    """A running mesh, configured by mesh.yaml in `home`.
+
+    `grpc` maps each service to host:port; `mesh` is set when services have own processes.
+    """
 
     name: str
     sim: ProviderSim
@@ -117,8 +120,13 @@ async def one_process(home: Path, postgres_url: str) -> AsyncIterator[Deployment
         ports = {"server": {"grpc_port": 0, "admin_port": 0, "debug_port": -1}, "edge": {"port": 0}}
         database_url = await new_database(postgres_url)
         environ = environment(home, database_url)
-        configuration, _ = prepare(build_configuration("test", mesh_yaml(sim.base_url) | ports, environ), home)
-        async with running_targets(configuration, frozenset(TARGETS), home, report=lambda _: None) as running:
+        config = home / "mesh.yaml"
+        config.write_text(yaml.safe_dump(mesh_yaml(sim.base_url) | ports))
+
+        def reread() -> Configuration:
+            return prepare(load_configuration(config, environ), home)[0]
+
+        async with running_targets(reread(), frozenset(TARGETS), home, report=lambda _: None, reread=reread) as running:
             addresses = {name: f"{host}:{port}" for name, (host, port) in running.addresses.items()}
             yield Deployment(
                 "one-process",

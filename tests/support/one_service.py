@@ -24,7 +24,9 @@ KEYS = tuple(
     for role in ("operator", "caller")
 )
 
-AUTH = AuthSettings(pepper=Secret(PEPPER), keys=KEYS)
+# What a process of the mesh shows for a caller.
+FOR_CALLER = (*CALLER, ("x-llmops-mesh", "mesh-secret"))
+AUTH = AuthSettings(pepper=Secret(PEPPER), mesh_key=Secret("mesh-secret"), keys=KEYS)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from services.router.core.attempts import Attempt
+from services.router.core.canaries import Watched
 from services.router.core.catalogue import ModelSpec
 from services.router.core.deployments import Shut
 from services.router.core.failure import FailureKind, ProviderError
@@ -148,3 +149,18 @@ class AttemptLog:
     def retry_refused(self, route: str) -> None:
         """Counts it."""
         self.events[f"retry-refused {route}"] += 1
+
+
+class MemoryCanaries:
+    """The port `CanaryStore` for this process's life."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, Watched] = {}
+
+    def load(self) -> dict[str, Watched]:
+        """What was saved."""
+        return dict(self._watched)
+
+    def save(self, watched: Mapping[str, Watched]) -> None:
+        """Keeps a copy."""
+        self._watched = dict(watched)

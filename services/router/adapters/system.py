@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -103,22 +103,36 @@ class AttemptMetrics:
         return child
 
 
-def watch(kit: _Metrics, deployments: Deployments, now: Callable[[], float]) -> None:
-    """Gauges that are read from the models' state when somebody asks for them. `now` is the deployments' clock."""
+def watch(
+    kit: _Metrics, names: Iterable[str], deployments: Callable[[], Deployments], now: Callable[[], float]
+) -> None:
+    """Gauges that are read from the models' state when somebody asks for them. `now` is the deployments' clock.
+
+    Called again for every configuration; models that it no longer has read as idle.
+    """
     labels = ("model_name",)
     under_way = kit.gauge("llmops_router_calls_under_way", "Tries that have not ended.", labels)
     breaker = kit.gauge("llmops_router_breaker_state", "0 closed, 1 half open, 2 open.", labels)
     shut = kit.gauge("llmops_router_shut", "1 while a model is left alone, for whatever reason.", labels)
-    for name in deployments.names():
-        under_way.labels(name).set_function(partial(deployments.calls_under_way, name))
-        breaker.labels(name).set_function(partial(_breaker_state, deployments, name, now))
-        shut.labels(name).set_function(partial(_is_shut, deployments, name, now))
+
+    def read(name: str, of: Callable[[Deployments], int]) -> int:
+        known = deployments()
+        return of(known) if name in known.names() else 0
+
+    for name in names:
+        under_way.labels(name).set_function(partial(read, name, partial(_under_way, name)))
+        breaker.labels(name).set_function(partial(read, name, partial(_breaker_state, name, now)))
+        shut.labels(name).set_function(partial(read, name, partial(_is_shut, name, now)))
 
 
-def _breaker_state(deployments: Deployments, name: str, now: Callable[[], float]) -> int:
+def _under_way(name: str, deployments: Deployments) -> int:
+    return deployments.calls_under_way(name)
+
+
+def _breaker_state(name: str, now: Callable[[], float], deployments: Deployments) -> int:
     state = deployments.health(name, now()).state
     return {ModelState.HALF_OPEN: 1, ModelState.BREAKER_OPEN: 2}.get(state, 0)
 
 
-def _is_shut(deployments: Deployments, name: str, now: Callable[[], float]) -> int:
+def _is_shut(name: str, now: Callable[[], float], deployments: Deployments) -> int:
     return int(deployments.shut(name, now()) is not None)

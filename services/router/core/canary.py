@@ -1,9 +1,9 @@
 """Whether a model still answers as it did: a two-sample test on its answers to pinned prompts.
 
-The statistic is the maximum mean discrepancy with a Hamming kernel over words, summed over prompts, and its p-value
-comes from permutations within each prompt (I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This
-API Serving?", 2024). It needs no probabilities of tokens and no knowledge of the model; one that always says the
-same is no special case.
+The statistic is the maximum mean discrepancy with a Hamming kernel over words, summed over prompts; its p-value comes
+from permutations within each prompt (I. Gao, P. Liang, C. Guestrin, "Model Equality Testing: Which Model Is This API
+Serving?", 2024). It needs no probabilities of tokens and no knowledge of the model, and a model that always says the
+same is no special case. Words are only compared for equality: hashes of them do as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 # Answers to a prompt, by the prompt's id.
 Sample = Mapping[str, Sequence[str]]
 
-_WORDS = 48
+WORDS = 48
 PERMUTATIONS = 1999
 MIN_ANSWERS = 4
 
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is known of a model. `suspicions` counts runs in a row that differ; `alarm` is empty while it is trusted."""
+    """What is known of one model: `suspicions` counts runs in a row that differ; `alarm` is empty without one."""
 
     reference: Sample
     suspicions: int = 0
@@ -40,14 +40,13 @@ class Watch:
 
 
 def p_value(reference: Sample, answers: Sample, seed: int) -> float:
-    """How likely so great a difference is, when both samples are one model's. In (0, 1]; 1 when nothing is comparable.
+    """How likely so great a difference is when one model gave both. In (0, 1]; 1 when nothing is comparable.
 
     Prompts with fewer than `MIN_ANSWERS` answers on either side are left out. The same `seed` gives the same value.
     """
     kernels = [
         (_kernel([*reference[prompt], *answers[prompt]]), len(reference[prompt]))
-        for prompt in sorted(reference.keys() & answers.keys())
-        if min(len(reference[prompt]), len(answers[prompt])) >= MIN_ANSWERS
+        for prompt in comparable(reference, answers)
     ]
     if not kernels:
         return 1.0
@@ -60,8 +59,19 @@ def p_value(reference: Sample, answers: Sample, seed: int) -> float:
     return (1 + as_great) / (1 + PERMUTATIONS)
 
 
-def judge(watch: Watch | None, answers: Sample, rule: Rule, seed: int) -> tuple[Watch, float]:
-    """The state after a run, and its p-value. The first run of a model becomes its reference."""
+def comparable(reference: Sample, answers: Sample) -> list[str]:
+    """The prompts with enough answers on both sides, in order."""
+    both = sorted(reference.keys() & answers.keys())
+    return [prompt for prompt in both if min(len(reference[prompt]), len(answers[prompt])) >= MIN_ANSWERS]
+
+
+def judge(watch: Watch | None, answers: Sample, rule: Rule, seed: int) -> tuple[Watch | None, float]:
+    """The state after a run, and its p-value. The first run of a model with enough answers becomes its reference.
+
+    A run that cannot be compared says nothing: neither that the model changed nor that it did not.
+    """
+    if not comparable(answers if watch is None else watch.reference, answers):
+        return watch, 1.0
     if watch is None:
         return Watch(answers), 1.0
     found = p_value(watch.reference, answers, seed)
@@ -78,11 +88,14 @@ def judge(watch: Watch | None, answers: Sample, rule: Rule, seed: int) -> tuple[
 
 
 def _kernel(answers: Sequence[str]) -> NDArray[np.float64]:
-    """[n, n]: the share of the first words in which two answers agree, place by place. Missing words agree."""
+    """[n, n]: the share of the first words in which two answers agree, place by place.
+
+    Where both have ended they agree as well, so the length counts.
+    """
     numbers: dict[str, int] = {}
-    table = np.full((len(answers), _WORDS), -1, dtype=np.int64)
+    table = np.full((len(answers), WORDS), -1, dtype=np.int64)
     for row, answer in enumerate(answers):
-        for column, word in enumerate(answer.split()[:_WORDS]):
+        for column, word in enumerate(answer.split()[:WORDS]):
             table[row, column] = numbers.setdefault(word, len(numbers))
     same = (table[:, None, :] == table[None, :, :]).mean(axis=2)
     return np.asarray(same, dtype=np.float64)

@@ -210,6 +210,15 @@ class Catalogue:
         shadows = [route.shadow.spec for route in self._routes.values() if route.shadow is not None]
         return tuple(spec for _, spec in sorted((named | {spec.name: spec for spec in shadows}).items()))
 
+    def unchanged(self, before: Catalogue) -> frozenset[str]:
+        """Names of models that are the same ones as before: what was learnt about them still holds."""
+        return frozenset(name for name, _ in self.identities().items() & before.identities().items())
+
     def routes(self) -> tuple[RouteSpec, ...]:
         """All routes and models, ordered by name."""
         return tuple(self._routes.values())
+
+    def identities(self) -> dict[str, tuple[str, str]]:
+        """Where each model is, and what it is called there: (endpoint, model) by name."""
+        specs = [spec for route in self._routes.values() if route.is_model for spec in route.candidates]
+        return {spec.name: (spec.endpoint, spec.model) for spec in specs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -20,6 +20,10 @@ class Cooldowns:
     def __init__(self) -> None:
         # One entry a model and a quota at most, so those that are over may stay.
         self._by_key: dict[str, Cooldown] = {}
+
+    def take_over(self, before: Cooldowns, keys: Iterable[str]) -> None:
+        """Waits that go on under a new configuration."""
+        self._by_key.update({key: before._by_key[key] for key in keys if key in before._by_key})
 
     def note(self, key: str, cooldown: Cooldown) -> None:
         """Remembers the longer of the two waits; of equal ones the provider's own."""

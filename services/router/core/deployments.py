@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -130,9 +130,24 @@ class _Deployment:
 class Deployments:
     """Every configured model by its name. Unknown names are a fault of the caller: KeyError."""
 
-    def __init__(self, specs: Iterable[ModelSpec], policy: BreakerPolicy) -> None:
+    def __init__(
+        self, specs: Iterable[ModelSpec], policy: BreakerPolicy, quarantined: Container[str] = frozenset()
+    ) -> None:
+        """`quarantined` names models that nobody may ask; whoever owns it changes it meanwhile."""
         self._all = {spec.name: _Deployment(spec, policy) for spec in specs}
         self._cooldowns = Cooldowns()
+        self._quarantined = quarantined
+
+    def take_over(self, before: Deployments, names: Iterable[str]) -> None:
+        """What was seen of models that are the same under a new configuration; the others begin anew.
+
+        Calls that are under way there go on counting there.
+        """
+        for name in names:
+            old, new = before._all[name], self._all[name]
+            new.breaker.take_over(old.breaker)
+            new.first_token_s, new.whole, new.first = old.first_token_s, old.whole, old.first
+            self._cooldowns.take_over(before._cooldowns, new.waits)
 
     def names(self) -> tuple[str, ...]:
         """Every model."""
@@ -151,6 +166,8 @@ class Deployments:
     def shut(self, model: str, now_s: float) -> Shut | None:
         """Why a model may not be called; None when it may. A probe that may be made is no reason."""
         known = self._all[model]
+        if model in self._quarantined:
+            return Shut("quarantined", None)
         if not known.breaker.admits(now_s):
             return Shut("breaker-open", known.breaker.until_s(now_s))
         cooling = self.cooling(model, now_s)

@@ -50,6 +50,13 @@ class InvalidRequest(RouterError):
         self.field_violations = [(field_path, description)]
 
 
+class RequestIdReused(RouterError):
+    """ALREADY_EXISTS: the id belongs to another request."""
+
+    status = "ALREADY_EXISTS"
+    reason = "REQUEST_ID_REUSED"
+
+
 class Unsupported(RouterError):
     """UNIMPLEMENTED: metadata `feature`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.router.core.attempts import Attempt
+from services.router.core.canaries import Watched
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ModelCall, Usage
 from services.router.core.deployments import Shut
@@ -200,4 +201,16 @@ class Clock(Protocol):
 
     async def sleep(self, delay_s: float) -> None:
         """Waits."""
+        ...
+
+
+class CanaryStore(Protocol):
+    """What canaries learnt, kept from one process to the next. Both block."""
+
+    def load(self) -> dict[str, Watched]:
+        """What is known by model; nothing when nothing usable is there."""
+        ...
+
+    def save(self, watched: Mapping[str, Watched]) -> None:
+        """Replaces it. Raises OSError."""
         ...

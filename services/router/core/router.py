@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -106,6 +106,7 @@ class Router:
         observer: AttemptObserver,
         counter: TokenCounter,
         planner: Planner | None = None,
+        quarantined: Container[str] = frozenset(),
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers
@@ -113,7 +114,7 @@ class Router:
         self._jitter = jitter
         self._counter = counter
         self.planner = planner or Planner()
-        self.deployments = Deployments(catalogue.models(), breaker)
+        self.deployments = Deployments(catalogue.models(), breaker, quarantined)
         self.shared = {
             route.name: Shared(
                 policy=policy,

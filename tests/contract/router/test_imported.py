@@ -13,7 +13,7 @@ from llmops_cli.litellm_import import import_litellm
 from llmops_cli.provider_sim import ProviderSim
 from llmops_cli.provider_sim.script import Rule, Script
 from services.router.main import build
-from tests.support.one_service import CALLER, running_service
+from tests.support.one_service import FOR_CALLER, running_service
 
 
 def litellm(base_url: str) -> dict[str, Any]:
@@ -45,6 +45,6 @@ async def test_an_imported_configuration_answers() -> None:
             for name in ("", "w", "reserve"):
                 message = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Who are you?")
                 call = pb.ModelCall(model=name, messages=[message])
-                answer = await stub.Complete(pb.CompleteRequest(call=call), metadata=CALLER)
+                answer = await stub.Complete(pb.CompleteRequest(call=call), metadata=FOR_CALLER)
                 assert answer.completion.content == "I am the reserve."
                 assert answer.attempts[-1].model_name == "reserve/1"

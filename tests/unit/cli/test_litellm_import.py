@@ -31,7 +31,7 @@ _TEXTS = st.sampled_from(["x", "https://a.example/v1", "none", ""])
 
 def _texts(keys: tuple[str, ...]) -> dict[str, st.SearchStrategy[Any]]:
     """Texts, and a variable for each key: one variable cannot be an address here and a region there."""
-    return {key: _TEXTS | st.just(f"os.environ/{key.upper()}") for key in keys}
+    return {key: _TEXTS | st.just(f"os.environ/MY_{key.upper()}") for key in keys}
 
 
 _ADVISED = sorted({*advice.MODEL, *advice.ROUTER, *advice.LITELLM, *advice.GENERAL, *advice.TOP})

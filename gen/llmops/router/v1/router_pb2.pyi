@@ -360,3 +360,71 @@ class ListModelsResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[Model]
     next_page_token: str
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListCanariesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CanaryPrompt(_message.Message):
+    __slots__ = ("prompt_id", "text")
+    PROMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    prompt_id: str
+    text: str
+    def __init__(self, prompt_id: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ListCanariesResponse(_message.Message):
+    __slots__ = ("model_names", "prompts", "answers_per_prompt", "max_output_tokens", "interval")
+    MODEL_NAMES_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_PER_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    model_names: _containers.RepeatedScalarFieldContainer[str]
+    prompts: _containers.RepeatedCompositeFieldContainer[CanaryPrompt]
+    answers_per_prompt: int
+    max_output_tokens: int
+    interval: _duration_pb2.Duration
+    def __init__(self, model_names: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Iterable[_Union[CanaryPrompt, _Mapping]]] = ..., answers_per_prompt: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class CanaryAnswers(_message.Message):
+    __slots__ = ("prompt_id", "answers")
+    PROMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    prompt_id: str
+    answers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, prompt_id: _Optional[str] = ..., answers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JudgeCanaryRequest(_message.Message):
+    __slots__ = ("model_name", "prompts")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    prompts: _containers.RepeatedCompositeFieldContainer[CanaryAnswers]
+    def __init__(self, model_name: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[CanaryAnswers, _Mapping]]] = ...) -> None: ...
+
+class JudgeCanaryResponse(_message.Message):
+    __slots__ = ("p_value", "is_reference", "suspicions", "alarm")
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    IS_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    SUSPICIONS_FIELD_NUMBER: _ClassVar[int]
+    ALARM_FIELD_NUMBER: _ClassVar[int]
+    p_value: float
+    is_reference: bool
+    suspicions: int
+    alarm: str
+    def __init__(self, p_value: _Optional[float] = ..., is_reference: bool = ..., suspicions: _Optional[int] = ..., alarm: _Optional[str] = ...) -> None: ...
+
+class ReleaseModelRequest(_message.Message):
+    __slots__ = ("request_id", "model_name")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    model_name: str
+    def __init__(self, request_id: _Optional[str] = ..., model_name: _Optional[str] = ...) -> None: ...
+
+class ReleaseModelResponse(_message.Message):
+    __slots__ = ("was_quarantined",)
+    WAS_QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    was_quarantined: bool
+    def __init__(self, was_quarantined: bool = ...) -> None: ...

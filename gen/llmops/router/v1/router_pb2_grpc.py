@@ -63,6 +63,21 @@ class RouterServiceStub(object):
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ListCanaries = channel.unary_unary(
+                '/llmops.router.v1.RouterService/ListCanaries',
+                request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.ListCanariesRequest.SerializeToString,
+                response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.ListCanariesResponse.FromString,
+                _registered_method=True)
+        self.JudgeCanary = channel.unary_unary(
+                '/llmops.router.v1.RouterService/JudgeCanary',
+                request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.JudgeCanaryRequest.SerializeToString,
+                response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.JudgeCanaryResponse.FromString,
+                _registered_method=True)
+        self.ReleaseModel = channel.unary_unary(
+                '/llmops.router.v1.RouterService/ReleaseModel',
+                request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.ReleaseModelRequest.SerializeToString,
+                response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.ReleaseModelResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer(object):
@@ -113,6 +128,32 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCanaries(self, request, context):
+        """What canaries are to be sent: prompts whose answers show whether a model is still the one that it was. For the
+        process that sends them. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JudgeCanary(self, request, context):
+        """Compares one run of answers with the reference of the model, in this replica. Enough runs in a row that differ
+        quarantine the model: it gets no calls until ReleaseModel. INVALID_FIELD for a model that is not watched. Never
+        retried automatically: each call counts as a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseModel(self, request, context):
+        """Ends the quarantine of a model in this replica; its next run becomes the reference, so look first whether what
+        answers now is what you want. MODEL_NOT_FOUND; REQUEST_ID_REUSED for the id of another release. Idempotent with
+        request_id, among the last thousand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -140,6 +181,21 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.FromString,
                     response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ListCanaries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCanaries,
+                    request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.ListCanariesRequest.FromString,
+                    response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.ListCanariesResponse.SerializeToString,
+            ),
+            'JudgeCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.JudgeCanary,
+                    request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.JudgeCanaryRequest.FromString,
+                    response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.JudgeCanaryResponse.SerializeToString,
+            ),
+            'ReleaseModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseModel,
+                    request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.ReleaseModelRequest.FromString,
+                    response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.ReleaseModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -281,6 +337,87 @@ class RouterService(object):
             '/llmops.router.v1.RouterService/ListModels',
             llmops_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.SerializeToString,
             llmops_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCanaries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.router.v1.RouterService/ListCanaries',
+            llmops_dot_router_dot_v1_dot_router__pb2.ListCanariesRequest.SerializeToString,
+            llmops_dot_router_dot_v1_dot_router__pb2.ListCanariesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JudgeCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.router.v1.RouterService/JudgeCanary',
+            llmops_dot_router_dot_v1_dot_router__pb2.JudgeCanaryRequest.SerializeToString,
+            llmops_dot_router_dot_v1_dot_router__pb2.JudgeCanaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmops.router.v1.RouterService/ReleaseModel',
+            llmops_dot_router_dot_v1_dot_router__pb2.ReleaseModelRequest.SerializeToString,
+            llmops_dot_router_dot_v1_dot_router__pb2.ReleaseModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,20 @@ class RouterServiceStub:
     """What Complete, or Embed, would do, without doing it. Safe to retry."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
     """Routes and models that a caller may name. Safe to retry."""
+    ListCanaries: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListCanariesRequest, _router_pb2.ListCanariesResponse]
+    """What canaries are to be sent: prompts whose answers show whether a model is still the one that it was. For the
+    process that sends them. Safe to retry.
+    """
+    JudgeCanary: _grpc.UnaryUnaryMultiCallable[_router_pb2.JudgeCanaryRequest, _router_pb2.JudgeCanaryResponse]
+    """Compares one run of answers with the reference of the model, in this replica. Enough runs in a row that differ
+    quarantine the model: it gets no calls until ReleaseModel. INVALID_FIELD for a model that is not watched. Never
+    retried automatically: each call counts as a run.
+    """
+    ReleaseModel: _grpc.UnaryUnaryMultiCallable[_router_pb2.ReleaseModelRequest, _router_pb2.ReleaseModelResponse]
+    """Ends the quarantine of a model in this replica; its next run becomes the reference, so look first whether what
+    answers now is what you want. MODEL_NOT_FOUND; REQUEST_ID_REUSED for the id of another release. Idempotent with
+    request_id, among the last thousand.
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -85,6 +99,20 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """What Complete, or Embed, would do, without doing it. Safe to retry."""
     ListModels: _aio.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Routes and models that a caller may name. Safe to retry."""
+    ListCanaries: _aio.UnaryUnaryMultiCallable[_router_pb2.ListCanariesRequest, _router_pb2.ListCanariesResponse]  # type: ignore[assignment]
+    """What canaries are to be sent: prompts whose answers show whether a model is still the one that it was. For the
+    process that sends them. Safe to retry.
+    """
+    JudgeCanary: _aio.UnaryUnaryMultiCallable[_router_pb2.JudgeCanaryRequest, _router_pb2.JudgeCanaryResponse]  # type: ignore[assignment]
+    """Compares one run of answers with the reference of the model, in this replica. Enough runs in a row that differ
+    quarantine the model: it gets no calls until ReleaseModel. INVALID_FIELD for a model that is not watched. Never
+    retried automatically: each call counts as a run.
+    """
+    ReleaseModel: _aio.UnaryUnaryMultiCallable[_router_pb2.ReleaseModelRequest, _router_pb2.ReleaseModelResponse]  # type: ignore[assignment]
+    """Ends the quarantine of a model in this replica; its next run becomes the reference, so look first whether what
+    answers now is what you want. MODEL_NOT_FOUND; REQUEST_ID_REUSED for the id of another release. Idempotent with
+    request_id, among the last thousand.
+    """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Calls models. Spends money: callers reserve first.
@@ -141,5 +169,37 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.ListModelsResponse, _abc.Awaitable[_router_pb2.ListModelsResponse]]:
         """Routes and models that a caller may name. Safe to retry."""
+
+    @_abc_1.abstractmethod
+    def ListCanaries(
+        self,
+        request: _router_pb2.ListCanariesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ListCanariesResponse, _abc.Awaitable[_router_pb2.ListCanariesResponse]]:
+        """What canaries are to be sent: prompts whose answers show whether a model is still the one that it was. For the
+        process that sends them. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def JudgeCanary(
+        self,
+        request: _router_pb2.JudgeCanaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.JudgeCanaryResponse, _abc.Awaitable[_router_pb2.JudgeCanaryResponse]]:
+        """Compares one run of answers with the reference of the model, in this replica. Enough runs in a row that differ
+        quarantine the model: it gets no calls until ReleaseModel. INVALID_FIELD for a model that is not watched. Never
+        retried automatically: each call counts as a run.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseModel(
+        self,
+        request: _router_pb2.ReleaseModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.ReleaseModelResponse, _abc.Awaitable[_router_pb2.ReleaseModelResponse]]:
+        """Ends the quarantine of a model in this replica; its next run becomes the reference, so look first whether what
+        answers now is what you want. MODEL_NOT_FOUND; REQUEST_ID_REUSED for the id of another release. Idempotent with
+        request_id, among the last thousand.
+        """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
