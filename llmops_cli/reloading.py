@@ -82,15 +82,23 @@ class RunningConfiguration:
             fresh = await asyncio.to_thread(self._reread)
             await self._take_over(runtime, fresh)
         except (SettingsError, ValueError, OSError) as error:
-            self._error = str(error)
-            outcomes.labels("refused").inc()
-            logger.error("the changed configuration is refused, the last good one goes on: %s", error)  # noqa: TRY400
-            return False
-        self._version, self._since, self._error = version, datetime.now(UTC), ""
-        outcomes.labels("applied").inc()
-        waiting = f"; restart to change {', '.join(self._waiting)}" if self._waiting else ""
-        logger.info("configuration %s is in force%s", version, waiting)
-        return True
+            self._refuse(str(error))
+        except Exception as error:
+            # Whatever a target met: the next file must find somebody who reads it.
+            logger.exception("a target failed over the changed configuration")
+            self._refuse(f"a target could not use it ({type(error).__name__}); see the log")
+        else:
+            self._version, self._since, self._error = version, datetime.now(UTC), ""
+            outcomes.labels("applied").inc()
+            waiting = f"; restart to change {', '.join(self._waiting)}" if self._waiting else ""
+            logger.info("configuration %s is in force%s", version, waiting)
+            return True
+        outcomes.labels("refused").inc()
+        return False
+
+    def _refuse(self, why: str) -> None:
+        self._error = why
+        logger.error("the changed configuration is refused, the last good one goes on: %s", why)
 
     async def _take_over(self, runtime: Runtime, fresh: Configuration) -> None:
         callbacks, now = runtime.reload_callbacks, self._configuration

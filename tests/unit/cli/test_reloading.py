@@ -30,6 +30,7 @@ class World:
         self.file = file
         self.taken: list[float] = []
         self.refusal = ""
+        self.kind: type[Exception] = ValueError
         self.runtime = Runtime(
             "test", ProcessSettings(reload=ReloadSettings(interval_s)), frozenset({"router", "guard"}), None
         )
@@ -38,7 +39,7 @@ class World:
 
     async def prepare(self, settings: Any) -> Callable[[], None]:
         if self.refusal:
-            raise ValueError(self.refusal)
+            raise self.kind(self.refusal)
         return lambda: self.taken.append(settings.stream_join_s)
 
     def state(self) -> dict[str, Any]:
@@ -93,6 +94,20 @@ async def test_what_a_target_cannot_use_changes_nothing(make_world: Callable[...
     assert not await world.running.reload(world.runtime)
     assert world.state()["stream_join_s"] == 0.01
     assert world.refusal in world.state()["error"]
+
+
+async def test_a_target_that_fails_does_not_end_the_watch(make_world: Callable[..., World]) -> None:
+    world = make_world()
+    world.refusal, world.kind = "weights are not as released", RuntimeError
+    watching = asyncio.ensure_future(world.running.watch(world.runtime))
+    world.file.write_text(BETTER)
+    await until(lambda: "RuntimeError" in world.state()["error"])
+    world.refusal = ""
+    world.file.write_text("router:\n  stream_join_s: 0.07\n")
+    await until(lambda: world.taken == [0.07])
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
 
 
 async def test_what_cannot_change_while_running_is_named(make_world: Callable[..., World]) -> None:
