@@ -100,7 +100,8 @@ class RouterSettings:
 
     `stream_join_s`: once a streamed answer has begun, a provider is read at most this often, and what came meanwhile
     travels as one piece; 0 passes every piece on by itself. `vendors` is the register of what is agreed with each
-    provider: one without an entry has agreed to nothing. `default_data_class` is the class of calls that name none.
+    provider: one without an entry has agreed to nothing. `default_data_class` counts for every call, beside the
+    class that a label names and the organisation's own.
     """
 
     providers: dict[str, Provider] = field(default_factory=_default_providers)

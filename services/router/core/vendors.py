@@ -88,17 +88,22 @@ def _named(requirement: Requirement) -> str:
 
 
 class Gate:
-    """The requirements of one call; `classes` are its data's, the named one first.
+    """The requirements of one call; `classes` are what its data is, for conditions, the label's first.
 
-    A plan carries it, and it is asked again before every step: an entry that ends in the middle of a call ends there.
+    The requirements are those of the classes and of the default class, which counts whatever is named. A plan carries
+    the gate, and it is asked again before every step: an entry that ends in the middle of a call ends there.
     """
 
     __slots__ = ("_now", "_requirements", "_terms", "classes")
 
     def __init__(
-        self, requirements: tuple[Requirement, ...], terms: Mapping[str, Terms], now: Callable[[], dt.datetime]
+        self,
+        classes: tuple[str, ...],
+        requirements: tuple[Requirement, ...],
+        terms: Mapping[str, Terms],
+        now: Callable[[], dt.datetime],
     ) -> None:
-        self.classes = tuple(requirement.data_class for requirement in requirements)
+        self.classes = classes
         self._requirements = requirements
         self._terms = terms
         self._now = now
@@ -135,12 +140,12 @@ class Gate:
         agreed = [
             (p, t.dpa, sorted(t.regions), t.retention_days, t.trains, str(t.expires), t.in_process) for p, t in found
         ]
-        return repr((asked, agreed))
+        return repr((self.classes, asked, agreed))
 
 
 @dataclass(frozen=True, slots=True)
 class VendorRegister:
-    """Terms by provider, requirements by data class, and which class a call has that names none."""
+    """Terms by provider, requirements by data class, and the class whose requirements every call has."""
 
     terms: Mapping[str, Terms] = field(default_factory=dict)
     classes: Mapping[str, Requirement] = field(default_factory=dict)
@@ -151,12 +156,13 @@ class VendorRegister:
     def gate(self, organisation: str, data_class: str, field_path: str = "call.labels.data_class") -> Gate:
         """The gate of a call with this label, empty for none. Raises InvalidRequest for a class that is not configured.
 
-        An organisation's own class always counts; what the label asks comes on top, so a label never widens it.
+        The organisation's own class and the default always count; what the label asks comes on top and never widens.
         """
         if data_class and data_class not in self.classes:
             known = ", ".join(sorted(self.classes)) or "none: an operator adds them under `router.data_classes`"
             raise InvalidRequest(field_path, f"must be a configured class of data; known are {known}")
         own = self.by_organisation.get(organisation, "")
-        named = data_class or ("" if own else self.default_class)
-        chosen = dict.fromkeys(name for name in (named, own) if name)
-        return Gate(tuple(self.classes[name] for name in chosen), self.terms, self.now)
+        classes = tuple(dict.fromkeys(name for name in (data_class, own) if name))
+        required = dict.fromkeys((*classes, self.default_class) if self.default_class else classes)
+        asked = tuple(self.classes[name] for name in required)
+        return Gate(classes or tuple(required), asked, self.terms, self.now)

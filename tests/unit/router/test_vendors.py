@@ -24,7 +24,18 @@ from services.router.core.planner import Planner
 from services.router.core.ports import ProviderAnswer, ProviderRequest
 from services.router.core.router import Router
 from services.router.core.vendors import Refusal, Requirement, Terms, VendorRegister, refusal
-from tests.unit.router.routes import PROVIDERS, TODAY, Day, calls, days, loads, registers, routes
+from tests.unit.router.routes import (
+    CLASSES,
+    ORGANISATIONS,
+    PROVIDERS,
+    TODAY,
+    Day,
+    calls,
+    days,
+    loads,
+    registers,
+    routes,
+)
 
 AGREED = Terms(dpa=True, regions=frozenset({"eu"}), retention_days=0, trains=False)
 STRICT = Requirement("health", dpa=True, regions=frozenset({"eu"}), max_retention_days=0, no_training=True)
@@ -32,8 +43,8 @@ STRICT = Requirement("health", dpa=True, regions=frozenset({"eu"}), max_retentio
 
 def allowed(register: VendorRegister, origin: Origin, provider: str, day: dt.date) -> bool:
     """The rules once more, written differently: the oracle of the property tests."""
-    label, own = origin.data_class, register.by_organisation.get(origin.organisation, "")
-    names = {label or own or register.default_class, own} - {""}
+    own = register.by_organisation.get(origin.organisation, "")
+    names = {origin.data_class, own, register.default_class} - {""}
     found = register.terms.get(provider, Terms())
     if found.expires is not None and found.expires < day:
         found = Terms()
@@ -88,11 +99,30 @@ def test_the_sentence_names_both_sides() -> None:
         ("zenith", "public", ("public",)),
     ],
 )
-def test_a_label_narrows_and_never_widens(organisation: str, label: str, classes: tuple[str, ...]) -> None:
+def test_what_conditions_see_of_the_data(organisation: str, label: str, classes: tuple[str, ...]) -> None:
     """acme has a class of its own, zenith has the default's."""
     known = {name: Requirement(name) for name in ("public", "personal", "health")}
     register = VendorRegister({}, known, {"acme": "health"}, "personal")
     assert register.gate(organisation, label).classes == classes
+
+
+@given(registers(), st.sampled_from((*ORGANISATIONS, "nobody")), st.sampled_from(CLASSES), days)
+def test_a_label_narrows_and_never_widens(
+    made: tuple[VendorRegister, Day], organisation: str, label: str, day: dt.date
+) -> None:
+    register, calendar = made
+    calendar.day = day
+    specs = [ModelSpec(name, name, "m") for name in PROVIDERS]
+    labelled, plain = register.gate(organisation, label), register.gate(organisation, "")
+    for spec in specs:
+        assert labelled.refusal(spec) is not None or plain.refusal(spec) is None
+
+
+def test_what_agreements_cover_tells_the_data_of_two_calls_apart() -> None:
+    """They ask the same, but a condition may send them elsewhere: no answer of the one is kept for the other."""
+    known = {name: Requirement(name) for name in ("personal", "health")}
+    register = VendorRegister({}, known, {"acme": "personal"}, "personal")
+    assert register.gate("acme", "health").agreements(()) != register.gate("zenith", "health").agreements(())
 
 
 def test_a_gate_answers_for_the_time_that_it_is_asked_about() -> None:
