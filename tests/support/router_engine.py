@@ -15,7 +15,7 @@ from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Completion, Delta, FinishReason, Message, ModelCall, Usage
 from services.router.core.failure import Failure, FailureKind, Outcome, ProviderError
 from services.router.core.fallback import RetryPolicy
-from services.router.core.ports import Chunk, Clock, Provider, ProviderAnswer, ProviderRequest
+from services.router.core.ports import Chunk, Clock, Provider, ProviderAnswer, ProviderRequest, TokenCounter
 from services.router.core.router import Answer, Router, StreamEvent
 
 CALL = ModelCall("", (Message("user", "hello there"),))
@@ -92,6 +92,7 @@ class Engine:
         policy: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = None,
         clock: Clock | None = None,
+        counter: TokenCounter | None = None,
     ) -> None:
         self.specs = {name: _spec(name, (specs or {}).get(name, {})) for name in providers}
         fields = {key: _named(self.specs, value) for key, value in (route or {}).items()}
@@ -112,7 +113,7 @@ class Engine:
             wall_now=lambda: datetime(2026, 11, 23, tzinfo=UTC),
             jitter=lambda: 0.5,
             observer=self.log,
-            counter=CharacterTokenCounter(),
+            counter=counter or CharacterTokenCounter(),
         )
 
     async def complete(self, call: ModelCall = CALL, budget_s: float = 60.0) -> Answer:

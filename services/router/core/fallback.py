@@ -100,10 +100,10 @@ def ladder_after(
     named = {spec.name: spec for spec in (*own, *later)}
     if failure.kind is not FailureKind.CONTEXT_TOO_LONG:
         return tuple(named.values())
-    return tuple(spec for spec in named.values() if _is_larger(spec, current))
+    return tuple(spec for spec in named.values() if is_larger(spec, current))
 
 
-def _is_larger(spec: ModelSpec, than: ModelSpec) -> bool:
+def is_larger(spec: ModelSpec, than: ModelSpec) -> bool:
     """Whether a longer conversation may fit; windows that are not known may be larger."""
     return spec.context_tokens == 0 or than.context_tokens == 0 or spec.context_tokens > than.context_tokens
 

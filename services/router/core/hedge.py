@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from services.router.core.attempts import Purpose
 from services.router.core.chat import Usage
 from services.router.core.errors import RouterError
-from services.router.core.failure import Failure
+from services.router.core.failure import Failure, FailureKind
 from services.router.core.run import Run, Try
 
 Kept = TypeVar("Kept")
@@ -32,8 +33,9 @@ class Contest(Generic[Kept]):
     async def decide(self, first: Try) -> tuple[Try, Kept | Failure]:
         """The answer of `first` or of its hedge, and whose it is; the last failure when neither has one.
 
-        A failure while the other one runs is noted, and the other goes on as if it had been the only one. Whoever
-        cancels this cancels both. Raises RouterError.
+        A failure while the other one runs is noted, and the other goes on. Only when `first` learns that the request
+        itself is wrong its hedge is stopped, since without a hedge nobody else would be asked; for the same reason the
+        word of a hedge stops nobody who was asked before it. Whoever cancels this cancels both. Raises RouterError.
         """
         delay_s = self._run.hedge_delay_s(first)
         if delay_s is None:
@@ -63,7 +65,12 @@ class Contest(Generic[Kept]):
         except RouterError as error:
             await self._leave_others()
             raise self._run.with_attempts(error) from None
+        except Exception:
+            await self._leave_others()
+            raise
         if isinstance(outcome, Failure):
+            if outcome.kind is FailureKind.REJECTED and tried.purpose is not Purpose.HEDGE:
+                await self._leave_others()
             if not self._running:
                 return tried, outcome
             self._run.note(tried, outcome)

@@ -150,9 +150,11 @@ class Router:
         """
         with self._begin(call, budget_s, streamed=True) as run:
             tried, opened = await self._open(run, request_id)
-            yield Started(run.so_far(tried), opened.first.served_model or tried.spec.model)
+            event: StreamEvent = Started(run.so_far(tried), opened.first.served_model or tried.spec.model)
             while True:
+                # Before anything is yielded: a caller may leave at any event, and the provider's call ends with him.
                 async with aclosing(opened):
+                    yield event
                     chunk: Chunk | Failure = opened.first
                     while not isinstance(chunk, Failure):
                         if chunk.delta is not None:
@@ -160,13 +162,13 @@ class Router:
                             yield chunk.delta
                         if chunk.finished:
                             usage = await self._usage(chunk.usage, tried)
-                            # The caller has the end before the connection is wound up.
+                            # The caller has the end before the connection is wound up; how that goes is all one.
                             yield Finished(chunk.finish_reason, usage, run.succeeded(tried, usage), chunk.response_id)
-                            await anext(opened.chunks, None)
+                            await next_chunk(run, tried, opened)
                             return
                         chunk = await next_chunk(run, tried, opened)
                 tried, opened = await self._go_on(run, request_id, tried, chunk)
-                yield Continued(run.so_far(tried), opened.first.served_model or tried.spec.model)
+                event = Continued(run.so_far(tried), opened.first.served_model or tried.spec.model)
 
     def plan(self, model: str, needs: Needs, origin: Origin = NOBODY, kind: str = CHAT) -> tuple[Plan, str]:
         """Everyone whom a call of this kind may ask, and its policy. Raises ModelNotFound, InvalidRequest."""

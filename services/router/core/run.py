@@ -24,6 +24,7 @@ from services.router.core.fallback import (
     cooldown_after,
     final_error,
     healthy_after,
+    is_larger,
     is_shared,
     ladder_after,
     next_action,
@@ -89,6 +90,8 @@ class Run:
         self._tried: set[str] = set()
         self._open: list[Try] = []
         self._lost: list[int] = []
+        self._hedged = False
+        self._delivered_tokens = 0
         self._rests_until_s = 0.0
 
     def remaining_s(self) -> float:
@@ -117,9 +120,12 @@ class Run:
         return self._first_of_queue(purpose, self._call)
 
     def hedge_delay_s(self, tried: Try) -> float | None:
-        """After how long a second request may be sent beside this one; None where there is nobody for it."""
+        """After how long a second request may be sent beside this one; None where there is nobody for it.
+
+        Once a call: money is held for one.
+        """
         rule = self._plan.route.hedge
-        if rule is None or not self._queue:
+        if rule is None or self._hedged or not self._queue:
             return None
         slow_s = self._shared.deployments.slow_after_s(
             tried.spec.name, rule.percentile, MIN_HEDGE_SAMPLES, streamed=self._streamed
@@ -142,6 +148,7 @@ class Run:
             return None
         tried = self._begin(fit[0], Purpose.HEDGE)
         if tried is not None:
+            self._hedged = True
             self._queue = tuple(spec for spec in self._queue if spec is not fit[0])
             self._shared.observer.hedged(self._plan.route.name, "sent")
         return tried
@@ -225,7 +232,8 @@ class Run:
         """This try gave the answer; all tries in order."""
         self._shared.deployments.answered(tried.permit, self._shared.now(), streamed=self._streamed)
         self._record(tried, Outcome.SUCCEEDED, usage)
-        self._settle_lost(usage.output_tokens)
+        self._delivered_tokens += usage.output_tokens
+        self._settle_lost(self._delivered_tokens)
         return tuple(self.attempts)
 
     def so_far(self, tried: Try) -> tuple[Attempt, ...]:
@@ -233,11 +241,13 @@ class Run:
         return (*self.attempts, self._attempt(tried, None, None))
 
     def note(self, tried: Try, failure: Failure) -> None:
-        """A try failed."""
+        """A try failed; what its cause says about who may be asked now holds, whatever becomes of others under way."""
         usage = failure.usage
         # Whatever ended an answer that had begun: what was delivered was generated.
         if usage is None and (failure.kind in MAY_BE_BILLED or tried.delivered):
             usage = estimate_usage(tried.call, tried.delivered)
+        if tried.delivered and usage is not None:
+            self._delivered_tokens += usage.output_tokens
         now_s, deployments = self._shared.now(), self._shared.deployments
         healthy = healthy_after(failure, tried.given_s, tried.limit_s, self._shared.patient_s)
         if failure.kind is FailureKind.TIMED_OUT and healthy is False:
@@ -250,13 +260,13 @@ class Run:
         if cooldown is not None:
             self._rests_until_s = max(self._rests_until_s, cooldown.until_s)
             deployments.rest(tried.spec.name, cooldown, shared=is_shared(failure))
+        own = [spec for spec in self._own_ladder(failure) if spec.name not in self._tried]
+        self._queue = ladder_after(failure, tried.spec, own, self._queue)
 
     def failed(self, tried: Try, failure: Failure, jitter: float) -> float:
         """Notes a failed try and decides. Returns the wait before the next try; raises when nothing is left."""
         self.note(tried, failure)
-        own = [spec for spec in self._own_ladder(failure) if spec.name not in self._tried]
-        self._queue = ladder_after(failure, tried.spec, own, self._queue)
-        action = self._decide(failure, self._retries_left, jitter)
+        action = self._decide(failure, self._retries_for(tried.spec), jitter)
         if isinstance(action, RetrySame) and not self._shared.retries.take():
             self._shared.observer.retry_refused(self._plan.route.name)
             action = self._decide(failure, 0, jitter)
@@ -269,6 +279,9 @@ class Run:
         return 0.0
 
     def _decide(self, failure: Failure, retries_left: int, jitter: float) -> Action:
+        # The one beside it may have been told that the request itself is wrong.
+        if any(noted.kind is FailureKind.REJECTED for _, noted in self._failures):
+            return GiveUp()
         return next_action(
             failure,
             later=self._queue,
@@ -278,6 +291,11 @@ class Run:
             jitter=jitter,
             policy=self._shared.policy,
         )
+
+    def _retries_for(self, spec: ModelSpec) -> int:
+        """None for a window that another one, no smaller, has shown to be too small."""
+        too_long = [failed for failed, noted in self._failures if noted.kind is FailureKind.CONTEXT_TOO_LONG]
+        return self._retries_left if all(is_larger(spec, failed) for failed in too_long) else 0
 
     def _own_ladder(self, failure: Failure) -> tuple[ModelSpec, ...]:
         return {
@@ -289,8 +307,8 @@ class Run:
     def lost(self, tried: Try, usage: Usage | None) -> None:
         """Another answer came first, and this try was cancelled. `usage` where it had an answer too.
 
-        What was used can only be estimated; `succeeded` raises it to the length of the answer that won where the
-        provider bills calls that are cancelled in full.
+        What was used can only be estimated; where the provider bills calls that are cancelled in full it is raised to
+        the length of all that was delivered, once that is known.
         """
         now_s = self._shared.now()
         if tried.purpose is not Purpose.HEDGE:  # that one was young: it says nothing about how slow its model is
@@ -312,7 +330,7 @@ class Run:
 
     def with_attempts(self, error: RouterError) -> RouterError:
         """Puts the tries so far into the error's metadata. An empty list says that nobody was asked."""
-        self._settle_lost(0)
+        self._settle_lost(self._delivered_tokens)
         error.metadata["attempts_json"] = attempts_json(self.attempts)
         return error
 
@@ -349,11 +367,15 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The caller left: what was delivered may be billed. Whatever else ends a call says nothing about its model."""
+        """Who is still under way may be billed for what was delivered, whether the caller left or something broke here.
+
+        Not so after a RouterError: that request could not be written. None of it says anything about a model.
+        """
         left = isinstance(error, asyncio.CancelledError | GeneratorExit)
+        outcome, cause = (Outcome.CANCELLED, "caller-left") if left else (Outcome.BROKEN, "internal")
         written = sum(len(text) for tried in self._open for text in tried.delivered)
         for tried in tuple(self._open):
             self._shared.deployments.ended(tried.permit, self._shared.now(), healthy=None)
-            if left:
-                self._record(tried, Outcome.CANCELLED, estimate_usage(tried.call, tried.delivered), "caller-left")
-        self._settle_lost(tokens_of_characters(written))
+            if not isinstance(error, RouterError):
+                self._record(tried, outcome, estimate_usage(tried.call, tried.delivered), cause)
+        self._settle_lost(self._delivered_tokens + tokens_of_characters(written))

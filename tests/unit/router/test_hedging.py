@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 
 import pytest
 
 from services.router.core.catalogue import HedgeRule
 from services.router.core.chat import Completion, Usage
-from services.router.core.errors import InvalidRequest, UpstreamUnavailable
+from services.router.core.errors import InvalidRequest, UpstreamRejected, UpstreamStreamCut, UpstreamUnavailable
 from services.router.core.failure import FailureKind, Outcome
-from services.router.core.ports import ProviderAnswer, ProviderRequest
+from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.router import Finished, Started
 from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
 
@@ -226,3 +226,120 @@ async def test_two_answers_at_once_and_the_lost_one_is_booked_with_what_it_says(
     answer = await task
     assert answer.completion.content == "hi"
     assert [(a.model_name, a.usage) for a in answer.attempts] == [("other0", Usage(2, 9)), ("first", ANSWER.usage)]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_the_first_was_told_counts_although_the_second_failed_otherwise(streamed: bool) -> None:  # noqa: FBT001
+    """The conversation is too long: it goes to a larger window, and the smaller ones are out, retries included."""
+    second = Timed(failing(FailureKind.NOT_CONNECTED), after_s=0.2)
+    engine = Engine(
+        {
+            "first": Timed(failing(FailureKind.CONTEXT_TOO_LONG), after_s=0.1),
+            "second": second,
+            "third": Timed(STREAM if streamed else ANSWER),
+            "wide": Timed(STREAM if streamed else ANSWER),
+        },
+        candidates=("first", "second", "third"),
+        route={"hedge": RULE, "context_fallbacks": ["wide"]},
+        specs={name: {"context_tokens": size} for name, size in (("first", 10), ("second", 10), ("third", 9))}
+        | {"wide": {"context_tokens": 1000}},
+        clock=real_time(),
+        retries=1,
+    )
+    await (engine.stream() if streamed else engine.complete())
+    assert engine.tries() == [
+        ("first", "FIRST", Outcome.REFUSED),
+        ("second", "HEDGE", Outcome.NOT_CONNECTED),
+        ("wide", "FALLBACK", Outcome.SUCCEEDED),
+    ]
+    assert len(second.requests) == 1
+
+
+async def test_a_request_that_is_wrong_stops_the_second_one_and_nobody_else_is_asked() -> None:
+    first, second = Timed(failing(FailureKind.REJECTED), after_s=0.1), Timed(ANSWER, after_s=NEVER_S)
+    third = Timed(ANSWER)
+    with pytest.raises(UpstreamRejected) as caught:
+        await hedged(first, second, third).complete()
+    assert (second.left, third.requests) == (1, [])
+    assert '"hedge-lost"' in caught.value.metadata["attempts_json"]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_the_second_ones_word_stops_nobody_but_nobody_else_is_asked(answers: bool) -> None:  # noqa: FBT001
+    """Without the hedge the first would have answered; a request that is wrong is not tried a third time."""
+    first = Timed(ANSWER if answers else failing(FailureKind.UNAVAILABLE), after_s=0.3)
+    second, third = Timed(failing(FailureKind.REJECTED), after_s=0.01), Timed(ANSWER)
+    engine = Engine({"a": first, "b": second, "c": third}, route={"hedge": RULE}, clock=real_time(), retries=1)
+    if answers:
+        assert (await engine.complete()).attempts[-1].model_name == "a"
+    else:
+        with pytest.raises(UpstreamRejected):
+            await engine.complete()
+    assert (len(first.requests), third.requests) == (1, [])
+
+
+async def test_one_second_request_for_each_call() -> None:
+    """Each may be billed, and money is held for one."""
+    slow = {name: Timed(failing(FailureKind.BROKEN), after_s=0.1) for name in "abcde"}
+    engine = Engine(slow | {"f": Timed(ANSWER)}, route={"hedge": RULE}, clock=real_time())
+    for _ in range(5):
+        engine.router.shared["default"].hedges.called()
+    await engine.complete()
+    assert [purpose for _, purpose, _ in engine.tries()].count("HEDGE") == 1
+
+
+PART = ["x" * 40] * 10
+
+
+@pytest.mark.parametrize("continued", [True, False])
+async def test_a_lost_try_is_booked_as_long_as_all_that_was_delivered(continued: bool) -> None:  # noqa: FBT001
+    """Also when the answer that was kept broke off: the lost one may have been written to its end."""
+    last = replace(DONE, usage=Usage(3, 50))
+    engine = Engine(
+        {
+            "first": Timed(STREAM, after_s=NEVER_S),
+            "kept": Timed([*text(*PART), failing(FailureKind.BROKEN)]),
+            "rest": Timed([*text(*PART[:5]), last]),
+        },
+        route={"hedge": RULE, "continue_on_another": continued},
+        clock=real_time(),
+    )
+    if continued:
+        await engine.stream()
+    else:
+        with pytest.raises(UpstreamStreamCut) as caught:
+            await engine.stream()
+        assert '"output_tokens":100' in caught.value.metadata["attempts_json"].partition("}")[0]
+    (lost,) = [attempt for attempt in engine.log.attempts if attempt.cause == "hedge-lost"]
+    assert lost.usage is not None
+    assert lost.usage.output_tokens == (150 if continued else 100)
+
+
+class Faulty:
+    """Has a fault of its own, some time after it was asked."""
+
+    nothing: Mapping[str, list[Chunk]] = {}
+
+    async def complete(self, request: ProviderRequest) -> ProviderAnswer:
+        await asyncio.sleep(0.06)
+        raise KeyError
+
+    async def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
+        await asyncio.sleep(0.06)
+        for chunk in self.nothing["here"]:
+            yield chunk
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_fault_of_ours_leaves_every_try_on_record_and_nothing_under_way(streamed: bool) -> None:  # noqa: FBT001
+    slow = Timed(STREAM if streamed else ANSWER, after_s=NEVER_S)
+    engine = Engine({"faulty": Faulty(), "slow": slow}, route={"hedge": RULE}, clock=real_time())
+    with pytest.raises(KeyError):
+        await (engine.stream() if streamed else engine.complete())
+    assert {(a.model_name, a.outcome, a.cause) for a in engine.log.attempts} == {
+        ("slow", Outcome.CANCELLED, "hedge-lost"),
+        ("faulty", Outcome.BROKEN, "internal"),
+    }
+    assert all(a.usage == Usage(7, 0, estimated=True) for a in engine.log.attempts), "either may be billed"
+    assert (slow.left, slow.running) == (1, 0)
+    assert [engine.router.deployments.calls_under_way(name) for name in engine.specs] == [0, 0]
