@@ -96,6 +96,7 @@ class ManualLoad:
     def __init__(self) -> None:
         self.under_way: dict[str, int] = {}
         self.first_tokens_s: dict[str, float] = {}
+        self.tries_s: dict[str, float] = {}
         self.shut_by: dict[str, Shut] = {}
 
     def calls_under_way(self, model_name: str) -> int:
@@ -105,6 +106,10 @@ class ManualLoad:
     def first_token_s(self, model_name: str) -> float | None:
         """What was told, else None."""
         return self.first_tokens_s.get(model_name)
+
+    def tried_s(self, model_name: str) -> float | None:
+        """What was told, else None."""
+        return self.tries_s.get(model_name)
 
     def shut(self, model_name: str, now_s: float) -> Shut | None:
         """What was told, until its time has come."""

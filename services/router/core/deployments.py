@@ -120,6 +120,7 @@ class _Deployment:
         self.breaker = Breaker(policy)
         self.under_way = 0
         self.first_token_s: float | None = None
+        self.tried_s: float | None = None
         self.whole, self.first = Durations(), Durations()
 
     def took(self, duration_s: float) -> None:
@@ -162,6 +163,10 @@ class Deployments:
     def first_token_s(self, model: str) -> float | None:
         """Moving average of the time to the first token, or to the whole answer of unary calls; None before any."""
         return self._all[model].first_token_s
+
+    def tried_s(self, model: str) -> float | None:
+        """When a try last ended, in whatever way; None before any."""
+        return self._all[model].tried_s
 
     def shut(self, model: str, now_s: float) -> Shut | None:
         """Why a model may not be called; None when it may. A probe that may be made is no reason."""
@@ -254,6 +259,7 @@ class Deployments:
         permit.ended = True
         known = self._all[permit.model]
         known.under_way -= 1
+        known.tried_s = now_s
         known.breaker.ended(permit.passed, healthy=healthy, now_s=now_s)
 
     def rest(self, model: str, cooldown: Cooldown, *, shared: bool) -> None:

@@ -81,7 +81,7 @@ def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: flo
     """
     look = _Look(route, facts, gate, load, now_s)
     first, last = _chosen(look, final=facts.final)
-    situation = Situation(route, facts, load, prices)
+    situation = Situation(route, facts, load, prices, now_s)
     ranked, after_all = rank(first, situation), rank(last, situation)
     context, content, limits = (
         tuple(spec for spec in specs if look.at(spec).stands_by)

@@ -137,6 +137,10 @@ class Load(Protocol):
         """Moving average of the time to the first token; None before any."""
         ...
 
+    def tried_s(self, model: str) -> float | None:
+        """When a try of it last ended, in whatever way; None before any."""
+        ...
+
     def shut(self, model: str, now_s: float) -> Shut | None:
         """Why it may not be called now; None when it may."""
         ...

@@ -12,6 +12,9 @@ from services.router.core.facts import Facts
 from services.router.core.ports import Load, PriceList
 from services.router.core.prices import ASSUMED_INPUT_TOKENS, ASSUMED_OUTPUT_TOKENS
 
+# A model whose tries told nothing of its speed is measured again after so long, and not sooner: one that fails at once
+# would be in front of every call.
+EXPLORE_EVERY_S = 60.0
 # More would not fit beside the half in a float, and the greatest draw would be 1.
 _DRAWS = 2**52
 
@@ -32,6 +35,7 @@ class Situation:
     facts: Facts
     load: Load
     prices: PriceList
+    now_s: float
 
 
 Strategy = Callable[[Sequence[ModelSpec], Situation], list[Ranked]]
@@ -110,15 +114,21 @@ def _cheapest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
 
 
 def _fastest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
-    """A model that was never measured goes first for one call at a time, so that it gets its chance and no more."""
+    """A model that was never measured goes first for one call at a time, so that it gets its chance and no more.
+
+    Tries that ended without an answer took the chance, and the next one comes after `EXPLORE_EVERY_S`.
+    """
     rows: list[tuple[float, Ranked]] = []
     for spec in able:
-        first_token_s = of.load.first_token_s(spec.name)
+        first_token_s, tried_s = of.load.first_token_s(spec.name), of.load.tried_s(spec.name)
         if first_token_s is not None:
             reason = f"fastest: the first token comes after {first_token_s:.3f} s on average"
             rows.append((first_token_s, Ranked(spec, reason)))
         elif of.load.calls_under_way(spec.name):
             rows.append((math.inf, Ranked(spec, "fastest: not measured yet, and a call that measures it is under way")))
+        elif tried_s is not None and of.now_s - tried_s < EXPLORE_EVERY_S:
+            reason = f"fastest: not measured yet, and the try {of.now_s - tried_s:.1f} s ago gave no answer"
+            rows.append((math.inf, Ranked(spec, reason)))
         else:
             rows.append((-1.0, Ranked(spec, "fastest: not measured yet, so this call measures it")))
     return _sorted(rows)

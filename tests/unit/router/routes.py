@@ -145,6 +145,7 @@ def loads(draw: st.DrawFn) -> ManualLoad:
     load = ManualLoad()
     load.under_way = draw(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9)))
     load.first_tokens_s = draw(st.dictionaries(st.sampled_from(NAMES), st.floats(0.01, 9)))
+    load.tries_s = draw(st.dictionaries(st.sampled_from(NAMES), st.floats(-99, 10)))
     shut = st.builds(Shut, st.just("cooling-down"), st.just(50.0) | st.none(), last_resort=st.booleans())
     load.shut_by = draw(st.dictionaries(st.sampled_from(NAMES), shut))
     return load

@@ -18,6 +18,7 @@ from services.router.core.plan import Plan
 from services.router.core.planner import Planner
 from services.router.core.ports import Shut
 from services.router.core.prices import ModelPrice
+from services.router.core.ranking import EXPLORE_EVERY_S
 from services.router.core.tokens import size_tokens
 from services.router.core.vendors import Requirement, Terms, VendorRegister
 from tests.unit.router.routes import CLASSES, Day, Verdicts, calls, conditioned_routes, loads, registers, routes
@@ -280,6 +281,18 @@ def test_fastest_explores_one_call_at_a_time() -> None:
     plan = at(route, load=load)
     assert order(plan) == "bac"
     assert plan.reasons[0] == "fastest: the first token comes after 0.400 s on average"
+
+
+def test_fastest_explores_again_when_a_try_told_nothing_but_not_at_once() -> None:
+    route = replace(ROUTE, strategy="fastest")
+    load = ManualLoad()
+    load.first_tokens_s = {"a": 0.9, "b": 0.4}
+    load.tries_s = {"c": 10.0 - EXPLORE_EVERY_S + 0.1}
+    plan = at(route, load=load)
+    assert order(plan) == "bac"
+    assert plan.reasons[-1] == "fastest: not measured yet, and the try 59.9 s ago gave no answer"
+    load.tries_s = {"c": 10.0 - EXPLORE_EVERY_S}
+    assert order(at(route, load=load)) == "cba"
 
 
 def test_least_busy_counts_calls_and_spreads_over_equals() -> None:
