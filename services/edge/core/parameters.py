@@ -1,7 +1,7 @@
 """Every parameter of OpenAI's chat API: mapped, passed on to the provider, or refused with a reason.
 
 Nothing is dropped silently. `null` always means absent. A parameter that stands in no table is passed on in
-`extra_json`, so that the vendor extensions of an OpenAI-compatible server stay usable.
+`extra_json`: the router knows which vendor extensions of an OpenAI-compatible server are harmless, and refuses others.
 """
 
 from __future__ import annotations
@@ -42,10 +42,7 @@ PASSED = frozenset(
     {
         "logit_bias",
         "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
         "safety_identifier",
-        "store",
         "verbosity",
     }
 )
@@ -69,9 +66,14 @@ REFUSED: Mapping[str, Refusal] = MappingProxyType(
         "moderation": Refusal("moderation is not supported: the guard checks every request and answer."),
         "n": Refusal("Only one choice per request is supported; send n=1 or leave it out.", (1,)),
         "prediction": Refusal("prediction is not supported: its text would reach the provider unchecked."),
+        "prompt_cache_options": Refusal("How the provider caches prompts is the operator's choice.", ({},)),
+        "prompt_cache_retention": Refusal(
+            "How long the provider keeps prompts is agreed with it, not chosen by a call.", ("in_memory", "in-memory")
+        ),
         "service_tier": Refusal(
             "Only the provider's standard tier is offered: budgets know no other price.", ("auto", "default")
         ),
+        "store": Refusal("Nothing is stored at the provider; leave store out or send false.", (False,)),
         "top_logprobs": Refusal("Log probabilities are not supported: a checked answer carries none.", (0,)),
         "web_search_options": Refusal("web_search_options is not supported: its annotations could not be returned."),
     }

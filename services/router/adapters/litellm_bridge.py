@@ -2,7 +2,8 @@
 
 The package builds the requests, so what this project promises of its own connections does not hold here: addresses are
 not checked, sizes are not bounded, and its redirects are its own. It is given the key and base URL of the
-configuration, and told to retry nothing, to log no content, and to fetch no price table from the network.
+configuration, and told to retry nothing, to log no content, and to fetch no price table from the network. What callers
+pass on becomes arguments of a function that takes addresses, keys and headers too: only numbers for sampling get there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from services.router.adapters.dialects.extras import LITELLM
 from services.router.adapters.dialects.openai_chat import OpenAiChat
 from services.router.core.chat import Completion
 from services.router.core.failure import (
@@ -29,6 +31,7 @@ from services.router.core.failure import (
 )
 from services.router.core.ports import Chunk, EmbedderAnswer, EmbedderRequest, ProviderAnswer, ProviderRequest
 from services.router.core.sse import ServerSentEvent
+from services.router.core.tokens import estimate_usage
 
 # Its names for what has no status of its own, as codes that are read like a provider's.
 _CODES = {
@@ -38,6 +41,9 @@ _CODES = {
     "AuthenticationError": "authentication_error",
     "NotFoundError": "model_not_found",
 }
+# Its exceptions are subclasses of those of the package openai.
+_ITS_PACKAGES = frozenset({"litellm", "openai"})
+_log = logging.getLogger(__name__)
 
 
 class LitellmMissing(ValueError):
@@ -71,7 +77,7 @@ class LitellmProvider:
         self._fixed: dict[str, Any] = {"num_retries": 0, "max_retries": 0}
         self._fixed |= {name: value for name, value in (("api_key", api_key), ("api_base", base_url)) if value}
         # The package takes and gives OpenAI's shapes.
-        self._shape = OpenAiChat("max_tokens")
+        self._shape = OpenAiChat("max_tokens", extras=LITELLM)
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling ends the package's call."""
@@ -92,7 +98,7 @@ class LitellmProvider:
                 except StopAsyncIteration:
                     break
                 except Exception as error:  # noqa: BLE001 - whatever the package raises is the provider's failure
-                    raise self._failure(error) from None
+                    raise _failure(error, request) from None
                 chunk = decoder.feed([ServerSentEvent("", piece.model_dump_json().encode())])
                 if chunk is not None:
                     yield chunk
@@ -113,15 +119,24 @@ class LitellmProvider:
         try:
             return await self._litellm.acompletion(**arguments, **self._fixed)
         except Exception as error:  # noqa: BLE001 - whatever the package raises is the provider's failure
-            raise self._failure(error) from None
+            raise _failure(error, request) from None
 
-    def _failure(self, error: Exception) -> ProviderError:
-        """Its text may quote the request and is matched, then dropped."""
-        name = type(error).__name__
-        if name == "Timeout":
-            return ProviderError(Failure(FailureKind.TIMED_OUT, "litellm-timeout"))
-        if name == "APIConnectionError":
-            return ProviderError(Failure(FailureKind.BROKEN, "litellm-connection"))
-        status = getattr(error, "status_code", None)
-        body = ErrorBody(_CODES.get(name, ""), "", str(error))
-        return ProviderError(error_answer(status if isinstance(status, int) else 0, body))
+
+def _failure(error: Exception, request: ProviderRequest) -> ProviderError:
+    """Its text may quote the request and is matched, then dropped.
+
+    What is none of the package's exceptions is a mistake of the package or of this bridge, and says nothing about the
+    model's health: another candidate is asked. The provider may have answered before, so the call counts as billed.
+    """
+    name = type(error).__name__
+    if type(error).__module__.partition(".")[0] not in _ITS_PACKAGES:
+        _log.error("litellm raised %s, which is none of its errors", name)
+        usage = estimate_usage(request.call, ())
+        return ProviderError(Failure(FailureKind.UNSUPPORTED, "litellm-unexpected-error", usage=usage))
+    if name == "Timeout":
+        return ProviderError(Failure(FailureKind.TIMED_OUT, "litellm-timeout"))
+    if name == "APIConnectionError":
+        return ProviderError(Failure(FailureKind.BROKEN, "litellm-connection"))
+    status = getattr(error, "status_code", None)
+    body = ErrorBody(_CODES.get(name, ""), "", str(error))
+    return ProviderError(error_answer(status if isinstance(status, int) else 0, body))

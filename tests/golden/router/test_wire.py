@@ -75,7 +75,7 @@ CALLS: dict[str, ModelCall] = {
             presence_penalty=0.5,
             frequency_penalty=-0.5,
             reasoning_effort="minimal",
-            extra_json='{"verbosity":"low","temperature":0.1}',
+            extra_json='{"top_k":40}',
         ),
     ),
     "tools": ModelCall(

@@ -80,7 +80,6 @@ def test_user_and_metadata_become_labels() -> None:
     "fields",
     [
         {"logit_bias": {"50256": -100}},
-        {"store": False},
         {"verbosity": "low"},
         {"top_k": 40, "chat_template_kwargs": {"enable_thinking": False}},
     ],
@@ -114,6 +113,9 @@ def test_too_much_to_pass_on_is_refused() -> None:
         ("service_tier", "priority"),
         ("prediction", {"type": "content", "content": "x"}),
         ("moderation", {"model": "m"}),
+        ("store", True),
+        ("prompt_cache_retention", "24h"),
+        ("prompt_cache_options", {"ttl": "24h"}),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(name: str, value: object) -> None:
@@ -129,6 +131,8 @@ def test_what_cannot_be_served_is_refused_by_name(name: str, value: object) -> N
         ("top_logprobs", 0),
         ("modalities", ["text"]),
         ("functions", []),
+        ("store", False),
+        ("prompt_cache_retention", "in_memory"),
     ],
 )
 def test_values_that_ask_for_nothing_pass(name: str, value: object) -> None:

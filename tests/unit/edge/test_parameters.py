@@ -11,6 +11,7 @@ from openai.types.chat import completion_create_params
 
 from services.edge.adapters.wire import ChatBody
 from services.edge.core.parameters import MAPPED, PASSED, REFUSED, param_of
+from services.router.adapters.dialects.extras import OPENAI_CHAT
 
 
 def openai_parameters() -> list[str]:
@@ -27,6 +28,11 @@ def test_every_openai_parameter_is_in_exactly_one_table(name: str) -> None:
 
 def test_the_tables_name_nothing_that_does_not_exist() -> None:
     assert MAPPED | PASSED | set(REFUSED) == {*openai_parameters(), "llmops"}
+
+
+def test_what_is_passed_on_the_router_takes_and_nothing_that_is_refused() -> None:
+    assert OPENAI_CHAT >= PASSED
+    assert not OPENAI_CHAT & set(REFUSED)
 
 
 def test_the_wire_struct_holds_exactly_the_mapped_parameters() -> None:

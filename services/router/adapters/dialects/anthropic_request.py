@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import data_url, json_object, merge_extra, tool_arguments
+from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
+from services.router.adapters.dialects.extras import ANTHROPIC, merge_extra
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
@@ -32,7 +33,7 @@ def encode_body(request: ProviderRequest, *, stream: bool) -> dict[str, Any]:
             body["tool_choice"] = choice
     for name in spec.omit_parameters:
         body.pop(name, None)
-    merge_extra(body, parameters.extra_json)
+    merge_extra(body, parameters.extra_json, ANTHROPIC)
     if stream:
         body["stream"] = True
     return body

@@ -109,35 +109,6 @@ def json_object(text: str, field_path: str) -> dict[str, Any]:
     return value
 
 
-# Who answers, what it reads and how much it may cost is decided by fields that budgets and guards have seen. The last
-# two groups are other spellings of the first: text and tools that no guard saw, models and tiers that no price names.
-_NOT_EXTRA = (
-    frozenset({"model", "models", "messages", "system", "tools", "stream", "stream_options"})
-    | frozenset({"n", "best_of", "max_tokens", "max_completion_tokens"})
-    | frozenset({"prompt", "prediction", "functions", "function_call", "mcp_servers", "container", "chat_template"})
-    | frozenset({"contents", "systemInstruction", "toolConfig", "generationConfig", "cachedContent", "inferenceConfig"})
-    | frozenset({"candidateCount", "maxOutputTokens", "max_output_tokens", "max_gen_len", "max_tokens_to_sample"})
-    | frozenset({"responseModalities", "speechConfig", "performanceConfig", "input", "instructions", "conversation"})
-    | frozenset({"previous_response_id", "background", "max_tool_calls", "serviceTier"})
-    | frozenset({"service_tier", "speed", "fallbacks", "route", "plugins", "web_search_options", "audio", "modalities"})
-)
-
-
-def extra_parameters(extra_json: str) -> dict[str, Any]:
-    """Parameters that the contract does not name. Raises InvalidRequest for those that it does not leave open."""
-    if not extra_json:
-        return {}
-    extra = json_object(extra_json, "call.parameters.extra_json")
-    if forbidden := sorted(_NOT_EXTRA & extra.keys()):
-        raise InvalidRequest("call.parameters.extra_json", f"must not set {', '.join(forbidden)}")
-    return extra
-
-
-def merge_extra(body: dict[str, Any], extra_json: str) -> None:
-    """Adds parameters that the contract does not name. Raises InvalidRequest for those that it does not leave open."""
-    body.update(extra_parameters(extra_json))
-
-
 def data_url(url: str) -> tuple[str, str]:
     """Media type and base64 text of a data: URL. Raises ProviderError for one that is not in base64."""
     head, comma, data = url.removeprefix("data:").partition(",")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import data_url, extra_parameters, json_object, tool_arguments
+from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
+from services.router.adapters.dialects.extras import BEDROCK, extra_parameters
 from services.router.core.chat import ImagePart, Message, ModelCall, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
@@ -29,7 +30,7 @@ def encode_body(request: ProviderRequest) -> dict[str, Any]:
         body["inferenceConfig"] = config
     if (tools := _tool_config(call)) is not None:
         body["toolConfig"] = tools
-    if extra := extra_parameters(call.parameters.extra_json):
+    if extra := extra_parameters(call.parameters.extra_json, BEDROCK):
         body["additionalModelRequestFields"] = extra
     return body
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from services.router.adapters.dialects.base import data_url, extra_parameters, json_object, tool_arguments
+from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
+from services.router.adapters.dialects.extras import GEMINI, extra_parameters
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
@@ -18,7 +19,7 @@ _TOOL_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 # The contract has no place for signatures; this value is Google's for calls that come without one.
 _NO_SIGNATURE = "skip_thought_signature_validator"
 # All other extra parameters belong to generationConfig.
-_TOP_LEVEL = frozenset({"safetySettings", "labels"})
+_TOP_LEVEL = frozenset({"safetySettings"})
 
 
 def encode_body(request: ProviderRequest) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def encode_body(request: ProviderRequest) -> dict[str, Any]:
         if (config := _tool_config(call.parameters)) is not None:
             body["toolConfig"] = config
     config = _generation_config(request)
-    for name, value in extra_parameters(call.parameters.extra_json).items():
+    for name, value in extra_parameters(call.parameters.extra_json, GEMINI).items():
         (body if name in _TOP_LEVEL else config)[name] = value
     if config:
         body["generationConfig"] = config

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, json_object, merge_extra
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, json_object
+from services.router.adapters.dialects.extras import OPENAI_CHAT, Extras, merge_extra
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import (
     Completion,
@@ -102,12 +103,13 @@ class OpenAiChat:
     """The dialect.
 
     `max_tokens_field`: older compatible servers know only `max_tokens`. `asks_stream_usage` False is for those that
-    refuse `stream_options`: their usage is counted here.
+    refuse `stream_options`: their usage is counted here. `extras` may be passed on.
     """
 
     max_tokens_field: str = "max_completion_tokens"
     asks_stream_usage: bool = True
     request_id_header: str = "x-client-request-id"
+    extras: Extras = OPENAI_CHAT
 
     def path(self, spec: ModelSpec, *, stream: bool) -> str:
         """The same for all models."""
@@ -133,7 +135,7 @@ class OpenAiChat:
             body["reasoning_effort"] = spec.tool_reasoning_effort
         for name in spec.omit_parameters:
             body.pop(name, None)
-        merge_extra(body, call.parameters.extra_json)
+        merge_extra(body, call.parameters.extra_json, self.extras)
         if stream:
             body["stream"] = True
             if self.asks_stream_usage:

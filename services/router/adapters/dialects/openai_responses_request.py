@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import extra_parameters, json_object
+from services.router.adapters.dialects.base import json_object
+from services.router.adapters.dialects.extras import OPENAI_RESPONSES, extra_parameters
 from services.router.core.chat import ImagePart, Message, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
@@ -34,7 +35,7 @@ def encode_body(request: ProviderRequest, *, stream: bool) -> dict[str, Any]:
         "text": _text_form(parameters),
     }
     body.update((name, v) for name, v in values.items() if v is not None and name not in spec.omit_parameters)
-    body.update(extra_parameters(parameters.extra_json))
+    body.update(extra_parameters(parameters.extra_json, OPENAI_RESPONSES))
     # By default the API keeps every answer for 30 days: the conversation is the caller's, and stays so.
     body["store"] = False
     if stream:
