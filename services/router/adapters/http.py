@@ -18,11 +18,12 @@ from yarl import URL
 from services.router.adapters.connector import ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
 from services.router.adapters.dialects.embeddings import EmbeddingsDialect, joined, spent
+from services.router.adapters.http_failures import AddressRefused, provider_failures
 from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion
-from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer, unsupported
+from services.router.core.failure import ProviderError, broken, error_answer, unsupported
 from services.router.core.ports import (
     Chunk,
     EmbedderAnswer,
@@ -73,10 +74,6 @@ class HttpLimits:
 
 Signer = Callable[[URL, bytes], Mapping[str, str]]
 """The headers that prove who asks for this URL with this body, made anew for each request."""
-
-
-class AddressRefused(OSError):
-    """The name leads to an address that providers must not live at."""
 
 
 def open_session(
@@ -150,21 +147,19 @@ class HttpProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling closes the connection at once."""
-        body = self._dialect.encode(request, stream=False)
-        try:
-            async with self._post(self._url(request.spec, stream=False), body, request.request_id) as response:
+        url, body = self._url(request.spec, stream=False), self._dialect.encode(request, stream=False)
+        with provider_failures():
+            async with self._post(url, body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = self._dialect.decode(await self._answer(response))
-        except aiohttp.ClientError as error:
-            raise ProviderError(connection_failure(error)) from error
         return _require_content(answer)
 
     async def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
         """One chunk for each read that says something; closing the generator closes the connection at once."""
-        body = self._dialect.encode(request, stream=True)
-        try:
-            async with self._post(self._url(request.spec, stream=True), body, request.request_id) as response:
+        url, body = self._url(request.spec, stream=True), self._dialect.encode(request, stream=True)
+        with provider_failures():
+            async with self._post(url, body, request.request_id) as response:
                 try:
                     await self._require_stream(response)
                     pause_s = min(self._limits.stream_join_s, request.spec.idle_timeout_s / 2)
@@ -174,8 +169,6 @@ class HttpProvider:
                         yield chunk
                 finally:
                     response.close()
-        except aiohttp.ClientError as error:
-            raise ProviderError(connection_failure(error)) from error
 
     async def embed(self, request: EmbedderRequest) -> EmbedderAnswer:
         """Vectors, in as many requests as the API's limit on texts asks for, a few of them at a time."""
@@ -196,14 +189,12 @@ class HttpProvider:
     async def _embed(self, wanted: EmbedTexts, request: EmbedderRequest) -> EmbedderAnswer:
         assert self._embeddings is not None
         url, body = self._url(request.spec, stream=None), self._embeddings.encode(wanted, request.spec)
-        try:
+        with provider_failures():
             async with self._post(url, body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = await self._answer(response)
-        except aiohttp.ClientError as error:
-            raise ProviderError(connection_failure(error)) from error
-        return self._embeddings.decode(answer, len(wanted.texts))
+            return self._embeddings.decode(answer, len(wanted.texts))
 
     def _url(self, spec: ModelSpec, *, stream: bool | None) -> URL:
         """Of a whole answer or a stream; of vectors with None."""
@@ -220,7 +211,9 @@ class HttpProvider:
 
     def _post(self, url: URL, body: bytes, request_id: str) -> Any:
         name = self._dialect.request_id_header
-        headers = {name: request_id} if name and request_id else {}
+        # The providers' rule, and HTTP's: an id that a header cannot carry stays here, and the call goes without.
+        sendable = request_id.isascii() and request_id.isprintable()
+        headers = {name: request_id} if name and request_id and sendable else {}
         if self._sign is not None:
             headers.update(self._sign(url, body))
         data = body if len(body) < _WHOLE_BODY_BYTES else io.BytesIO(body)
@@ -234,7 +227,11 @@ class HttpProvider:
             raise broken("not-a-stream")
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
-        body = await self._read(response, self._limits.max_error_bytes)
+        try:
+            body = await self._read(response, self._limits.max_error_bytes)
+        except (ProviderError, aiohttp.ClientError):  # too large or cut: the status and the headers came whole
+            response.close()
+            body = b""
         wait_s = parse_retry_after(
             response.headers.get("retry-after", ""), response.headers.get("retry-after-ms", ""), self._now()
         )
@@ -343,28 +340,3 @@ def _require_content(answer: ProviderAnswer) -> ProviderAnswer:
     if answer.completion == Completion():
         raise broken("empty-answer")
     return answer
-
-
-# Most special first. Before the request went out nothing can be billed; afterwards it may be.
-_CONNECTION_FAILURES: tuple[tuple[type[aiohttp.ClientError], Failure], ...] = (
-    (aiohttp.InvalidURL, Failure(FailureKind.UNREACHABLE, "address-invalid")),
-    (aiohttp.ClientConnectorCertificateError, Failure(FailureKind.UNREACHABLE, "certificate-invalid")),
-    (aiohttp.ClientConnectorDNSError, Failure(FailureKind.NOT_CONNECTED, "dns-failure")),
-    (aiohttp.ClientSSLError, Failure(FailureKind.UNREACHABLE, "tls-failed")),
-    (aiohttp.ClientConnectorError, Failure(FailureKind.NOT_CONNECTED, "connect-failed")),
-    (aiohttp.ConnectionTimeoutError, Failure(FailureKind.NOT_CONNECTED, "connect-timeout")),
-    (aiohttp.ServerDisconnectedError, Failure(FailureKind.BROKEN, "disconnected")),
-    (aiohttp.ClientPayloadError, Failure(FailureKind.BROKEN, "cut-mid-answer", http_status=200)),
-    (aiohttp.ClientOSError, Failure(FailureKind.BROKEN, "connection-reset")),
-    (aiohttp.ClientError, Failure(FailureKind.BROKEN, "http-protocol-error")),
-)
-
-
-def connection_failure(error: aiohttp.ClientError) -> Failure:
-    """Names what happened to a connection."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error.os_error, AddressRefused):
-            return Failure(FailureKind.UNREACHABLE, "address-refused")
-        if isinstance(error.os_error, ConnectionRefusedError):
-            return Failure(FailureKind.NOT_CONNECTED, "connection-refused")
-    return next(failure for kind, failure in _CONNECTION_FAILURES if isinstance(error, kind))

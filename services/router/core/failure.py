@@ -102,6 +102,7 @@ class ErrorBody:
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
+_HTTP_STATUS = re.compile(r"[1-5][0-9]{2}")
 # Codes are compared in lower case: OpenAI's and Anthropic's words, Google's status names, AWS's exception names.
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"})
 # The wordings of OpenAI, vLLM and its relatives, llama.cpp, Anthropic, Gemini and Bedrock; none sends a code for it
@@ -164,7 +165,7 @@ def token(text: str) -> str:
 
 def kind_of(status: int, body: ErrorBody) -> FailureKind:
     """Class of an error answer. `status` 0 means that the error came inside a stream or a 200."""
-    if status == 0 and body.code.isdigit():  # some gateways put the HTTP status where others put a word
+    if status == 0 and _HTTP_STATUS.fullmatch(body.code):  # some gateways put the HTTP status where others put a word
         return kind_of(int(body.code), ErrorBody(message=body.message))
     by_status, code = _kind_of_status(status), body.code.lower()
     # OpenAI sends an empty account as 429: waiting does not help, paying does. A content filter speaks under any 4xx.
