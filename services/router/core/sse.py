@@ -25,12 +25,24 @@ class SseParser:
     Limits: `max_line_bytes` for one line, `max_event_bytes` for the data of one event.
     """
 
-    __slots__ = ("_data", "_data_bytes", "_event", "_max_event_bytes", "_max_line_bytes", "_rest", "_skip_lf", "_start")
+    __slots__ = (
+        "_data",
+        "_data_bytes",
+        "_event",
+        "_max_event_bytes",
+        "_max_line_bytes",
+        "_rest",
+        "_rest_bytes",
+        "_skip_lf",
+        "_start",
+    )
 
     def __init__(self, max_line_bytes: int, max_event_bytes: int) -> None:
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
-        self._rest = b""
+        # The unfinished line, in the pieces that came: joined once, at its end, however many they are.
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
         self._skip_lf = False
         self._start = True
         self._event = ""
@@ -59,7 +71,7 @@ class SseParser:
                 self._event = ""
             elif (failure := self._field(line)) is not None:
                 return events, failure
-        return events, "line-too-long" if len(self._rest) > self._max_line_bytes else ""
+        return events, "line-too-long" if self._rest_bytes > self._max_line_bytes else ""
 
     def _plain(self, chunk: bytes) -> list[ServerSentEvent] | None:
         """Whole events of one data line each, as nearly every read brings them; None when there is anything else."""
@@ -76,10 +88,16 @@ class SseParser:
             self._skip_lf = False
             if chunk[:1] == b"\n":
                 chunk = chunk[1:]
-        buffer = self._rest + chunk if self._rest else chunk
+        buffer = chunk
+        if self._rest:
+            self._rest.append(chunk)
+            if b"\n" not in chunk and b"\r" not in chunk and not self._start:
+                self._rest_bytes += len(chunk)
+                return []
+            buffer = b"".join(self._rest)
         if self._start:
             if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
-                self._rest = buffer
+                self._rest = [buffer]
                 return []
             self._start = False
             buffer = buffer.removeprefix(_BOM)
@@ -87,7 +105,10 @@ class SseParser:
             self._skip_lf = buffer.endswith(b"\r")
             buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = buffer.split(b"\n")
-        self._rest = lines.pop()
+        if last := lines.pop():
+            self._rest, self._rest_bytes = [last], len(last)
+        elif self._rest:
+            self._rest, self._rest_bytes = [], 0
         return lines
 
     def _field(self, line: bytes) -> str | None:

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,25 @@ def test_limits_and_encoding_are_typed_failures(wire: bytes, failure: str) -> No
 
 def test_a_leading_byte_order_mark_is_dropped_and_a_later_one_is_not() -> None:
     assert parse([b"\xef\xbb", b"\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n"]) == ([ServerSentEvent("", b"a")], "")
+
+
+def test_a_long_line_in_small_pieces_costs_what_it_is_long() -> None:
+    """Each piece was joined with all before it: a provider that sends a megabyte in crumbs took three seconds."""
+
+    def cost_s(pieces: int) -> float:
+        parser = SseParser(1 << 22, 1 << 22)
+        parser.feed(b"data: begin\n\ndata: ")
+        begun_s = time.process_time()
+        for _ in range(pieces):
+            parser.feed(b"x" * 64)
+        events, _ = parser.feed(b"\n\n")
+        spent_s = time.process_time() - begun_s
+        assert [len(event.data) for event in events] == [64 * pieces]
+        return spent_s
+
+    few, many = (min(cost_s(pieces) for _ in range(3)) for pieces in (1_000, 16_000))
+    assert many < 64 * few, "sixteen times the pieces: sixteen times the work, not the square of it"
+
+
+def test_an_empty_read_changes_nothing() -> None:
+    assert parse([b"", b"data: a", b"", b"b\n", b"", b"\n"]) == ([ServerSentEvent("", b"ab")], "")
