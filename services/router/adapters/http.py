@@ -6,7 +6,7 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,13 +17,13 @@ from yarl import URL
 
 from services.router.adapters.connector import ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
-from services.router.adapters.dialects.embeddings import EmbeddingsDialect, joined, spent
+from services.router.adapters.dialects.embeddings import EmbeddingsDialect, joined, spent_in_part
 from services.router.adapters.http_failures import AddressRefused, provider_failures
 from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion
-from services.router.core.failure import ProviderError, broken, error_answer, unsupported
+from services.router.core.failure import Failure, ProviderError, broken, error_answer, unsupported
 from services.router.core.ports import (
     Chunk,
     EmbedderAnswer,
@@ -176,15 +176,24 @@ class HttpProvider:
             raise unsupported("embeddings")
         texts, size = request.wanted.texts, self._embeddings.batch_texts(request.spec)
         batches = [replace(request.wanted, texts=texts[at : at + size]) for at in range(0, len(texts), size)]
-        answers: list[EmbedderAnswer] = []
+        outcomes: list[EmbedderAnswer | Failure] = []
         for at in range(0, len(batches), _BATCHES_AT_ONCE):
-            calls = (self._embed(batch, request) for batch in batches[at : at + _BATCHES_AT_ONCE])
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            answers += [outcome for outcome in outcomes if isinstance(outcome, EmbedderAnswer)]
-            errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-            if errors:
-                raise _with_cost(errors[0], answers)
-        return joined(answers)
+            calls = (self._outcome(batch, request) for batch in batches[at : at + _BATCHES_AT_ONCE])
+            outcomes += await asyncio.gather(*calls)
+            failed = next((outcome for outcome in outcomes if isinstance(outcome, Failure)), None)
+            if failed is not None and len(batches) > 1:
+                # The others were answered, or may have been: they are on the bill whatever ended the call.
+                failed = replace(failed, usage=spent_in_part(list(zip(batches, outcomes, strict=False))))
+            if failed is not None:
+                raise ProviderError(failed)
+        return joined([outcome for outcome in outcomes if isinstance(outcome, EmbedderAnswer)])
+
+    async def _outcome(self, wanted: EmbedTexts, request: EmbedderRequest) -> EmbedderAnswer | Failure:
+        """Of one request. Its failure is no exception: the requests beside it are answered to their end."""
+        try:
+            return await self._embed(wanted, request)
+        except ProviderError as error:
+            return error.failure
 
     async def _embed(self, wanted: EmbedTexts, request: EmbedderRequest) -> EmbedderAnswer:
         assert self._embeddings is not None
@@ -326,13 +335,6 @@ class _AnswerStream:
                     pass
         except TimeoutError:
             self._response.close()
-
-
-def _with_cost(error: BaseException, answers: Sequence[EmbedderAnswer]) -> BaseException:
-    """A failed request among several: the others were answered, and are on the bill."""
-    if not isinstance(error, ProviderError) or error.failure.usage is not None:
-        return error
-    return ProviderError(replace(error.failure, usage=spent(answers)))
 
 
 def _require_content(answer: ProviderAnswer) -> ProviderAnswer:

@@ -172,6 +172,48 @@ async def test_a_failure_among_many_requests_keeps_what_the_others_cost(
 
 
 @pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        # The first eight of twelve requests go out together. Seven answers without a count of 96 texts each.
+        ("429", Failure(FailureKind.RATE_LIMITED, "http-429", 429, usage=Usage(7 * 96 * 5, estimated=True))),
+        # The failed one may be on the bill as well.
+        ("broken", Failure(FailureKind.BROKEN, "malformed-json", 200, usage=Usage(8 * 96 * 5, estimated=True))),
+        # The first failure names the cause; the one behind it that may be billed counts all the same.
+        ("429+broken", Failure(FailureKind.RATE_LIMITED, "http-429", 429, usage=Usage(7 * 96 * 5, estimated=True))),
+        ("429+429", Failure(FailureKind.RATE_LIMITED, "http-429", 429, usage=Usage(6 * 96 * 5, estimated=True))),
+    ],
+)
+async def test_what_nobody_counted_of_a_call_that_failed_in_part_is_estimated(
+    start_upstream: StartUpstream, open_provider: OpenProvider, second: str, expected: Failure
+) -> None:
+    async def respond(received: Received) -> None:
+        at, faults = received.json()["texts"][0].partition(":")[0], dict(enumerate(second.split("+"), 1))
+        fault = faults.get(int(at) // 96)
+        if fault == "429":
+            await received.answer(b'{"message":"slow"}', status=429)
+        elif fault == "broken":
+            await received.answer(b"{")
+        else:
+            await cohere(received)
+
+    texts = tuple(f"{number:04d}:" + "x" * 12 for number in range(12 * 96))  # 17 characters: 5 tokens by length
+    provider = await open_provider((await start_upstream(respond)).url, embeddings=BedrockEmbeddings())
+    with pytest.raises(ProviderError) as caught:
+        await provider.embed(request(texts, "cohere"))
+    assert caught.value.failure == expected
+
+
+async def test_a_failure_of_every_request_that_none_can_be_billed_for_costs_nothing(
+    start_upstream: StartUpstream, open_provider: OpenProvider
+) -> None:
+    upstream = await start_upstream(lambda received: received.answer(b"{}", status=503))
+    provider = await open_provider(upstream.url, embeddings=BedrockEmbeddings())
+    with pytest.raises(ProviderError) as caught:
+        await provider.embed(request(("a", "b", "c"), "titan"))
+    assert caught.value.failure == Failure(FailureKind.UNAVAILABLE, "http-503", 503)
+
+
+@pytest.mark.parametrize(
     ("name", "body", "cause"),
     [
         ("openai", b"{", "malformed-json"),
@@ -197,7 +239,9 @@ async def test_what_is_no_answer_is_a_typed_failure(
     provider = await open_provider(upstream.url, embeddings=HTTP[name][0])
     with pytest.raises(ProviderError) as caught:
         await provider.embed(request(("a", "b"), name))
-    assert caught.value.failure == Failure(FailureKind.BROKEN, cause, 200)
+    # Titan takes one text a request, and both may be billed.
+    usage = Usage(2, estimated=True) if name == "titan" else None
+    assert caught.value.failure == Failure(FailureKind.BROKEN, cause, 200, usage=usage)
 
 
 async def test_what_cannot_be_made_is_left_to_others(open_provider: OpenProvider) -> None:

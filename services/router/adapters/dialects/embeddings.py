@@ -19,8 +19,9 @@ from services.router.adapters.dialects.azure_openai import azure_path
 from services.router.adapters.dialects.base import json_body, path_segment
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Usage
-from services.router.core.failure import broken, unsupported
+from services.router.core.failure import MAY_BE_BILLED, Failure, broken, unsupported
 from services.router.core.ports import EmbedderAnswer, EmbedTexts, Vectors
+from services.router.core.tokens import tokens_of_characters
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # The longest vectors that the contract names.
@@ -256,3 +257,20 @@ def spent(answers: Sequence[EmbedderAnswer]) -> Usage | None:
     if len(known) < len(usages) or not known:
         return None
     return Usage(sum(usage.input_tokens for usage in known))
+
+
+def spent_in_part(requests: Sequence[tuple[EmbedTexts, EmbedderAnswer | Failure]]) -> Usage | None:
+    """What several requests used of which some failed, None when none of them can have cost anything.
+
+    Where an answer, or a failure that may be billed, counts nothing, its texts are counted by their length.
+    """
+    usages = [usage for wanted, outcome in requests if (usage := _used(wanted, outcome)) is not None]
+    if not usages:
+        return None
+    return Usage(sum(usage.input_tokens for usage in usages), estimated=any(usage.estimated for usage in usages))
+
+
+def _used(wanted: EmbedTexts, outcome: EmbedderAnswer | Failure) -> Usage | None:
+    if outcome.usage is not None or (isinstance(outcome, Failure) and outcome.kind not in MAY_BE_BILLED):
+        return outcome.usage
+    return Usage(sum(tokens_of_characters(len(text)) for text in wanted.texts), estimated=True)
