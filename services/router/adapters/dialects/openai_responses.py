@@ -7,7 +7,7 @@ Field and event names after the OpenAI API reference, "Responses" and "Streaming
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from services.router.core.sse import ServerSentEvent, SseParser
 
 class _InputDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
@@ -169,6 +170,10 @@ class OpenAiResponsesStreamDecoder:
         # Output index of a call, to its position among the calls and to whether its arguments have begun.
         self._calls: dict[int, int] = {}
         self._begun: set[int] = set()
+        self._began_calls = 0
+        self._call_ids: set[str] = set()
+        # Output indexes of the messages whose text has begun.
+        self._spoken: set[int] = set()
         self._delta = DeltaBuilder()
 
     @property
@@ -202,7 +207,7 @@ class OpenAiResponsesStreamDecoder:
         raise broken("stream-ended-early")
 
     def _final(self) -> Chunk:
-        finish = _finish(self._last, has_calls=bool(self._calls))
+        finish = _finish(self._last, has_calls=bool(self._began_calls))
         usage = _usage(self._last.usage)
         return Chunk(self._delta.take(), self._model, self._id, finished=True, finish_reason=finish, usage=usage)
 
@@ -212,8 +217,10 @@ class OpenAiResponsesStreamDecoder:
         text = event.delta if isinstance(event.delta, str) else ""
         if kind == "response.output_text.delta":
             if text:
+                self._spoken.add(event.output_index)
                 delta.text(text)
         elif kind == "response.refusal.delta":
+            self._spoken.add(event.output_index)
             delta.refusal(text)
         elif kind == "response.function_call_arguments.delta":
             self._arguments(event.output_index, text, delta)
@@ -223,37 +230,74 @@ class OpenAiResponsesStreamDecoder:
             error = event.error or _Error(message=event.message, code=event.code)
             raise ProviderError(error_answer(0, _as_error_body(error)))
         elif event.response is not None:
-            self._take_response(kind, event.response)
+            self._take_response(kind, event.response, delta)
         return kind.startswith("response.reasoning")
 
     def _take_item(self, event: _Event, item: _Item, delta: DeltaBuilder) -> bool:
+        """Some servers send an item whole, when it is done, without the pieces that come before."""
         index = event.output_index
         if item.type == "function_call":
-            if event.type == "response.output_item.added":
-                self._calls[index] = len(self._calls)
-                delta.tool(self._calls[index], item.call_id or "", item.name or "", "")
-            if index not in self._begun:  # some servers send the arguments whole, with either event
+            if event.type == "response.output_item.added" or index not in self._calls:
+                self._begin_call(index, item, delta)
+            if index not in self._begun:
                 self._arguments(index, item.arguments or "", delta)
+        elif event.type == "response.output_item.done" and index not in self._spoken:
+            self._say(index, item, delta)
         return item.type == "reasoning"
+
+    def _begin_call(self, index: int, item: _Item, delta: DeltaBuilder) -> None:
+        self._calls[index] = self._began_calls
+        self._began_calls += 1
+        self._call_ids.add(item.call_id or "")
+        self._begun.discard(index)
+        delta.tool(self._calls[index], item.call_id or "", item.name or "", "")
+
+    def _say(self, index: int, item: _Item, delta: DeltaBuilder) -> None:
+        """The text of a whole message; that of reasoning is left out."""
+        for part in (item.content if item.type == "message" else None) or ():
+            if part.type == "output_text" and part.text:
+                self._spoken.add(index)
+                delta.text(part.text)
+            elif part.type == "refusal" and part.refusal:
+                self._spoken.add(index)
+                delta.refusal(part.refusal)
+
+    def _take_rest(self, response: _Response, delta: DeltaBuilder) -> None:
+        """What only the last event says. Positions in it are not everywhere those of the events before."""
+        silent = not self._spoken
+        for position, item in enumerate(response.output or ()):
+            index = -1 - position
+            if item.type == "function_call" and item.call_id and item.call_id not in self._call_ids:
+                self._begin_call(index, item, delta)
+                self._arguments(index, item.arguments or "", delta)
+            elif silent:
+                self._say(index, item, delta)
 
     def _arguments(self, index: int, arguments: str, delta: DeltaBuilder) -> None:
         if arguments and index in self._calls:
             self._begun.add(index)
             delta.tool(self._calls[index], "", "", arguments)
 
-    def _take_response(self, kind: str, response: _Response) -> None:
+    def _take_response(self, kind: str, response: _Response, delta: DeltaBuilder) -> None:
         self._model, self._id = self._model or response.model or "", self._id or response.id or ""
         if kind == "response.failed":
-            raise ProviderError(error_answer(0, _as_error_body(response.error or _Error())))
+            raise _failed(response)
         if kind in {"response.completed", "response.incomplete"}:
             _require_success(response)
+            self._take_rest(response, delta)
             self._last = response
             self.done = True
 
 
 def _require_success(response: _Response) -> None:
     if response.error is not None or response.status in {"failed", "cancelled"}:
-        raise ProviderError(error_answer(0, _as_error_body(response.error or _Error())))
+        raise _failed(response)
+
+
+def _failed(response: _Response) -> ProviderError:
+    """Whatever it used until then is on the bill."""
+    failure = error_answer(0, _as_error_body(response.error or _Error()))
+    return ProviderError(replace(failure, usage=_usage(response.usage)))
 
 
 def _finish(response: _Response, *, has_calls: bool) -> FinishReason:
@@ -278,4 +322,5 @@ def _usage(usage: _Usage | None) -> Usage | None:
         output_tokens=max(0, usage.output_tokens),
         cached_input_tokens=max(0, (read.cached_tokens or 0) if read else 0),
         reasoning_tokens=max(0, (written.reasoning_tokens or 0) if written else 0),
+        cache_write_input_tokens=max(0, (read.cache_write_tokens or 0) if read else 0),
     )
