@@ -296,6 +296,8 @@ MALFORMED_ARGUMENTS = ModelCall("", (Message("assistant", tool_calls=(ToolCall("
 IMAGE_TEXT = ModelCall("", (Message("user", parts=(ImagePart("data:text/plain,hi"),)),))
 IMAGE_SVG = ModelCall("", (Message("user", parts=(ImagePart("data:image/svg+xml;base64,PHN2Zy8+"),)),))
 IMAGE_URL = ModelCall("", (Message("user", parts=(ImagePart("https://example.com/a.png"),)),))
+NO_TOOLS_LEFT = ModelCall("", CALLS["tools"].messages)
+RESULT_ALONE = ModelCall("", (Message("tool", "18 degrees", tool_call_id="call_1"),))
 NO_TOOL_NOW = ModelCall("", CALLS["tools"].messages, (WEATHER,), Parameters(tool_choice=ToolChoice("none")))
 
 
@@ -315,6 +317,8 @@ NO_TOOL_NOW = ModelCall("", CALLS["tools"].messages, (WEATHER,), Parameters(tool
         ("bedrock", IMAGE_SVG, "image-format"),
         ("bedrock", JSON_OBJECT, "structured-output"),
         ("bedrock", NO_TOOL_NOW, "tool-choice-none"),
+        ("bedrock", NO_TOOLS_LEFT, "tool-history-without-tools"),
+        ("bedrock", RESULT_ALONE, "tool-history-without-tools"),
     ],
 )
 def test_what_a_dialect_cannot_say_is_left_to_other_candidates(dialect: str, call: ModelCall, feature: str) -> None:

@@ -164,6 +164,17 @@ def test_geminis_malformed_call_is_a_broken_answer_that_was_paid_for() -> None:
     assert failure == Failure(FailureKind.BROKEN, "malformed-function-call", 200, usage=Usage(8, 3))
 
 
+@pytest.mark.parametrize("reason", ["OTHER", "MISSING_THOUGHT_SIGNATURE", "SOMETHING_NEW"])
+def test_gemini_ends_for_an_unknown_reason_without_a_word(reason: str) -> None:
+    counted = {"usageMetadata": {"promptTokenCount": 8, "thoughtsTokenCount": 100}}
+    usage = Usage(8, 100, reasoning_tokens=100)
+    expected = Failure(FailureKind.BROKEN, "empty-answer", 200, usage=usage)
+    assert decoded(GEMINI, gemini_answer("", reason) | counted) == expected
+    assert streamed(GEMINI, ("", gemini_answer("", reason) | counted)) == ([], expected)
+    chunks, failure = streamed(GEMINI, ("", gemini_answer("Half", None)), ("", gemini_answer("", reason)))
+    assert (failure, chunks[-1].finish_reason) == (None, FinishReason.UNKNOWN)
+
+
 def test_a_count_of_the_prompt_alone_is_no_usage() -> None:
     """Early pieces of a stream count the prompt; with the last piece lost the answer would be free."""
     chunks, failure = streamed(GEMINI, ("", gemini_answer("Half", "STOP") | PROMPT_ONLY))

@@ -113,10 +113,11 @@ def _messages(call: ModelCall) -> list[dict[str, Any]]:
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
+    parts = (part for part in message.parts if not (isinstance(part, TextPart) and not part.text.strip()))
     if message.role == "tool":
-        content = [_part(part) for part in message.parts] if message.parts else message.content
+        content = [_part(part) for part in parts] if message.parts else message.content
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}]
-    blocks = [_part(part) for part in message.parts] if message.parts else _text(message)
+    blocks = [_part(part) for part in parts] if message.parts else _text(message)
     for tool_call in message.tool_calls:
         arguments = tool_arguments(tool_call.arguments_json)
         blocks.append({"type": "tool_use", "id": tool_call.id, "name": tool_call.name, "input": arguments})
@@ -124,9 +125,9 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
 
 
 def _text(message: Message) -> list[dict[str, Any]]:
-    """Text blocks; the API refuses empty ones."""
+    """Text blocks; the API refuses blank ones."""
     text = message.text()
-    return [{"type": "text", "text": text}] if text else []
+    return [{"type": "text", "text": text}] if text.strip() else []
 
 
 def _part(part: TextPart | ImagePart) -> dict[str, Any]:

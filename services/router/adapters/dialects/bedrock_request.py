@@ -10,6 +10,8 @@ from services.router.core.chat import ImagePart, Message, ModelCall, TextPart, T
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
 
+# A result must have a block, and a text block must have text.
+_NO_OUTPUT = "(no output)"
 _IMAGE_FORMATS = {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 
 
@@ -49,12 +51,18 @@ def _inference_config(request: ProviderRequest) -> dict[str, Any]:
 
 
 def _tool_config(call: ModelCall) -> dict[str, Any] | None:
-    """None without tools. There is no word for "none": without calls in the history the tools are left out instead."""
+    """None without tools. There is no word for "none": without calls in the history the tools are left out instead.
+
+    A history with calls is refused by the API unless tools are named, and whoever names none wants none called.
+    """
     choice = call.parameters.tool_choice
+    called = any(message.tool_calls or message.role == "tool" for message in call.messages)
     if not call.tools:
+        if called:
+            raise unsupported("tool-history-without-tools")
         return None
     if choice.mode == "none":
-        if any(message.tool_calls for message in call.messages):
+        if called:
             raise unsupported("tool-choice-none")
         return None
     config: dict[str, Any] = {"tools": [_tool(tool, position) for position, tool in enumerate(call.tools)]}
@@ -91,9 +99,10 @@ def _messages(call: ModelCall) -> list[dict[str, Any]]:
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
-    blocks = [_part(part) for part in message.parts] if message.parts else _text(message)
+    parts = (part for part in message.parts if not (isinstance(part, TextPart) and not part.text.strip()))
+    blocks = [_part(part) for part in parts] if message.parts else _text(message)
     if message.role == "tool":
-        content = blocks or [{"text": message.content}]
+        content = blocks or [{"text": _NO_OUTPUT}]
         return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
     for call in message.tool_calls:
         arguments = tool_arguments(call.arguments_json)
@@ -102,9 +111,9 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
 
 
 def _text(message: Message) -> list[dict[str, Any]]:
-    """Text blocks; the API refuses empty ones."""
+    """Text blocks; the API refuses blank ones."""
     text = message.text()
-    return [{"text": text}] if text else []
+    return [{"text": text}] if text.strip() else []
 
 
 def _part(part: TextPart | ImagePart) -> dict[str, Any]:

@@ -211,8 +211,13 @@ class _Fold:
         cause = _NO_ANSWER.get(self.finish)
         if cause is not None:
             raise _with_usage(broken(cause), self.usage)
-        if not self.said and _FINISH_REASONS.get(self.finish) is FinishReason.CONTENT_FILTER:
+        if self.said or not self.finish:
+            return
+        known = _FINISH_REASONS.get(self.finish)
+        if known is FinishReason.CONTENT_FILTER:
             raise content_policy(self.finish, self.usage)
+        if known is None:  # it ended for a reason that nobody here knows, and said nothing
+            raise _with_usage(broken("empty-answer"), self.usage)
 
 
 class GeminiStreamDecoder:

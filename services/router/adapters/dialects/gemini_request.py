@@ -7,6 +7,7 @@ from typing import Any
 
 from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
 from services.router.adapters.dialects.extras import GEMINI, extra_parameters
+from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
@@ -25,9 +26,9 @@ _TOP_LEVEL = frozenset({"safetySettings"})
 def encode_body(request: ProviderRequest) -> dict[str, Any]:
     """The body as a mapping. Raises InvalidRequest, and ProviderError for what the API has no words for."""
     call, spec = request.call, request.spec
-    body: dict[str, Any] = {"contents": _contents(call, signed=not _BUDGET_FAMILIES.match(spec.model))}
+    body: dict[str, Any] = {"contents": _contents(call, signed=not _thinks_by_budget(spec))}
     system = [message.text() for message in call.messages if message.role in {"system", "developer"}]
-    if system:
+    if any(system):
         body["systemInstruction"] = {"parts": [{"text": text} for text in system if text]}
     if call.tools:
         declarations = [_declaration(tool, position) for position, tool in enumerate(call.tools)]
@@ -59,13 +60,18 @@ def _generation_config(request: ProviderRequest) -> dict[str, Any]:
     return {name: v for name, v in values.items() if v is not None and name not in request.spec.omit_parameters}
 
 
+def _thinks_by_budget(spec: ModelSpec) -> bool:
+    """Names may come with the API's own prefix."""
+    return _BUDGET_FAMILIES.match(spec.model.removeprefix("models/")) is not None
+
+
 def _thinking(request: ProviderRequest) -> dict[str, Any] | None:
     effort = request.call.parameters.reasoning_effort
     if not effort and request.call.tools:
         effort = request.spec.tool_reasoning_effort
     if not effort:
         return None
-    if _BUDGET_FAMILIES.match(request.spec.model):
+    if _thinks_by_budget(request.spec):
         budget = _BUDGET_TOKENS.get(effort)
         return None if budget is None else {"thinkingBudget": budget}
     return {"thinkingLevel": "minimal" if effort == "none" else effort}
