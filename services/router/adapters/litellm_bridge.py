@@ -3,7 +3,7 @@
 The package builds the requests, so what this project promises of its own connections does not hold here: addresses are
 not checked, sizes are not bounded, and its redirects are its own. It is given the key and base URL of the
 configuration, and told to retry nothing, to log no content, and to fetch no price table from the network. What callers
-pass on becomes arguments of a function that takes addresses, keys and headers too: only numbers for sampling get there.
+pass on becomes arguments of a function that takes addresses, keys and headers too: only names of sampling get there.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class LitellmProvider:
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling ends the package's call."""
         answer = await self._call(request, stream=False)
-        whole = self._shape.decode(answer.model_dump_json().encode())
+        whole = self._shape.decode(_as_json(answer, request))
         if whole.completion == Completion():
             raise broken("empty-answer")
         return whole
@@ -99,7 +99,7 @@ class LitellmProvider:
                     break
                 except Exception as error:  # noqa: BLE001 - whatever the package raises is the provider's failure
                     raise _failure(error, request) from None
-                chunk = decoder.feed([ServerSentEvent("", piece.model_dump_json().encode())])
+                chunk = decoder.feed([ServerSentEvent("", _as_json(piece, request))])
                 if chunk is not None:
                     yield chunk
             last = decoder.end()
@@ -120,6 +120,14 @@ class LitellmProvider:
             return await self._litellm.acompletion(**arguments, **self._fixed)
         except Exception as error:  # noqa: BLE001 - whatever the package raises is the provider's failure
             raise _failure(error, request) from None
+
+
+def _as_json(answer: Any, request: ProviderRequest) -> bytes:
+    """One of the package's objects in OpenAI's shape."""
+    try:
+        return bytes(answer.model_dump_json().encode())
+    except Exception as error:  # noqa: BLE001 - whatever it read into its objects came from the provider
+        raise _failure(error, request) from None
 
 
 def _failure(error: Exception, request: ProviderRequest) -> ProviderError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -105,6 +106,24 @@ async def test_a_mistake_of_the_package_says_nothing_about_the_models_health(
     assert failure.usage.estimated
     assert type(error).__name__ in caplog.text
     assert "hello" not in caplog.text
+
+
+class Unwritable(Package):
+    """Its answers, whole or in pieces, cannot be written as JSON."""
+
+    async def acompletion(self, **arguments: Any) -> Any:
+        return self._pieces() if arguments.get("stream") else self
+
+    async def _pieces(self) -> AsyncIterator[Any]:
+        yield self
+
+    def model_dump_json(self) -> str:
+        raise ValueError("what the provider said")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_answer_that_the_package_cannot_write_down_is_a_typed_failure(*, streamed: bool) -> None:
+    assert (await failure_of(Unwritable(), streamed=streamed)).cause == "litellm-unexpected-error"
 
 
 async def test_its_own_errors_do() -> None:

@@ -41,7 +41,7 @@ ANTHROPIC = _table("temperature top_p top_k thinking")
 GEMINI = _table("temperature topP topK seed presencePenalty frequencyPenalty thinkingConfig safetySettings")
 # Anthropic's and Amazon's models, in additionalModelRequestFields.
 BEDROCK = _table("top_k thinking reasoning_config reasoningConfig")
-# They become arguments of a function that takes addresses, keys and headers as well: numbers alone.
+# They become arguments of a function that takes addresses, keys and headers as well: sampling alone.
 LITELLM = _table(f"{_SAMPLING} logit_bias top_k min_p repetition_penalty")
 _ANYWHERE = frozenset(map(_plain, OPENAI_CHAT | OPENAI_RESPONSES | ANTHROPIC | GEMINI | BEDROCK))
 
