@@ -297,6 +297,7 @@ def test_the_extension_is_mapped_whole() -> None:
             "guard_policy": "strict",
             "feature": "search",
             "conversation_id": "c-1",
+            "data_class": "health",
         },
     )
     assert MessageToDict(conversation, preserving_proto_field_name=True) == {
@@ -314,5 +315,5 @@ def test_the_extension_is_mapped_whole() -> None:
             "max_age": "1.500s",
         },
         "guard_policy": "strict",
-        "labels": {"feature": "search", "conversation_id": "c-1"},
+        "labels": {"feature": "search", "conversation_id": "c-1", "data_class": "health"},
     }
