@@ -18,6 +18,7 @@ from meshkit.settings import SettingsError
 from services.orchestrator.adapters.afterwards import BackgroundWork
 from services.orchestrator.adapters.cache import RemoteCache
 from services.orchestrator.adapters.canaries import CanaryRounds
+from services.orchestrator.adapters.conversation import shadow_copy
 from services.orchestrator.adapters.embeddings import RemoteEmbedder
 from services.orchestrator.adapters.guard import PolicyDigests, RemoteGuard
 from services.orchestrator.adapters.keyed import KeyedRequests
@@ -27,6 +28,7 @@ from services.orchestrator.adapters.memory import MemoryAnswers, MemoryRecords
 from services.orchestrator.adapters.prompts import RegistryWatch, SnapshotPrompts
 from services.orchestrator.adapters.report import ContractReports
 from services.orchestrator.adapters.router import RemoteRouter
+from services.orchestrator.adapters.telemetry import ShadowTelemetry
 from services.orchestrator.api import OrchestratorApi
 from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
@@ -37,12 +39,14 @@ from services.orchestrator.core.leased_ledger import LeasedLedger
 from services.orchestrator.core.lending import Leases, LendingPolicy
 from services.orchestrator.core.policy import Metering, Policy
 from services.orchestrator.core.ports import Answers, Ledger
+from services.orchestrator.core.shadows import ShadowPorts, Shadows
 from services.orchestrator.settings import (
     RENEWALS_PER_LOCK,
     CanarySettings,
     IdempotencySettings,
     LeaseSettings,
     OrchestratorSettings,
+    ShadowSettings,
 )
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -52,13 +56,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]:
     """Serves OrchestratorService until the block ends; then finishes the accounting under way."""
     records, prompts = MemoryRecords(settings.explain_max_records), SnapshotPrompts()
-    digests = PolicyDigests(kit.clock)
-    work = _work(settings, kit)
-    ledger: Ledger = RemoteLedger(kit.channel("ledger"))
+    digests, work = PolicyDigests(kit.clock), _work(settings, kit)
+    remote_ledger = RemoteLedger(kit.channel("ledger"))
     leases = _leases(settings.leases, kit)
+    ledger: Ledger = remote_ledger if leases is None else LeasedLedger(remote_ledger, leases, work, payer_of)
     if leases is not None:
         kit.background("leases", leases.run)
-        ledger = LeasedLedger(ledger, leases, work, payer_of)
     services = Services(
         prompts=prompts,
         guard=RemoteGuard(kit.channel("guard"), digests),
@@ -69,15 +72,14 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         afterwards=work,
         clock=kit.clock,
     )
-    policy = _policy(settings)
-    coordinator = Coordinator(services, policy)
+    copies = _copies(settings.shadows, kit)
+    ports = ShadowPorts(services.router, remote_ledger, work, copies, kit.clock, ShadowTelemetry(kit), shadow_copy)
+    coordinator = _coordinator(settings, services, ports)
+    embeddings = EmbeddingCoordinator(services, RemoteEmbedder(kit.channel("router")), _policy(settings))
     once = await _once(settings.idempotency, kit, work)
-    embeddings = EmbeddingCoordinator(services, RemoteEmbedder(kit.channel("router")), policy)
     keyed = KeyedRequests(once, coordinator, embeddings, settings.idempotency.max_call_s)
-    kit.serve(
-        orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
-        OrchestratorApi(coordinator, embeddings, keyed, records, ContractReports(), kit.clock),
-    )
+    api = OrchestratorApi(coordinator, embeddings, keyed, records, ContractReports(), kit.clock)
+    kit.serve(orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server, api)
     pause = _pausing(settings.registry_retry_s)
     watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service, pause, kit.logger)
     kit.background("registry-watch", watch.run)
@@ -86,9 +88,16 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         yield
     finally:
         await once.close(settings.idempotency.drain_s)
+        # Before the accounts are closed: what a copy has cost is booked.
+        await copies.stop()
         await work.close()
         if leases is not None:
             await leases.close(settings.leases.drain_s)
+
+
+def _coordinator(settings: OrchestratorSettings, services: Services, ports: ShadowPorts) -> Coordinator:
+    policy = _policy(settings)
+    return Coordinator(services, policy, Shadows(ports, policy, settings.shadows.max_at_once))
 
 
 def _policy(settings: OrchestratorSettings) -> Policy:
@@ -102,6 +111,16 @@ def _work(settings: OrchestratorSettings, kit: Kit) -> BackgroundWork:
         settings.accounting_timeout_s,
         kit.gauge("llmops_orchestrator_pending_work", "Work after answers, under way"),
         kit.counter("llmops_orchestrator_work_failures_total", "Work after answers that failed", ("work",)),
+        kit.logger,
+    )
+
+
+def _copies(settings: ShadowSettings, kit: Kit) -> BackgroundWork:
+    return BackgroundWork(
+        settings.max_at_once,
+        settings.timeout_s,
+        kit.gauge("llmops_orchestrator_shadows_under_way", "Copies for shadow models, under way"),
+        kit.counter("llmops_orchestrator_shadow_failures_total", "Copies that ended unexpectedly", ("work",)),
         kit.logger,
     )
 

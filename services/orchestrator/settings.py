@@ -12,6 +12,8 @@ from meshkit.settings import Secret
 RENEWALS_PER_LOCK = 4
 # The contract's bounds on allotments.
 _MAX_LEASE_S, _MAX_SETTLE_S = 60.0, 900.0
+# A hold's longest life.
+_MAX_SHADOW_S = 900.0
 _NANO_PER_USD, _MAX_NANO_USD = 10**9, 10**18
 
 
@@ -126,12 +128,29 @@ class CanarySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """Copies for shadow models (section `orchestrator.shadows`). Which calls are copied is the route's to say."""
+
+    # Copies under way in this process; what comes on top is dropped and counted.
+    max_at_once: int = 8
+    # How long a copy may take. It is booked also when it is given up.
+    timeout_s: float = 60.0
+
+    def validate(self) -> None:
+        """Raises ValueError with a sentence that says what to do."""
+        if self.max_at_once < 1:
+            raise ValueError("shadows.max_at_once must be at least 1; for no copies, take `shadow` out of the routes")
+        if not 0 < self.timeout_s <= _MAX_SHADOW_S:
+            raise ValueError(f"shadows.timeout_s must be above 0 and at most {_MAX_SHADOW_S:g}: no hold lasts longer")
+
+
+@dataclass(frozen=True, slots=True)
 class OrchestratorSettings:
     """Defaults are safe: unguarded and unaccounted requests are refused."""
 
     # False lets requests pass unguarded, and marked degraded, while the guard is away.
     guard_required: bool = True
-    # False leaves the encoder out of the request path: no semantic cache, no embedding for the router.
+    # False: no semantic cache, and the encoder in the path of those requests alone whose route chooses by it.
     semantic_cache: bool = True
     # What a hold assumes when the caller names no maximum.
     assumed_output_tokens: int = 2048
@@ -150,6 +169,7 @@ class OrchestratorSettings:
     idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
     leases: LeaseSettings = field(default_factory=LeaseSettings)
     canaries: CanarySettings = field(default_factory=CanarySettings)
+    shadows: ShadowSettings = field(default_factory=ShadowSettings)
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.support.accounts import Accounts, settled
+from tests.support.accounts import Accounts, settled, usage
 from tests.support.callers import MeshCallers
-from tests.support.mesh_settings import INPUT_USD, OUTPUT_USD, charged_nano_usd
+from tests.support.mesh_settings import ACME, INPUT_USD, OUTPUT_USD, charged_nano_usd
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,6 +39,22 @@ async def test_a_request_that_lost_is_booked_beside_the_answer(
     assert set(charged) == {"late", "words"}
     assert booked >= sum(charged.values())
     assert booked > 2 * charged["words"] - 1000 * OUTPUT_USD, "the lost one is booked at the length of the answer"
+
+
+async def test_the_hold_covers_a_request_that_lost(callers: MeshCallers, accounts: Accounts) -> None:
+    """It covered one call of the two, and each hedge was an overrun."""
+    accounts.estimated = True
+    before = await settled(callers)
+    asking = asyncio.ensure_future(callers.chat("hedged-held", "Somebody, hurry.", max_tokens=16, **FRESH))
+    held = 0
+    async with asyncio.timeout(10):
+        while not held:
+            held = (await usage(callers, ACME))[1]
+    outcome = await asking
+    assert [attempt["outcome"] for attempt in outcome.report["attempts"]] == ["cancelled", "succeeded"]
+    await callers.deployment.sim.wait_until(lambda: callers.deployment.sim.stats.in_flight == 0)
+    booked = await settled(callers) - before
+    assert held // 2 < booked <= held, "the hold of one call would have been overrun"
 
 
 async def test_both_parts_of_an_answer_are_booked(callers: MeshCallers, accounts: Accounts) -> None:

@@ -35,6 +35,7 @@ class Job:
     answer: bytes = b"answer"
     error: Exception | None = None
     spent: bool = True
+    worth_keeping: bool = True
     runs: int = 0
     cancelled: bool = False
     begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -62,6 +63,7 @@ class Pieces:
 
     pieces: tuple[str | Exception, ...] = ("a", "b", "end")
     spent: bool = True
+    worth_keeping: bool = True
     runs: int = 0
     shown: list[str] = field(default_factory=list)
 

@@ -78,8 +78,8 @@ class Desk:
         self.script.reservation = AWAY if away else HOLD
         self.lender.away = away
 
-    async def reserve(self, output_tokens: int = 10, *candidates: Candidate) -> Reservation:
-        plan = Plan(candidates or (CHEAP,), ("cheap",), 4096, "route#1")
+    async def reserve(self, output_tokens: int = 10, *candidates: Candidate, calls: int = 1) -> Reservation:
+        plan = Plan(candidates or (CHEAP,), ("cheap",), 4096, "route#1", max_billed_calls=calls)
         return await self.ledger.reserve(TURN, plan, 0, output_tokens)
 
     async def warm(self, *candidates: Candidate) -> None:

@@ -83,6 +83,10 @@ RULES = (
     Rule(model="torrent", output_tokens=20_000, chunks=2_000, token_interval_ms=1),
     # Every second call fails before it costs anything.
     Rule(model="flaky", every=2, status=500),
+    # Answer once, and then no more: away, and asking for a pause that nobody waits for.
+    Rule(model="mortal", first_call=2, status=500),
+    Rule(model="rationed", first_call=2, status=429, headers={"Retry-After": "600"}),
+    Rule(model="dead*", status=500),
     # Bills the whole answer, whether anybody stays for it or not.
     Rule(model="stubborn", output_tokens=20_000, token_interval_ms=5, cancel_billing="full"),
 )
@@ -91,6 +95,7 @@ _ALPHA = (
     *("cut", "endless", "late", "slow", "leaky", "unhurried", "unpriced", "torrent", "flaky", "stubborn"),
     *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
     *("hanging", "hanging-alone", "hanging-stream"),
+    *("mortal", "rationed", "dead", "dead-stream"),
 )
 _BETA = ("words", "echo", "capital", "essay", "weather")
 MINILM = "local/minilm"
@@ -109,7 +114,19 @@ ROUTES = {
 # Two models are billed for one answer: beside one that is slow, and after one that broke off.
 SECOND_MODELS: dict[str, dict[str, Any]] = {
     "hedged": {"candidates": ["alpha/late", "beta/words"], "hedge": {"after_s": 0.1, "max_rate": 0.5}},
+    # As `hedged`, with a budget for hedges of its own.
+    "hedged-held": {"candidates": ["alpha/late", "beta/words"], "hedge": {"after_s": 0.2, "max_rate": 0.5}},
     "goes-on": {"candidates": ["alpha/cut", "beta/essay"], "continue_on_another": True},
+}
+SORRY = "Nobody can answer now. Please try again later."
+# What callers get when nobody answers, who is asked when an answer is not trusted, and who is asked out of sight.
+LADDERS: dict[str, dict[str, Any]] = {
+    "kept": {"candidates": ["alpha/mortal"], "allow_stale": True, "apology": SORRY},
+    "kept-rationed": {"candidates": ["alpha/rationed"], "allow_stale": True},
+    "sorry": {"candidates": ["alpha/dead"], "apology": SORRY},
+    "sorry-stream": {"candidates": ["alpha/dead-stream"], "apology": SORRY},
+    "cascade": {"candidates": ["alpha/bad-city", "alpha/city"], "cascade": {"min_confidence": 0.5}},
+    "shadowed": {"candidates": ["alpha/words"], "shadow": {"model": "alpha/capital", "sample": 1.0}},
 }
 # Tried once more, at once.
 RETRIED = {"again": ("alpha/flaky",)}
@@ -127,6 +144,8 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
         "logs": {"level": "warning"},
         "registry": {"prompts_dir": str(PROMPTS)},
         "orchestrator": {"report_spending_s": 0.5},
+        # The shortest there is, so that an answer's time can end within a test.
+        "cache": {"ttl": {"volatile_s": 1}},
         "ledger": {"price_table": False, "prices": _prices(), "limits": _limits()},
         "router": {
             "providers": {
@@ -139,7 +158,7 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
             | {MINILM: {"provider": "local", "model": "minilm", "kind": "embeddings"}},
             "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()}
             | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()}
-            | {name: {"max_retries": 0, **route} for name, route in SECOND_MODELS.items()},
+            | {name: {"max_retries": 0, **route} for name, route in (SECOND_MODELS | LADDERS).items()},
         },
     }
 
@@ -170,6 +189,8 @@ def _limits() -> list[dict[str, Any]]:
         {"scope": "organisation", "period": "month", "cap_usd": "0.001", "organisation": POOR.organisation},
         {"scope": "organisation", "period": "day", "cap_usd": "0", "organisation": SUSPENDED.organisation},
         {"scope": "organisation", "period": "query", "cap_usd": "0.02", "organisation": THRIFTY.organisation},
+        # No money for copies.
+        {"scope": "feature", "subject": "shadow", "period": "day", "cap_usd": "0", "organisation": GLOBEX.organisation},
         _rate("requests", "minute", 3, HURRIED),
         _rate("tokens", "minute", 1_000_000, HURRIED),
         _rate("concurrency", "moment", 1, CROWDED),

@@ -33,16 +33,19 @@ class Script:
     """What the services answer. An exception is raised instead."""
 
     wish: CacheWish = CacheWish(lookup=True, store=True, semantic=True)
+    plan: Plan | Exception = Plan((CHEAP,), ("cheap",), 4096, "route#1")
     exact: Found | Exception = Found(CacheStatus.MISS)
+    stale: Found | Exception = Found(CacheStatus.MISS)
     semantic: Found | Exception = Found(CacheStatus.MISS)
     checked: Checked | Exception = Checked(
         blocked=False, detectors=(), masked=False, can_embed=True, verdict="in", payload=None
     )
-    output: CheckedOutput | Exception = CheckedOutput(
+    # In a list: one after the other, for calls that go on.
+    output: CheckedOutput | Exception | list[CheckedOutput | Exception] = CheckedOutput(
         blocked=False, detectors=(), schema_violations=(), completion="shown", verdict="out", grounding_score=None
     )
     reservation: Reservation | Exception = Reservation("r-1", None)
-    answer: ModelAnswer | Exception = ModelAnswer(
+    answer: ModelAnswer | Exception | list[ModelAnswer | Exception] = ModelAnswer(
         "raw", "acme-ai/cheap-1", USED, (UsageLine(CHEAP, USED, 1),), ("attempt",), complete=True
     )
     pieces: tuple[str | Exception, ...] = ("a", "b")
@@ -53,6 +56,8 @@ class Script:
     marked: list[str] = field(default_factory=list)
     mark: Exception | None = None
     billed: tuple[UsageLine, ...] | None = ()
+    failed_attempts: tuple[str, ...] = ()
+    asked: list[tuple[str, ...]] = field(default_factory=list)
     earlier: tuple[UsageLine, ...] = ()
     stream_guard: Exception | None = None
     guard_gate: asyncio.Event | None = None
@@ -65,6 +70,8 @@ class Script:
 
 
 def said(value: object) -> object:
+    if isinstance(value, list):
+        value = value.pop(0)
     if isinstance(value, Exception):
         raise value
     return value
@@ -79,12 +86,13 @@ class ScriptedServices:
         self.held_nano_usd = script.reservation.held_nano_usd if isinstance(script.reservation, Reservation) else 0
         self.tasks: list[asyncio.Task[None]] = []
         self.progress = Progress()
+        self.stored_with: list[Checked] = []
 
     def resolve(self, request: object, request_id: str) -> Turn:
         return Turn(request_id, request, "default", 30, None, "summarize/v1.0", "active", self.script.wish)
 
     async def plan(self, turn: Turn) -> Plan:
-        return Plan((CHEAP,), ("cheap",), 4096, "route#1")
+        return said(self.script.plan)  # type: ignore[return-value]
 
     async def check_input(self, turn: Turn, *, embed: bool) -> Checked:
         self.script.log.append(f"check_input embed={embed}")
@@ -104,15 +112,20 @@ class ScriptedServices:
             yield piece
         progress.output = said(self.script.output)  # type: ignore[assignment]
 
-    async def lookup(self, turn: Turn, plan: Plan, checked: Checked | None) -> Found:
+    async def lookup(self, turn: Turn, plan: Plan, checked: Checked | None, *, allow_stale: bool = False) -> Found:
+        if allow_stale:
+            self.script.log.append("stale")
+            return said(self.script.stale)  # type: ignore[return-value]
         self.script.log.append("exact" if checked is None else "semantic")
         return said(self.script.exact if checked is None else self.script.semantic)  # type: ignore[return-value]
 
     async def store(self, turn: Turn, plan: Plan, checked: Checked, answer: ModelAnswer, output: CheckedOutput) -> None:
         self.script.stored.append(output.completion)
+        self.stored_with.append(checked)
 
     async def complete(self, turn: Turn, plan: Plan, checked: Checked) -> ModelAnswer:
         self.script.log.append("model")
+        self.script.asked.append(plan.model_names)
         if self.script.model_gate is not None:
             await self.script.model_gate.wait()
         return said(self.script.answer)  # type: ignore[return-value]
@@ -137,6 +150,9 @@ class ScriptedServices:
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         return self.script.billed
+
+    def attempts(self, error: Exception) -> Sequence[object]:
+        return self.script.failed_attempts
 
     async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:
         self.script.log.append(f"reserve {input_tokens}+{max_output_tokens}")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-_TIERS = ("miss", "exact", "semantic")
+from services.cache.core.entries import Tier
 
 
 class MetricEvents:
@@ -24,7 +24,7 @@ class MetricEvents:
             logger: Of the service.
         """
         lookups = counter("llmops_cache_lookups_total", "Lookups by how they were answered.", ("tier",))
-        self._looked_up = {tier: lookups.labels(tier) for tier in _TIERS}
+        self._looked_up = {tier.value: lookups.labels(tier.value) for tier in Tier}
         self._refused = counter(
             "llmops_cache_refused_candidates_total", "Semantic candidates that were not served.", ("reason",)
         )

@@ -55,6 +55,12 @@ class BackgroundWork:
         finally:
             self._pending.dec()
 
+    async def stop(self) -> None:
+        """Ends what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await self.close()
+
     async def close(self) -> None:
         """Waits for what is under way; each piece of work has its own time limit."""
         while self._tasks:

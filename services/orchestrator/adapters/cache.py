@@ -18,6 +18,7 @@ from services.orchestrator.core.ports import CacheUnavailable
 _STATUSES = {
     cache_pb2.CACHE_STATUS_EXACT: CacheStatus.EXACT,
     cache_pb2.CACHE_STATUS_SEMANTIC: CacheStatus.SEMANTIC,
+    cache_pb2.CACHE_STATUS_STALE: CacheStatus.STALE,
 }
 # The cache is an optimisation: what it cannot say quickly, the model says.
 _LOOKUP_TIMEOUT_S = 0.5
@@ -31,19 +32,19 @@ class RemoteCache:
         self._stub = cache_pb2_grpc.CacheServiceStub(channel)
         self._current_digest = current_digest
 
-    async def lookup(self, turn: Turn, plan: Plan, checked: Checked | None) -> Found:
+    async def lookup(self, turn: Turn, plan: Plan, checked: Checked | None, *, allow_stale: bool = False) -> Found:
         """See Cache."""
         conversation = conversation_of(turn)
         digest = self._current_digest(turn.guard_policy) if checked is None else _digest_of(checked)
         if not digest:
             return Found(CacheStatus.BYPASS)
-        request = cache_pb2.LookupRequest(key=_key(turn, plan, digest))
+        request = cache_pb2.LookupRequest(key=_key(turn, plan, digest), allow_stale=allow_stale)
         if conversation.cache.HasField("max_age"):
             request.max_age.CopyFrom(conversation.cache.max_age)
         answered = check_of(checked) if checked is not None else None
         if answered is not None:
             request.language = answered.language
-            if turn.cache.semantic and checked is not None and checked.can_embed:
+            if turn.cache.semantic and checked is not None and checked.can_embed and not allow_stale:
                 request.embedding.CopyFrom(answered.embedding)
         try:
             response: cache_pb2.LookupResponse = await self._stub.Lookup(request, timeout=_LOOKUP_TIMEOUT_S)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmops.common.v1 import chat_pb2, context_pb2, verdict_pb2
 from llmops.guard.v1 import guard_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
-from services.orchestrator.core.model import Checked, Turn
+from meshkit.context import new_request_id
+from services.orchestrator.core.model import Checked, Shadow, Turn
+from services.orchestrator.core.shadows import FEATURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,15 @@ def messages_to_send(turn: Turn, checked: Checked) -> Sequence[chat_pb2.ChatMess
         return messages
     replaced = {masked.message_index: masked.message for masked in answer.masked_messages}
     return [replaced.get(index, message) for index, message in enumerate(messages)]
+
+
+def shadow_copy(turn: Turn, shadow: Shadow) -> Turn:
+    """The same conversation for a shadow's model. A fresh id: providers must not take it for the caller's request."""
+    conversation = conversation_of(turn)
+    labels = context_pb2.CallLabels()
+    labels.CopyFrom(conversation.labels)
+    labels.feature = FEATURE
+    return replace(turn, request_id=new_request_id(), payload=replace(conversation, model=shadow.name, labels=labels))
 
 
 def text_bytes(messages: Sequence[chat_pb2.ChatMessage], tools: Sequence[chat_pb2.ToolDefinition]) -> int:

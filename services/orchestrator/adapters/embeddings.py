@@ -74,9 +74,12 @@ class RemoteEmbedder:
             model=call.model, labels=call.labels, input_tokens=estimated_tokens(turn.input_bytes), kind=_KIND
         )
         try:
-            return plan_of(await self._stub.Plan(request))
+            plan = plan_of(await self._stub.Plan(request))
         except CallError as error:
             raise model_failed(error) from error
+        if plan.refusal is not None:
+            raise plan.refusal
+        return plan
 
     async def embed(self, turn: Turn, plan: Plan, checked: Checked) -> Vectors:
         """See Embedder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from llmops.common.v1 import chat_pb2, verdict_pb2
@@ -85,7 +86,9 @@ class RemoteGuard:
             answer: guard_pb2.CheckOutputResponse = await self._stub.CheckOutput(request)
         except CallError as error:
             raise _failure(error) from error
-        return _checked_output(answer.verdict, answer.schema_violations, answer.completion, _score(answer))
+        confidence = answer.confidence if answer.HasField("confidence") else None
+        output = _checked_output(answer.verdict, answer.schema_violations, answer.completion, _score(answer))
+        return replace(output, confidence=confidence)
 
     async def check_stream(
         self, turn: Turn, checked: Checked, pieces: AsyncGenerator[object, None], progress: Progress

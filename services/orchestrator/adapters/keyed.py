@@ -21,6 +21,7 @@ from services.orchestrator.core.coordinator import Coordinator
 from services.orchestrator.core.embedding import EmbeddingCoordinator
 from services.orchestrator.core.errors import KeyMalformed
 from services.orchestrator.core.idempotency import OncePerKey
+from services.orchestrator.core.ladder import NO_MODEL
 from services.orchestrator.core.model import Record
 from services.orchestrator.core.ports import Outcome, RequestName
 from services.orchestrator.core.request_names import name_of
@@ -113,6 +114,10 @@ class _Unary:
     def spent(self) -> bool:
         return self._record.cost_nano_usd > 0
 
+    @property
+    def worth_keeping(self) -> bool:
+        return NO_MODEL not in self._record.degraded
+
     async def run(self) -> bytes:
         # The task is the work's own, so is its context. Its timer replaces the one that ends a caller's task.
         call = _limited(self._max_call_s)
@@ -147,6 +152,10 @@ class _Stream:
     @property
     def spent(self) -> bool:
         return self._record.cost_nano_usd > 0
+
+    @property
+    def worth_keeping(self) -> bool:
+        return NO_MODEL not in self._record.degraded
 
     async def run(self) -> AsyncGenerator[pb.CompleteStreamResponse, None]:
         async with aclosing(self._coordinator.stream(self._request, self._record)) as events:

@@ -42,6 +42,7 @@ class RemoteLedger:
             labels=conversation_of(turn).labels,
             estimate_output=turn.max_output_tokens is None,
             ttl=duration_pb2.Duration(seconds=int(ttl_s)),
+            calls=plan.max_billed_calls,
         )
         try:
             response: ledger_pb2.ReserveResponse = await self._stub.Reserve(request)

@@ -176,3 +176,19 @@ class RecordedLendingEvents:
     def lost(self, allotment_id: str, amount_nano_usd: int) -> None:
         """See LendingEvents."""
         self.losses.append((allotment_id, amount_nano_usd))
+
+
+class RecordedShadowEvents:
+    """The port `ShadowEvents`, kept."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[str, str]] = []
+        self.comparisons: list[tuple[str, float, float]] = []
+
+    def ended(self, model: str, outcome: str) -> None:
+        """See ShadowEvents."""
+        self.outcomes.append((model, outcome))
+
+    def compared(self, model: str, copy_s: float, answer_s: float) -> None:
+        """See ShadowEvents."""
+        self.comparisons.append((model, copy_s, answer_s))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from llmops.common.v1 import chat_pb2
 from llmops.router.v1 import router_pb2, router_pb2_grpc
 
+from meshkit.context import remaining_s
 from meshkit.errors import CallError
 from services.orchestrator.adapters.assembly import delta_bytes
 from services.orchestrator.adapters.conversation import check_of, conversation_of, messages_to_send
-from services.orchestrator.adapters.usage import usage_from
+from services.orchestrator.adapters.failures import is_absent
+from services.orchestrator.adapters.usage import usage_from, usage_to
 from services.orchestrator.core.errors import ModelFailed
 from services.orchestrator.core.model import (
     Candidate,
@@ -21,15 +23,24 @@ from services.orchestrator.core.model import (
     ModelAnswer,
     Plan,
     Progress,
+    Shadow,
     Turn,
     Usage,
     UsageLine,
 )
 from services.orchestrator.core.policy import estimated_tokens
 
+# Of these causes a plan without candidates may have others in a while; of all others it will not.
+_SHUT = frozenset({"cooling-down", "breaker-open", "quarantined"})
+# Nobody could answer. What the caller sent, and what an operator must put right, has other reasons.
+_NOBODY = frozenset({"UPSTREAM_UNAVAILABLE", "UPSTREAM_RATE_LIMITED", "SERVICE_UNAVAILABLE"})
+_COMPLETE_TIMEOUT_S = 120.0
 # Formats of an answer that not every model can keep; the others are text.
 _STRUCTURED = frozenset({"json_object", "json_schema"})
 _WHOLE = frozenset({chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_TOOL_CALLS})
+_OUTCOMES: Mapping[str, int] = dict(router_pb2.AttemptOutcome.items())
+# Asked beside the one that answered, and cancelled.
+_LOST_BESIDE = "hedge-lost"
 ATTEMPTS_KEY = "attempts_json"
 # What a call ends with when its callee died, hung or failed unexpectedly: a provider may have been called by then.
 _LOST = frozenset({"SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL"})
@@ -54,7 +65,7 @@ class RemoteRouter:
             planned_request_id=turn.request_id,
         )
         try:
-            return plan_of(await self._stub.Plan(request))
+            return plan_of(await self._stub.Plan(request), structured=request.structured_output)
         except CallError as error:
             raise model_failed(error) from error
 
@@ -62,7 +73,7 @@ class RemoteRouter:
         """See Router."""
         request = router_pb2.CompleteRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
         try:
-            response: router_pb2.CompleteResponse = await self._stub.Complete(request)
+            response: router_pb2.CompleteResponse = await self._stub.Complete(request, timeout=_time_s(plan))
         except CallError as error:
             raise model_failed(error) from error
         return ModelAnswer(
@@ -110,16 +121,29 @@ class RemoteRouter:
         """See Router."""
         return billed_lines(error)
 
+    def attempts(self, error: Exception) -> Sequence[object]:
+        """See Router."""
+        told = error.metadata.get(ATTEMPTS_KEY, "[]") if isinstance(error, ModelFailed) else "[]"
+        return [_attempt(entry) for entry in json.loads(told)]
 
-def plan_of(response: router_pb2.PlanResponse) -> Plan:
-    """A plan of the router's. Raises ModelFailed for one without a candidate."""
+
+def plan_of(response: router_pb2.PlanResponse, *, structured: bool = False) -> Plan:
+    """A plan of the router's; without a candidate it says in `refusal` why."""
     candidates = tuple(Candidate(c.provider, c.model) for c in response.candidates)
-    if not candidates:
-        why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
-        raise ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
     ceilings = [c.max_output_tokens for c in response.candidates]
-    names = tuple(c.model_name for c in response.candidates)
-    return Plan(candidates, names, 0 if 0 in ceilings else max(ceilings), response.model_policy)
+    return Plan(
+        candidates,
+        tuple(c.model_name for c in response.candidates),
+        0 if 0 in ceilings else max(ceilings, default=0),
+        response.model_policy,
+        max(1, response.max_billed_calls),
+        response.cascade.min_confidence if response.HasField("cascade") and len(candidates) > 1 else None,
+        _shadow(response),
+        response.allow_stale,
+        _apology(response, structured=structured),
+        response.wants_embedding,
+        None if candidates else _refusal(response),
+    )
 
 
 def billed_lines(error: Exception) -> tuple[UsageLine, ...] | None:
@@ -154,9 +178,49 @@ def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
     return call
 
 
+def _shadow(response: router_pb2.PlanResponse) -> Shadow | None:
+    shadow = response.shadow
+    return Shadow(shadow.model_name, Candidate(shadow.provider, shadow.model)) if response.HasField("shadow") else None
+
+
+def _apology(response: router_pb2.PlanResponse, *, structured: bool) -> chat_pb2.Completion | None:
+    """A sentence is no answer for whoever reads one by a schema: there the error is clearer."""
+    if structured or not response.apology:
+        return None
+    return chat_pb2.Completion(content=response.apology, finish_reason=chat_pb2.FINISH_REASON_STOP)
+
+
+def _refusal(response: router_pb2.PlanResponse) -> ModelFailed:
+    why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
+    refusal = ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
+    refusal.nobody_answered = any(r.reason in _SHUT for r in response.rejected)
+    return refusal
+
+
+def _time_s(plan: Plan) -> float | None:
+    """None leaves a call all the time that there is."""
+    return None if plan.time_share == 1 else remaining_s(_COMPLETE_TIMEOUT_S) * plan.time_share
+
+
+def _attempt(entry: Mapping[str, Any]) -> router_pb2.Attempt:
+    """Of an error's metadata, as answers bring it."""
+    attempt = router_pb2.Attempt(
+        model_name=entry["model_name"],
+        provider=entry["provider"],
+        model=entry["model"],
+        outcome=_OUTCOMES.get(f"ATTEMPT_OUTCOME_{entry['outcome']}", 0),  # type: ignore[arg-type]
+        http_status=entry["http_status"] or 0,
+        usage=usage_to(Usage(**entry["usage"])) if entry["usage"] else None,
+        cause=entry["cause"],
+    )
+    attempt.duration.FromMilliseconds(entry["duration_ms"])
+    return attempt
+
+
 def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_pb2.StreamContinued) -> None:
     progress.attempts = started.attempts
     progress.lines = lines_of(started.attempts)
+    progress.lost_beside = frozenset(n for n, a in enumerate(started.attempts, start=1) if a.cause == _LOST_BESIDE)
     progress.model = model_name_of(started.attempts)
     if started.attempts:
         running = started.attempts[-1]
@@ -193,4 +257,5 @@ def model_failed(error: CallError) -> ModelFailed:
     """The router's word, passed on."""
     failed = ModelFailed(error.status, error.reason, str(error), error.metadata, error.retry_after_s)
     failed.field_violations = list(error.field_violations)
+    failed.nobody_answered = error.reason in _NOBODY or (error.status == "DEADLINE_EXCEEDED" and is_absent(error))
     return failed

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from services.orchestrator.core.admission import Admitted, Services, admit, timed
-from services.orchestrator.core.errors import GuardUnavailable, OutputBlocked, SchemaMismatch, StreamCut
+from services.orchestrator.core.admission import Admitted, Services, admit, from_cache
+from services.orchestrator.core.asking import UNTRUSTED, Asking
+from services.orchestrator.core.booking import mark_dispatched, settle
+from services.orchestrator.core.errors import ModelFailed, OutputBlocked, SchemaMismatch, StreamCut
+from services.orchestrator.core.ladder import stand_in
 from services.orchestrator.core.metering import Meter
 from services.orchestrator.core.model import (
     Answer,
@@ -15,25 +18,25 @@ from services.orchestrator.core.model import (
     Continued,
     Delta,
     Finished,
-    Found,
     ModelAnswer,
     Progress,
     Record,
-    Reservation,
     Started,
     StreamEvent,
     UsageLine,
 )
-from services.orchestrator.core.policy import Policy, abandoned_lines, is_covered, may_store
-from services.orchestrator.core.settlement import mark_dispatched, settle
+from services.orchestrator.core.policy import Policy, is_covered, lines_so_far, may_store
+from services.orchestrator.core.shadows import Shadows
 
 
 class Coordinator:
-    """Runs requests. Holds no state of its own between them."""
+    """Runs requests. Holds nothing of them when they have ended."""
 
-    def __init__(self, services: Services, policy: Policy) -> None:
+    def __init__(self, services: Services, policy: Policy, shadows: Shadows | None = None) -> None:
         self._services = services
         self._policy = policy
+        self._asking = Asking(services, policy)
+        self._shadows = shadows
 
     async def complete(self, request: object, record: Record) -> Answer:
         """One answer. Raises RequestFailed."""
@@ -41,7 +44,7 @@ class Coordinator:
         try:
             admitted = await admit(self._services, self._policy, request, record)
             if admitted.found is not None:
-                return self._from_cache(admitted.found, record)
+                return from_cache(admitted.found, record)
             return await self._from_model(admitted, record)
         except BaseException as error:
             note_failure(record, error)
@@ -55,18 +58,14 @@ class Coordinator:
         try:
             admitted = await admit(self._services, self._policy, request, record)
             if admitted.found is not None:
-                completion = self._from_cache(admitted.found, record).completion
-                yield Started(record)
-                yield Delta(completion)
-            else:
-                progress = Progress()
-                async with aclosing(self._stream_model(admitted, record, progress)) as events:
-                    async for event in events:
-                        yield event
-                assert progress.output is not None
-                completion = progress.output.completion
-            record.duration_s = self._services.clock.monotonic() - started_s
-            yield Finished(completion, record)
+                for part in _as_stream(from_cache(admitted.found, record)):
+                    record.duration_s = self._services.clock.monotonic() - started_s
+                    yield part
+                return
+            async with aclosing(self._stream_answer(admitted, record)) as events:
+                async for event in events:
+                    record.duration_s = self._services.clock.monotonic() - started_s
+                    yield event
         except BaseException as error:
             if isinstance(error, StreamCut):
                 error.bill(record.cost_nano_usd)
@@ -79,55 +78,39 @@ class Coordinator:
         record.duration_s = self._services.clock.monotonic() - started_s
         self._services.records.put(record)
 
-    def _from_cache(self, found: Found, record: Record) -> Answer:
-        record.cache_entry_id = found.entry_id
-        record.usage = found.usage
-        record.model = found.model
-        record.output_verdict = found.verdict
-        return Answer(found.completion, record)
-
     async def _from_model(self, admitted: Admitted, record: Record) -> Answer:
-        assert admitted.reservation is not None
-        self._mark_dispatched(admitted.reservation)
         try:
-            calling = self._services.router.complete(admitted.turn, admitted.plan, admitted.checked)
-            answer = await timed(self._services, record, "model", calling)
-        except asyncio.CancelledError:
-            self._settle(record, admitted.reservation, abandoned_lines(admitted.plan.candidates[0], admitted.turn))
-            raise
-        except Exception as error:
-            billed = self._services.router.billed_lines(error)
-            if billed is None:
-                billed = abandoned_lines(admitted.plan.candidates[0], admitted.turn)
-            self._settle(record, admitted.reservation, billed)
-            raise
-        record.model, record.attempts, record.usage = answer.model, answer.attempts, answer.usage
-        self._settle(record, admitted.reservation, answer.lines)
-        output = await self._check_output(admitted, answer, record)
+            if admitted.plan.refusal is not None:
+                raise admitted.plan.refusal
+            answer, output = await self._asking.answer(admitted, record)
+        except ModelFailed as error:
+            return await stand_in(self._services, admitted, record, error)
         raise_if_blocked(output)
-        self._keep(admitted, answer, output)
+        if UNTRUSTED not in record.degraded:
+            self._keep(admitted, answer, output)
+        self._copy(admitted, record)
         return Answer(output.completion, record)
 
-    async def _check_output(self, admitted: Admitted, answer: ModelAnswer, record: Record) -> CheckedOutput:
-        checking = self._services.guard.check_output(admitted.turn, admitted.checked, answer.completion)
-        try:
-            output = await timed(self._services, record, "guard-output", checking)
-        except GuardUnavailable:
-            # Masked values could not be restored: an answer full of tokens helps nobody, whatever the policy.
-            if self._policy.guard_required or admitted.checked.masked:
-                raise
-            if "guard" not in record.degraded:
-                record.degraded.append("guard")
-            return CheckedOutput(
-                blocked=False,
-                detectors=(),
-                schema_violations=(),
-                completion=answer.completion,
-                verdict=None,
-                grounding_score=None,
-            )
-        record.output_verdict, record.grounding_score = output.verdict, output.grounding_score
-        return output
+    async def _stream_answer(self, admitted: Admitted, record: Record) -> AsyncGenerator[StreamEvent, None]:
+        """From a model, or from what stands in for it before anything was shown. Ends with `Finished`."""
+        progress, failed = Progress(), admitted.plan.refusal
+        if failed is None:
+            try:
+                async with aclosing(self._stream_model(admitted, record, progress)) as events:
+                    async for event in events:
+                        yield event
+            except ModelFailed as error:
+                if progress.received_bytes:
+                    raise
+                failed = error
+        if failed is None:
+            assert progress.output is not None
+            yield Finished(progress.output.completion, record)
+            return
+        assert isinstance(failed, ModelFailed)
+        answer = await stand_in(self._services, admitted, record, failed)
+        for part in _as_stream(answer):
+            yield part
 
     async def _stream_model(
         self, admitted: Admitted, record: Record, progress: Progress
@@ -137,13 +120,14 @@ class Coordinator:
         lines: Sequence[UsageLine] | None = None
         meter = self._meter(admitted, progress)
         meter.open()
-        self._mark_dispatched(admitted.reservation)
+        mark_dispatched(self._services, admitted.reservation)
         try:
             async with aclosing(self._pieces(admitted, record, progress)) as events:
                 async for event in events:
                     yield event
         except Exception as error:
             lines = self._services.router.billed_lines(error)
+            progress.attempts = progress.attempts or self._services.router.attempts(error)
             raise
         finally:
             meter.close()
@@ -154,9 +138,7 @@ class Coordinator:
         raise_if_blocked(progress.output)
         assert progress.answer is not None
         self._keep(admitted, progress.answer, progress.output)
-
-    def _mark_dispatched(self, reservation: Reservation) -> None:
-        mark_dispatched(self._services, reservation)
+        self._copy(admitted, record)
 
     def _meter(self, admitted: Admitted, progress: Progress) -> Meter:
         services, turn, plan, reservation = self._services, admitted.turn, admitted.plan, admitted.reservation
@@ -213,18 +195,21 @@ class Coordinator:
         elif not progress.asked:
             lines = ()
         else:
-            candidate, tries = progress.candidate or admitted.plan.candidates[0], progress.lines
-            own_bytes = progress.received_bytes - progress.earlier_bytes
-            lines = (*tries, *abandoned_lines(candidate, admitted.turn, own_bytes, len(tries) + 1))
-        self._settle(record, admitted.reservation, lines)
-
-    def _settle(self, record: Record, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
-        settle(self._services, record, reservation, lines)
+            lines = lines_so_far(progress, admitted.plan, admitted.turn, progress.received_bytes)
+        settle(self._services, record, admitted.reservation, lines)
 
     def _keep(self, admitted: Admitted, answer: ModelAnswer, output: CheckedOutput) -> None:
         if may_store(admitted.turn, admitted.checked, answer, output):
             store, turn, plan, checked = self._services.cache.store, admitted.turn, admitted.plan, admitted.checked
             self._services.afterwards.run("store", lambda: store(turn, plan, checked, answer, output))
+
+    def _copy(self, admitted: Admitted, record: Record) -> None:
+        if self._shadows is not None:
+            self._shadows.copy(admitted, record)
+
+
+def _as_stream(answer: Answer) -> tuple[StreamEvent, ...]:
+    return Started(answer.record), Delta(answer.completion), Finished(answer.completion, answer.record)
 
 
 def raise_if_blocked(output: CheckedOutput) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.orchestrator.core.admission import Services, guard_and_reserve, timed
+from services.orchestrator.core.booking import mark_dispatched, settle
 from services.orchestrator.core.coordinator import note_failure
 from services.orchestrator.core.model import Checked, Plan, Record, Reservation, Turn, Usage, UsageLine
 from services.orchestrator.core.policy import Policy, abandoned_lines
-from services.orchestrator.core.settlement import mark_dispatched, settle
 
 
 @dataclass(frozen=True, slots=True)

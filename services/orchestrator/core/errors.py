@@ -325,4 +325,10 @@ class ServiceRefused(RequestFailed):
 
 
 class ModelFailed(ServiceRefused):
-    """The router's failure. The tries that may be billed are in the metadata `attempts_json`."""
+    """The router's failure. The tries that may be billed are in the metadata `attempts_json`.
+
+    `nobody_answered`: every model was away, limited or too slow while the request still had time, so that something
+    may stand in for an answer. Not so when what was asked, or a key of the operator's, is the cause.
+    """
+
+    nobody_answered = False

@@ -37,6 +37,11 @@ class Work(Protocol):
         """Whether it has cost money; asked when it has ended."""
         ...
 
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether its answer is one: what stood in because no model answered is not. Asked when it has ended."""
+        ...
+
     async def run(self) -> bytes:
         """Does it. Returns the answer, serialised."""
         ...
@@ -52,6 +57,11 @@ class StreamWork(Protocol[Event]):
     @property
     def spent(self) -> bool:
         """Whether it has cost money; asked when it has ended."""
+        ...
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether its answer is one: what stood in because no model answered is not. Asked when it has ended."""
         ...
 
     def run(self) -> AsyncGenerator[Event, None]:
@@ -252,6 +262,9 @@ class OncePerKey:
             raise
         finally:
             self._held.pop(owner, None)
+        if not work.worth_keeping:
+            await self._now_or_later("release", lambda: self._answers.release(name, owner))
+            return outcome, False
         earlier = await self._keep(name, owner, self._bounded(outcome, work.failure))
         return (outcome, False) if earlier is None else (earlier, True)
 
@@ -292,7 +305,7 @@ class OncePerKey:
                     if work.is_last(event):
                         # Before the end is seen: who has seen it and asks again must find it.
                         whole = self._bounded(Outcome(work.delivered()), work.failure)
-                        await self._keep(name, owner, whole)
+                        await self._keep_or_release(name, owner, whole, keep=work.worth_keeping)
                         kept = True
                     yield event
         except BaseException as error:
@@ -306,7 +319,7 @@ class OncePerKey:
         self, name: RequestName, owner: str, work: StreamWork[Event], whole: Outcome | None, error: BaseException
     ) -> None:
         """Not awaited: a reader that has left shall not be held."""
-        if whole is None and not work.spent:
+        if (whole is None and not work.spent) or not work.worth_keeping:
             self._afterwards.run("release", lambda: self._persist(lambda: self._answers.release(name, owner)))
             return
         outcome = whole or self._bounded(Outcome(work.delivered(), work.failure(error)), work.failure)
@@ -320,6 +333,12 @@ class OncePerKey:
     async def _keep(self, name: RequestName, owner: str, outcome: Outcome) -> Outcome | None:
         """Returns the outcome that another owner had kept before, if one had."""
         return await self._now_or_later("keep-answer", lambda: self._answers.keep(name, owner, outcome))
+
+    async def _keep_or_release(self, name: RequestName, owner: str, outcome: Outcome, *, keep: bool) -> None:
+        if keep:
+            await self._keep(name, owner, outcome)
+        else:
+            await self._now_or_later("release", lambda: self._answers.release(name, owner))
 
     async def _now_or_later(self, what: str, write: Callable[[], Awaitable[Written]]) -> Written | None:
         """An answer that was paid for leaves also when it cannot be stored at once; storing is tried again then."""

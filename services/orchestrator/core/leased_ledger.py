@@ -30,7 +30,8 @@ class LeasedLedger:
         except BudgetUnavailable as failed:
             if not failed.outage:
                 raise
-            return self._from_lease(payer, Ask(plan.candidates, input_tokens, max_output_tokens), failed)
+            ask = Ask(plan.candidates, input_tokens, max_output_tokens, plan.max_billed_calls)
+            return self._from_lease(payer, ask, failed)
         except BudgetExhausted:
             if not await self._leases.release(payer):
                 raise

@@ -48,11 +48,12 @@ CostFunction = Callable[[Usage, Price], int]
 
 
 class Ask(NamedTuple):
-    """What a call may need at most: any of the candidates, so many tokens."""
+    """What an answer may need at most: any of the candidates, so many tokens, as often as `calls` are billed for it."""
 
     candidates: tuple[Candidate, ...]
     input_tokens: int
     max_output_tokens: int
+    calls: int = 1
 
 
 class Refusal(Enum):
@@ -111,12 +112,12 @@ class Granted(NamedTuple):
 
 
 def grant(lease: Lease, hold_id: str, ask: Ask, now_s: float, cost: CostFunction) -> Granted | Refusal:
-    """Decides one call as the ledger would: the dearest of its models, all of its tokens, or nothing."""
+    """Decides one call as the ledger would: the dearest of its models, all of its tokens, for each call, or nothing."""
     prices = _prices_of(lease, ask)
     refusal = _out_of_bounds(lease, ask, now_s) if prices else Refusal.NOT_PRICED
     if refusal is not None:
         return refusal
-    amount = cost(Usage(ask.input_tokens, ask.max_output_tokens), dearest(prices))
+    amount = cost(Usage(ask.input_tokens, ask.max_output_tokens), dearest(prices)) * ask.calls
     # A priced call of no tokens may cost more than it says: it needs room for something.
     least = amount or int(not all(price.free for price in prices))
     if lease.most_per_call_nano_usd is not None and least > lease.most_per_call_nano_usd:

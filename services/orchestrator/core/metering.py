@@ -11,7 +11,7 @@ import math
 
 from services.orchestrator.core.errors import BudgetExhausted, RequestFailed, StreamCut
 from services.orchestrator.core.model import Plan, Progress, Reservation, Turn
-from services.orchestrator.core.policy import Metering, abandoned_lines
+from services.orchestrator.core.policy import Metering, lines_so_far
 from services.orchestrator.core.ports import Afterwards, Ledger
 
 # Over so many bytes the line of costs is drawn: a million tokens by estimate.
@@ -92,10 +92,8 @@ class Meter:
 
     def _cost(self, received_bytes: int) -> int:
         """By estimate, and with the tries before."""
-        progress = self._progress
-        candidate, tries = progress.candidate or self._plan.candidates[0], progress.lines
-        own = abandoned_lines(candidate, self._turn, received_bytes - progress.earlier_bytes, len(tries) + 1)
-        return self._ledger.cost_nano_usd(self._reservation, (*tries, *own))
+        lines = lines_so_far(self._progress, self._plan, self._turn, received_bytes)
+        return self._ledger.cost_nano_usd(self._reservation, lines)
 
     def _raise(self, spent_nano_usd: int) -> None:
         """Asks for as much again as was held at first, beside the stream. No alarm until it is answered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -50,16 +50,37 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A model that gets a copy of the call; `name` is the router's."""
+
+    name: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Which models may answer, and the name of that choice for the cache.
 
-    `model_names` are the candidates' names at the router: money is held for these, so no other one may be called.
+    `model_names` are the candidates' names at the router, one each: money is held for these, so no other one may be
+    called. `max_billed_calls` is how many calls the one answer may cost. `min_confidence` is set on routes that try
+    their first candidate alone and go on to the others when its answer is not trusted. When no model answers, an
+    earlier answer past its time may be served (`allow_stale`), then `apology`, a completion; None means the error.
+    `refusal` is why nobody can be asked, of a plan without candidates. A call by this plan may take `time_share` of the
+    time that is left.
     """
 
     candidates: tuple[Candidate, ...]
     model_names: tuple[str, ...]
     max_output_tokens: int
     policy: str
+    max_billed_calls: int = 1
+    min_confidence: float | None = None
+    shadow: Shadow | None = None
+    allow_stale: bool = False
+    apology: object = None
+    wants_embedding: bool = False
+    refusal: Exception | None = None
+    time_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +121,10 @@ UNCHECKED = Checked(blocked=False, detectors=(), masked=False, can_embed=False, 
 
 @dataclass(frozen=True, slots=True)
 class CheckedOutput:
-    """The guard on the answer. `schema_violations` are set when that is why it blocks."""
+    """The guard on the answer. `schema_violations` are set when that is why it blocks.
+
+    Scores are 0 to 1, and absent while the guard has no model for them.
+    """
 
     blocked: bool
     detectors: tuple[str, ...]
@@ -108,6 +132,7 @@ class CheckedOutput:
     completion: object
     verdict: object
     grounding_score: float | None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +183,7 @@ class ModelAnswer:
     model: str
     usage: Usage
     lines: tuple[UsageLine, ...]
-    attempts: object
+    attempts: Sequence[object]
     complete: bool
 
 
@@ -171,7 +196,8 @@ class Progress:
     """What a running stream has shown so far; filled while it runs, read when it ends in whatever way.
 
     `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed; the first
-    `earlier_bytes` of what came were written by them. Once `alarm_bytes` have come, whoever counts calls `alarm`; what
+    `earlier_bytes` of what came were written by them, and those whose attempt is in `lost_beside` were asked beside it
+    and may be billed for an answer as long as its own. Once `alarm_bytes` have come, whoever counts calls `alarm`; what
     it raises ends the stream. `continued` says that another model went on where the answer broke off.
     """
 
@@ -180,6 +206,7 @@ class Progress:
     candidate: Candidate | None = None
     attempts: object = None
     lines: tuple[UsageLine, ...] = ()
+    lost_beside: frozenset[int] = frozenset()
     received_bytes: int = 0
     earlier_bytes: int = 0
     continued: bool = False

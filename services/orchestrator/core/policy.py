@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.orchestrator.core.model import (
     Candidate,
@@ -11,6 +11,7 @@ from services.orchestrator.core.model import (
     CheckedOutput,
     ModelAnswer,
     Plan,
+    Progress,
     Turn,
     Usage,
     UsageLine,
@@ -54,6 +55,7 @@ def tokens_to_hold(policy: Policy, turn: Turn, plan: Plan) -> tuple[int, int]:
 
     Without an explicit maximum the hold assumes a usual answer, not the model's ceiling: a ceiling of 128,000 tokens
     would pin budgets that nobody spends. What exceeds the hold is booked as an overrun and blocks the next request.
+    It is for one call: the ledger, or a lease, holds it as often as the plan may be billed for.
     """
     ceiling = plan.max_output_tokens or policy.assumed_output_tokens
     output = policy.assumed_output_tokens if turn.max_output_tokens is None else turn.max_output_tokens
@@ -85,6 +87,24 @@ def abandoned_lines(
         estimated=True,
     )
     return (UsageLine(candidate, usage, attempt),)
+
+
+def lines_so_far(progress: Progress, plan: Plan, turn: Turn, received_bytes: int) -> tuple[UsageLine, ...]:
+    """What a stream has cost by estimate, once so many bytes have come.
+
+    A request that lost against the answer's may be billed for as much output as the answer has, although cancelled.
+    What a model wrote that another one went on from is in its own try.
+    """
+    own_bytes = received_bytes - progress.earlier_bytes
+    output_tokens = estimated_tokens(own_bytes)
+    tries = (
+        replace(line, usage=replace(line.usage, output_tokens=max(line.usage.output_tokens, output_tokens)))
+        if line.attempt in progress.lost_beside
+        else line
+        for line in progress.lines
+    )
+    candidate = progress.candidate or plan.candidates[0]
+    return (*tries, *abandoned_lines(candidate, turn, own_bytes, len(progress.lines) + 1))
 
 
 def _input_tokens(turn: Turn) -> int:

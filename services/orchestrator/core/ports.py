@@ -51,8 +51,8 @@ class Guard(Protocol):
 class Cache(Protocol):
     """Earlier answers. Raises CacheUnavailable when it cannot answer; the request goes on without it."""
 
-    def lookup(self, turn: Turn, plan: Plan, checked: Checked | None) -> Awaitable[Found]:
-        """The exact tier, or with the guard's embedding both.
+    def lookup(self, turn: Turn, plan: Plan, checked: Checked | None, *, allow_stale: bool = False) -> Awaitable[Found]:
+        """The exact tier, or with the guard's embedding both. `allow_stale` asks the exact tier, then past its time.
 
         BYPASS when it was not asked: an answer is only served under the very policy that allowed it, and before the
         guard has spoken its digest may not be known.
@@ -74,7 +74,7 @@ class Router(Protocol):
     """Models. Raises ModelFailed."""
 
     def plan(self, turn: Turn) -> Awaitable[Plan]:
-        """Which models may answer."""
+        """Which models may answer. A plan without any says why, and what may stand in for an answer."""
         ...
 
     def complete(self, turn: Turn, plan: Plan, checked: Checked) -> Awaitable[ModelAnswer]:
@@ -89,12 +89,16 @@ class Router(Protocol):
         """The tries of a failed call that may be billed; None when nobody can tell, as when the router died."""
         ...
 
+    def attempts(self, error: Exception) -> Sequence[object]:
+        """Every try of a failed call, in the router's terms; none when nobody can tell."""
+        ...
+
 
 class Ledger(Protocol):
     """Money. Raises BudgetExhausted, BudgetUnavailable, or what the ledger says of unpriced models."""
 
     def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Awaitable[Reservation]:
-        """Holds the most that the call may cost."""
+        """Holds the most that the call may cost, as often as the plan may be billed for."""
         ...
 
     def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
@@ -253,6 +257,18 @@ class Afterwards(Protocol):
 
     def run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Takes the work over."""
+        ...
+
+
+class ShadowEvents(Protocol):
+    """What an operator wants to see of copies. `model` is a name of the router's configuration. Never content."""
+
+    def ended(self, model: str, outcome: str) -> None:
+        """A copy is over: "answered", "failed", "denied" by the ledger, "dropped" unasked, or "cancelled" too late."""
+        ...
+
+    def compared(self, model: str, copy_s: float, answer_s: float) -> None:
+        """How long a copy's answer took, and the answer that the caller got."""
         ...
 
 

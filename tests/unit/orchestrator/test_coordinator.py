@@ -26,6 +26,7 @@ from services.orchestrator.core.model import (
     Delta,
     Finished,
     Found,
+    Plan,
     Rate,
     Record,
     Reservation,
@@ -80,6 +81,21 @@ async def test_a_miss_asks_everyone_in_order_and_books_the_answer() -> None:
     assert case.script.voided == []
     assert case.record.cost_nano_usd == 10 * 2 + 5 * 10
     assert [step for step, _ in case.record.steps].count("model") == 1
+
+
+@pytest.mark.parametrize("policy", [POLICY, replace(POLICY, semantic_cache=False)])
+async def test_a_route_that_chooses_by_the_embedding_gets_one_and_the_cache_does_not(policy: Policy) -> None:
+    """Without the semantic cache the router never saw one, and called every request complex."""
+    wish = CacheWish(lookup=True, store=True, semantic=policy.semantic_cache)
+    script = Script(plan=Plan((CHEAP,), ("cheap",), 4096, "route#1", wants_embedding=True), wish=wish)
+    case = Case(script, policy)
+    await case.complete()
+    assert "check_input embed=True" in case.script.log
+    assert ("semantic" in case.script.log) == policy.semantic_cache
+    assert [checked.can_embed for checked in case.ports.stored_with] == [policy.semantic_cache]
+    never = Case(Script(), replace(POLICY, semantic_cache=False))
+    await never.complete()
+    assert "check_input embed=False" in never.script.log
 
 
 async def test_a_call_that_left_is_marked_beside_it() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.orchestrator.core.model import Plan
-from services.orchestrator.core.policy import Policy, is_covered, tokens_to_hold
+from services.orchestrator.core.model import Plan, Progress, Usage, UsageLine
+from services.orchestrator.core.policy import Policy, is_covered, lines_so_far, tokens_to_hold
 from tests.support.orchestrator_ports import CHEAP, Script, ScriptedServices
 
 POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
@@ -36,3 +36,13 @@ def test_what_is_held_for_an_answer(asked: int | None, ceiling: int, held: int) 
 def test_whether_a_hold_covers_the_longest_answer(asked: int | None, ceiling: int, held: int, *, covered: bool) -> None:
     plan = Plan((CHEAP,), ("cheap",), ceiling, "route#1")
     assert is_covered(replace(TURN, max_output_tokens=asked), plan, held) is covered
+
+
+def test_a_request_that_lost_counts_as_long_as_the_answer_while_it_runs() -> None:
+    """It was counted at its input: the hold of a hedged stream was used up long before it was raised."""
+    tries = (UsageLine(CHEAP, Usage(5, 0), 1), UsageLine(CHEAP, Usage(7, 0), 2))
+    progress = Progress(candidate=CHEAP, lines=tries, lost_beside=frozenset({2}))
+    lines = lines_so_far(progress, Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)
+    assert [(line.usage.output_tokens, line.attempt) for line in lines] == [(0, 1), (100, 2), (100, 3)]
+    alone = lines_so_far(replace(progress, lost_beside=frozenset()), Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)
+    assert [line.usage.output_tokens for line in alone] == [0, 0, 100]

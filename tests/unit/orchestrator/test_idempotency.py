@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import pytest
 
@@ -29,6 +30,33 @@ async def test_the_answer_is_made_once_and_given_again() -> None:
     assert await world.once.answer(NAME, job) == (Outcome(b"answer"), True)
     assert await world.replica().answer(NAME, job) == (Outcome(b"answer"), True)
     assert job.runs == 1
+
+
+async def test_what_stood_in_for_an_answer_is_given_to_who_waits_and_kept_for_nobody() -> None:
+    """The retry got the apology for a day, although the models were back."""
+    world, job = World(), Job(b"sorry", worth_keeping=False)
+    job.gate.set()
+    assert await asyncio.gather(world.once.answer(NAME, job), world.once.answer(NAME, job)) == [
+        (Outcome(b"sorry"), False),
+        (Outcome(b"sorry"), True),
+    ]
+    assert await world.kept() is None
+    real = Job()
+    real.gate.set()
+    assert await world.once.answer(NAME, real) == (Outcome(b"answer"), False)
+
+
+@pytest.mark.parametrize("leave_after", [1, None])
+async def test_a_streamed_stand_in_is_kept_for_nobody(leave_after: int | None) -> None:
+    world, job = World(), Pieces(worth_keeping=False)
+    async with aclosing(world.once.stream(NAME, job)) as events:
+        shown = 0
+        async for _ in events:
+            shown += 1
+            if shown == leave_after:
+                break
+    await world.settled()
+    assert await world.kept() is None
 
 
 async def test_fifty_at_once_are_one() -> None:

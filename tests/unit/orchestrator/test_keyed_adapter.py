@@ -29,6 +29,7 @@ class Scripted:
     """A coordinator whose requests cost something."""
 
     error: RequestFailed | None = None
+    degraded: str = ""
     deadlines_s: list[float] = field(default_factory=list)
 
     async def complete(self, request: object, record: Record) -> Answer:
@@ -51,6 +52,8 @@ class Scripted:
 
     def _note(self, record: Record) -> None:
         record.cost_nano_usd = 7
+        if self.degraded:
+            record.degraded.append(self.degraded)
         deadline_s = current().deadline_s
         assert deadline_s is not None
         self.deadlines_s.append(deadline_s - asyncio.get_running_loop().time())
@@ -106,6 +109,16 @@ async def test_a_kept_stream_has_its_three_events() -> None:
     assert finished.finished.report.replayed
     assert (delta.delta.content, finished.finished.finish_reason) == ("said", chat_pb2.FINISH_REASON_STOP)
     assert case.replays == 1
+
+
+async def test_a_stand_in_for_an_answer_is_no_answer_to_keep() -> None:
+    case = Case()
+    case.coordinator.degraded = "model"
+    await case.complete()
+    await case.stream()
+    assert not (await case.complete()).report.replayed
+    assert not (await case.stream())[0].started.replayed
+    assert len(case.coordinator.deadlines_s) == 4, "each was made anew"
 
 
 async def test_a_kept_failure_is_final() -> None:

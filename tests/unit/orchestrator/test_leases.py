@@ -54,6 +54,15 @@ def test_a_call_holds_what_the_dearest_of_its_models_may_cost() -> None:
     assert (decided.held_nano_usd, decided.lease.left_nano_usd) == (60, 40)
 
 
+def test_money_is_held_for_each_call_that_may_be_billed() -> None:
+    asked = Ask((CHEAP,), 0, 20, calls=3)
+    decided = grant(LEASE, "h", asked, 20.0, cost_nano_usd)
+    assert isinstance(decided, Granted)
+    assert decided.held_nano_usd == 60
+    assert grant(LEASE, "h", asked._replace(calls=6), 20.0, cost_nano_usd) is Refusal.USED_UP
+    assert grant(replace(LEASE, most_per_call_nano_usd=59), "h", asked, 20.0, cost_nano_usd) is Refusal.QUERY_LIMIT
+
+
 def test_input_counts_at_the_dearest_of_its_prices() -> None:
     cached = Price("acme-ai", "cheap", 10**6, 0, 0, 4 * 10**6)
     decided = grant(replace(LEASE, prices=(cached,)), "h", ask(0, input_tokens=5), 20.0, cost_nano_usd)

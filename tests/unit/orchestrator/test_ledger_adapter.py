@@ -221,3 +221,15 @@ async def test_a_refused_raise_names_the_limit_and_an_absent_ledger_is_absent() 
     for status in ("UNAVAILABLE", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"):
         with pytest.raises(BudgetUnavailable):
             await RemoteLedger(AnsweringLedger(CallError(Failure(status, "X", "x")))).extend(HOLD, 1, 400, 450)
+
+
+async def test_the_money_of_every_call_that_may_be_billed_is_held() -> None:
+    """A hedge was an overrun: the hold covered one of the two calls that were billed."""
+    for calls in (1, 3):
+        channel = LateLedger()
+        channel.requests.append(None)
+        plan = Plan((LINE.candidate,), ("cheap",), 10, "route#1", max_billed_calls=calls)
+        turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
+        with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
+            await RemoteLedger(channel, retry_pause_s=0).reserve(turn, plan, 1, 1)
+        assert channel.requests[1].calls == calls

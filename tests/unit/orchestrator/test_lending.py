@@ -42,6 +42,13 @@ async def test_while_the_ledger_is_away_the_lease_is_spent_and_then_everything_i
     assert desk.events.outcomes == ["granted", "used-up", "granted", "used-up", "granted"]
 
 
+async def test_a_lease_holds_as_much_as_the_ledger_would() -> None:
+    desk = Desk()
+    await desk.warm()
+    desk.away()
+    assert (await desk.reserve(30, calls=2)).held_nano_usd == 60
+
+
 async def test_without_a_lease_everything_is_closed() -> None:
     desk = Desk()
     desk.away()

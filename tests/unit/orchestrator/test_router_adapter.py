@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from llmops.common.v1 import chat_pb2, context_pb2
+from google.protobuf import duration_pb2
+from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2
 from llmops.router.v1 import router_pb2
 
-from services.orchestrator.adapters.conversation import Conversation
+from meshkit.errors import CallError, Failure
+from meshkit.testing import call_context
+from services.orchestrator.adapters.conversation import Conversation, shadow_copy
 from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.core.errors import ModelFailed
 from services.orchestrator.core.model import (
@@ -18,6 +22,7 @@ from services.orchestrator.core.model import (
     Candidate,
     Plan,
     Progress,
+    Shadow,
     Turn,
     Usage,
     UsageLine,
@@ -51,6 +56,7 @@ def test_a_call_that_was_lost_may_be_billed(status: str, reason: str, metadata: 
     [
         ("MODEL_NOT_FOUND", {"model": "nope"}),
         ("OVERLOADED", {}),
+        ("PERMISSION_DENIED", {}),
         ("DEADLINE_EXCEEDED", {"attempts_json": "[]"}),
         ("DEADLINE_EXCEEDED", {"begun": "false"}),
     ],
@@ -111,9 +117,11 @@ async def test_an_alarm_ends_the_stream_after_the_piece_that_was_paid_for() -> N
 
 
 class PlanOf:
-    """A channel on which one candidate is planned; `asked` is what came."""
+    """A channel on which one candidate is planned, or what is given; `asked` is what came."""
 
-    def __init__(self) -> None:
+    def __init__(self, response: router_pb2.PlanResponse | None = None) -> None:
+        big = router_pb2.PlannedCandidate(model_name="big", provider="p")
+        self.response = response or router_pb2.PlanResponse(candidates=[big])
         self.asked: list[router_pb2.PlanRequest] = []
 
     def __getattr__(self, arity: str) -> Any:
@@ -121,7 +129,7 @@ class PlanOf:
 
     async def _plan(self, request: router_pb2.PlanRequest, **_: Any) -> router_pb2.PlanResponse:
         self.asked.append(request)
-        return router_pb2.PlanResponse(candidates=[router_pb2.PlannedCandidate(model_name="big", provider="p")])
+        return self.response
 
 
 async def test_a_plan_is_asked_for_with_all_that_is_known_of_the_call() -> None:
@@ -158,9 +166,9 @@ class ContinuedStream(StreamOf):
         first = router_pb2.Attempt(provider="acme-ai", model="cheap-1", usage={"input_tokens": 9, "output_tokens": 1})
         second = router_pb2.Attempt(provider="other-ai", model="big-1")
         yield router_pb2.CompleteStreamResponse(started={"attempts": [router_pb2.Attempt(model="cheap-1")]})
-        yield router_pb2.CompleteStreamResponse(delta={"content": self._texts[0]})
+        yield router_pb2.CompleteStreamResponse(delta={"content": self._pieces[0]})
         yield router_pb2.CompleteStreamResponse(continued={"attempts": [first, second]})
-        yield router_pb2.CompleteStreamResponse(delta={"content": self._texts[1]})
+        yield router_pb2.CompleteStreamResponse(delta={"content": self._pieces[1]})
 
 
 async def test_another_model_that_goes_on_is_noted_with_what_came_before_it() -> None:
@@ -177,3 +185,155 @@ async def test_another_model_that_goes_on_is_noted_with_what_came_before_it() ->
     assert (progress.model, progress.candidate) == ("other-ai/big-1", Candidate("other-ai", "big-1"))
     assert (progress.continued, progress.earlier_bytes, progress.received_bytes) == (True, 3, 7)
     assert progress.lines == (UsageLine(Candidate("acme-ai", "cheap-1"), Usage(9, 1), 1),)
+
+
+RICH = router_pb2.PlanResponse(
+    candidates=[
+        router_pb2.PlannedCandidate(model_name="small", provider="p", model="small-1", max_output_tokens=10),
+        router_pb2.PlannedCandidate(model_name="big", provider="p", model="big-1", max_output_tokens=20),
+    ],
+    model_policy="chat#1",
+    max_billed_calls=3,
+    shadow=router_pb2.PlannedShadow(model_name="other", provider="q", model="other-1"),
+    cascade=router_pb2.PlannedCascade(min_confidence=0.5),
+    apology="sorry",
+    allow_stale=True,
+    wants_embedding=True,
+)
+
+
+async def test_all_that_a_plan_says_is_heard() -> None:
+    plan = await RemoteRouter(PlanOf(RICH)).plan(any_turn())
+    assert plan == Plan(
+        (Candidate("p", "small-1"), Candidate("p", "big-1")),
+        ("small", "big"),
+        20,
+        "chat#1",
+        3,
+        0.5,
+        Shadow("other", Candidate("q", "other-1")),
+        allow_stale=True,
+        apology=chat_pb2.Completion(content="sorry", finish_reason=chat_pb2.FINISH_REASON_STOP),
+        wants_embedding=True,
+    )
+    plain = await RemoteRouter(PlanOf()).plan(any_turn())
+    assert (plain.max_billed_calls, plain.min_confidence, plain.shadow, plain.apology) == (1, None, None, None)
+
+
+async def test_who_reads_an_answer_by_a_schema_gets_no_apology() -> None:
+    turn = any_turn()
+    assert isinstance(turn.payload, Conversation)
+    turn.payload.parameters.response_format.type = "json_object"
+    assert (await RemoteRouter(PlanOf(RICH)).plan(turn)).apology is None
+
+
+@pytest.mark.parametrize(
+    ("reasons", "may_stand_in"),
+    [(["cooling-down"], True), (["no-tools", "breaker-open"], True), (["vendor-region"], False), ([], False)],
+)
+async def test_when_nobody_is_left_the_plan_says_whether_it_may_change(
+    reasons: list[str], *, may_stand_in: bool
+) -> None:
+    rejected = [router_pb2.RejectedCandidate(model_name="m", reason=reason) for reason in reasons]
+    plan = await RemoteRouter(PlanOf(router_pb2.PlanResponse(rejected=rejected, apology="sorry"))).plan(any_turn())
+    assert isinstance(plan.refusal, ModelFailed)
+    assert (plan.candidates, plan.refusal.nobody_answered) == ((), may_stand_in)
+
+
+class Failing:
+    """A channel whose calls fail; `timeouts_s` are the times they had."""
+
+    def __init__(self, status: str, reason: str, **metadata: str) -> None:
+        self._failure = Failure(status, reason, "failed", metadata=metadata)
+        self.timeouts_s: list[float | None] = []
+
+    def __getattr__(self, arity: str) -> Any:
+        return lambda *_, **__: self._call
+
+    async def _call(self, request: object, timeout: float | None = None) -> object:  # noqa: ASYNC109 - the stub's
+        self.timeouts_s.append(timeout)
+        raise CallError(self._failure)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "left_s", "nobody"),
+    [
+        ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", 5.0, True),
+        ("RESOURCE_EXHAUSTED", "UPSTREAM_RATE_LIMITED", 5.0, True),
+        ("UNAVAILABLE", "SERVICE_UNAVAILABLE", 5.0, True),
+        ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", 5.0, True),
+        ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", 0.01, False),
+        ("INVALID_ARGUMENT", "UPSTREAM_REJECTED", 5.0, False),
+        ("FAILED_PRECONDITION", "UPSTREAM_CREDENTIAL", 5.0, False),
+        ("RESOURCE_EXHAUSTED", "OVERLOADED", 5.0, False),
+        ("UNAVAILABLE", "UPSTREAM_STREAM_CUT", 5.0, False),
+    ],
+)
+async def test_of_which_failures_something_may_stand_in(
+    status: str, reason: str, left_s: float, *, nobody: bool
+) -> None:
+    with call_context(deadline_s=asyncio.get_running_loop().time() + left_s), pytest.raises(ModelFailed) as caught:
+        await RemoteRouter(Failing(status, reason)).complete(any_turn(), Plan((), (), 0, ""), UNCHECKED)
+    assert caught.value.nobody_answered == nobody
+
+
+async def test_a_call_takes_its_share_of_the_time() -> None:
+    channel = Failing("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 10):
+        for share in (1.0, 0.5):
+            with pytest.raises(ModelFailed):
+                await RemoteRouter(channel).complete(any_turn(), Plan((), (), 0, "", time_share=share), UNCHECKED)
+    whole, half = channel.timeouts_s
+    assert whole is None
+    assert half is not None
+    assert 4.5 < half <= 5
+
+
+def test_the_tries_of_a_failed_call_are_what_an_answer_would_bring() -> None:
+    row = {
+        "model_name": "cheap",
+        "provider": "acme-ai",
+        "model": "cheap-1",
+        "outcome": "TIMED_OUT",
+        "http_status": 0,
+        "duration_ms": 1500,
+        "usage": {"input_tokens": 3, "output_tokens": 0},
+        "cause": "step-timeout",
+    }
+    failed = ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "all failed", {"attempts_json": json.dumps([row])})
+    (attempt,) = ROUTER.attempts(failed)
+    assert attempt == router_pb2.Attempt(
+        model_name="cheap",
+        provider="acme-ai",
+        model="cheap-1",
+        outcome=router_pb2.ATTEMPT_OUTCOME_TIMED_OUT,
+        duration=duration_pb2.Duration(seconds=1, nanos=500_000_000),
+        usage=usage_pb2.Usage(input_tokens=3),
+        cause="step-timeout",
+    )
+    assert ROUTER.attempts(ModelFailed("INTERNAL", "INTERNAL", "lost", {})) == []
+
+
+async def test_a_request_that_lost_is_known_while_the_stream_runs() -> None:
+    lost = router_pb2.Attempt(provider="a", model="one", usage=usage_pb2.Usage(input_tokens=3), cause="hedge-lost")
+    running = router_pb2.Attempt(provider="b", model="two")
+    started = router_pb2.CompleteStreamResponse(started=router_pb2.StreamStarted(attempts=[lost, running]))
+    progress = Progress()
+    with pytest.raises(ModelFailed, match="before it was complete"):
+        async for _ in RemoteRouter(StreamOf(started, "x")).stream(
+            any_turn(), Plan((), (), 0, ""), UNCHECKED, progress
+        ):
+            pass
+    assert progress.lost_beside == {1}
+
+
+def test_a_copy_is_another_request_for_another_model_with_a_budget_of_its_own() -> None:
+    turn = any_turn()
+    assert isinstance(turn.payload, Conversation)
+    turn.payload.labels.MergeFrom(context_pb2.CallLabels(feature="search", data_class="health", end_user="u"))
+    copy = shadow_copy(turn, Shadow("other", Candidate("q", "other-1")))
+    assert isinstance(copy.payload, Conversation)
+    assert copy.payload.model == "other"
+    assert copy.payload.labels == context_pb2.CallLabels(feature="shadow", data_class="health", end_user="u")
+    assert turn.payload.labels.feature == "search", "the caller's is left alone"
+    assert copy.request_id not in ("", turn.request_id)

@@ -55,3 +55,16 @@ def test_an_amount_is_exact() -> None:
 def test_what_is_no_setting_is_told(key: str, value: object, told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         load(OrchestratorSettings, {"leases": {key: value}}, "orchestrator", {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("max_at_once", 0, "take `shadow` out of the routes"),
+        ("timeout_s", 0, "above 0 and at most 900"),
+        ("timeout_s", 901, "above 0 and at most 900"),
+    ],
+)
+def test_what_is_no_setting_of_shadows_is_told(key: str, value: object, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load(OrchestratorSettings, {"shadows": {key: value}}, "orchestrator", {})
