@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
-from services.router.core.conditions import HOLDS, Finding, check
+from services.router.core.conditions import HOLDS, Finding, check, least_tokens
 from services.router.core.deployments import Shut
 from services.router.core.errors import RouterError, Unsupported
 from services.router.core.facts import Facts, Needs
 from services.router.core.ports import Load, PriceList
-from services.router.core.ranking import Situation, draw, rank
+from services.router.core.ranking import Ranked, Situation, draw, rank
 from services.router.core.vendors import Gate
+
+_TOO_SMALL = "context-too-small"
+# Three bytes a token is what money is held by; scripts of three bytes a letter come to ten, which may well fit. Only a
+# conversation of so many times the window is not sent there: servers exist that cut what does not fit, and say nothing.
+WINDOW_MARGIN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: flo
         tuple(spec for spec in specs if look.at(spec).stands_by)
         for specs in (route.context_fallbacks, route.content_policy_fallbacks, route.rate_limit_fallbacks)
     )
+    if not first and not last and any(look.too_long_for(spec) for spec in route.candidates):
+        ranked = tuple(Ranked(spec, "the conversation is too long for the candidates") for spec in context)
     candidates = tuple(entry.spec for entry in (*ranked, *after_all))
     tried = {spec.name for spec in (*candidates, *context, *content, *limits)}
     shadow, shadow_refused = _shadow(look)
@@ -107,15 +114,15 @@ def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: flo
 def refused(spec: ModelSpec, facts: Facts, gate: Gate) -> Rejected | None:
     """Why a model may not serve a call, whatever the route and its health: it cannot, or its provider may not see this.
 
-    At the call itself the window is left to the provider: only it counts tokens exactly.
+    Windows are left to the provider unless they are far too small: only it counts tokens exactly.
     """
     reason = _unfit(spec, facts.needs)
     if reason:
         return Rejected(spec, reason)
-    tokens = 0 if facts.final else facts.needs.input_tokens
-    if 0 < spec.context_tokens < tokens:
-        detail = f"The window holds {spec.context_tokens} tokens, the conversation has about {tokens}."
-        return Rejected(spec, "context-too-small", None, detail)
+    if 0 < spec.context_tokens * WINDOW_MARGIN < least_tokens(facts):
+        about = facts.needs.input_tokens
+        detail = f"The window holds {spec.context_tokens} tokens, the conversation has about {about}."
+        return Rejected(spec, _TOO_SMALL, None, detail)
     refusal = gate.refusal(spec)
     return None if refusal is None else Rejected(spec, refusal.reason, None, refusal.detail)
 
@@ -200,6 +207,11 @@ class _Look:
         if by_condition:
             self.seen[spec.name] = found
         return found
+
+    def too_long_for(self, spec: ModelSpec) -> bool:
+        """Whether the window alone keeps it out."""
+        no = self.at(spec).no
+        return no is not None and no.reason == _TOO_SMALL
 
 
 def _chosen(look: _Look, *, final: bool) -> tuple[list[ModelSpec], list[ModelSpec]]:

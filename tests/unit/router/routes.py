@@ -80,6 +80,7 @@ specs = st.tuples(
             supports_tools=st.booleans(),
             supports_images=st.just(True),
             has_credential=st.sampled_from((True, True, True, False)),
+            context_tokens=st.sampled_from((0, 0, 20, 90, 360)),
         )
         for name in NAMES
     )
@@ -121,7 +122,8 @@ def routes(draw: st.DrawFn) -> RouteSpec:
 @st.composite
 def conditioned_routes(draw: st.DrawFn) -> RouteSpec:
     """Few models, all of them able, and hardly one without a condition: what is learned late decides."""
-    made = tuple(ModelSpec(name, "unlisted", name) for name in NAMES[:4])
+    windows = st.sampled_from((0, 20, 90, 360))
+    made = tuple(ModelSpec(name, "unlisted", name, context_tokens=draw(windows)) for name in NAMES[:4])
     late = st.builds(
         Condition,
         languages=st.sampled_from((frozenset(), frozenset({"de"}), frozenset({"en", "fr"}))),

@@ -190,8 +190,8 @@ def test_candidates_that_cannot_serve_the_request_are_rejected_with_the_reason()
     assert reasons(Needs(tools=True)) == ["provider-without-key", "no-tools"]
     assert reasons(Needs(images=True)) == ["provider-without-key", "no-images"]
     assert reasons(Needs(structured_output=True)) == ["provider-without-key", "no-structured-output"]
-    assert reasons(Needs(input_tokens=1001)) == ["provider-without-key", "context-too-small"]
-    assert reasons(Needs(input_tokens=1000)) == ["provider-without-key"]
+    assert reasons(Needs(input_tokens=8066)) == ["provider-without-key", "context-too-small"]
+    assert reasons(Needs(input_tokens=8065)) == ["provider-without-key"]
 
 
 def test_a_step_leaves_later_candidates_their_share_and_takes_what_they_cannot_use() -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from services.router.adapters.memory import DeclaredPrices, ManualLoad
 from services.router.core.catalogue import Condition, HedgeRule, ModelSpec, RouteSpec, ShadowRule
 from services.router.core.chat import Message, ModelCall, ToolDefinition
-from services.router.core.conditions import check
+from services.router.core.conditions import SIZE_MARGIN, SIZE_MARGIN_TOKENS, check
 from services.router.core.facts import Facts, Judged, Needs, Origin
-from services.router.core.plan import Plan
+from services.router.core.plan import WINDOW_MARGIN, Plan
 from services.router.core.planner import Planner
 from services.router.core.ports import Shut
 from services.router.core.prices import ModelPrice
@@ -190,15 +190,28 @@ def test_a_ladder_leaves_out_who_is_shut_or_kept_out_by_a_condition() -> None:
     assert reasons(plan) == {"b": "other-language", "c": "cooling-down"}
 
 
-def test_the_window_is_judged_before_the_call_and_then_left_to_the_provider() -> None:
-    """A count by length is good enough to hold money by, and no reason to refuse."""
+@pytest.mark.parametrize("length_tokens", [5 * WINDOW_MARGIN, 5 * WINDOW_MARGIN + 3])
+def test_a_window_is_left_to_the_provider_unless_it_is_far_too_small(length_tokens: int) -> None:
+    """A count by length is good enough to hold money by, and no reason to refuse what may fit."""
+    call = replace(CALL, messages=(Message("user", "abc" * length_tokens),))
     route = replace(ROUTE, candidates=(replace(A, context_tokens=5), B))
-    call = replace(CALL, messages=(Message("user", "word " * 100),))
-    plan = Planner().before(route, Origin(), Needs(input_tokens=size_tokens(call)), ManualLoad(), 0.0)
-    assert [(no.spec.name, no.reason, no.detail) for no in plan.rejected] == [
-        ("a", "context-too-small", "The window holds 5 tokens, the conversation has about 167."),
-    ]
-    assert order(at(route, call)) == "ab"
+    fits = length_tokens == 5 * WINDOW_MARGIN
+    assert order(at(route, call)) == ("ab" if fits else "b")
+    needs = Needs(input_tokens=length_tokens * SIZE_MARGIN + SIZE_MARGIN_TOKENS)
+    plan = Planner().before(route, Origin(), needs, ManualLoad(), 0.0)
+    assert order(plan) == ("ab" if fits else "b"), "whoever plans may have counted so many more"
+    if not fits:
+        assert [(no.spec.name, no.reason, no.detail) for no in plan.rejected] == [
+            ("a", "context-too-small", "The window holds 5 tokens, the conversation has about 110."),
+        ]
+
+
+def test_a_conversation_too_long_for_every_candidate_goes_to_those_who_were_named_for_it() -> None:
+    """Nobody would ever say that it is too long."""
+    route = RouteSpec("r", (replace(A, context_tokens=5),), 1, context_fallbacks=(B,))
+    plan = at(route, replace(CALL, messages=(Message("user", "word " * 100),)))
+    assert (order(plan), plan.reasons) == ("b", ("the conversation is too long for the candidates",))
+    assert reasons(plan) == {"a": "context-too-small"}
 
 
 @pytest.mark.parametrize(

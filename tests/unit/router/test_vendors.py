@@ -161,8 +161,9 @@ def test_no_list_of_any_plan_leaves_the_allowed_set(
             if not allowed(register, call.origin, spec.provider, day)
             and spec.has_credential
             and (spec.supports_tools or not call.tools)
+            and not spec.context_tokens
         }
-        # Only the call itself says that it brings tools; whoever cannot take them is out for that.
+        # Only the call itself says that it brings tools, and how long it is; whoever cannot take that is out for it.
         assert refused >= wanted
 
 
