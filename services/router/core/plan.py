@@ -62,7 +62,11 @@ class Plan:
         return tuple(found[spec.name] for spec in self.route.everyone() if spec.name in found)
 
     def max_billed_calls(self) -> int:
-        """The most calls that may be billed for one answer, beside retries. Each takes a second model to call."""
+        """For how many billed calls money is held: the answer's, a hedge's, and what a cascade or continuation adds.
+
+        Each takes a second model to call. Tries that failed but may be billed are not among them: that would take
+        `max_attempts` times the money. They are booked by estimate, beyond the hold.
+        """
         route = self.route
         if len(self.candidates) + len(self.for_a_cause()) < 2:  # noqa: PLR2004
             return 1

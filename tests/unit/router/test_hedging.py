@@ -11,6 +11,7 @@ import pytest
 from services.router.core.catalogue import HedgeRule
 from services.router.core.chat import Completion, Usage
 from services.router.core.errors import InvalidRequest, UpstreamRejected, UpstreamStreamCut, UpstreamUnavailable
+from services.router.core.facts import Needs
 from services.router.core.failure import FailureKind, Outcome
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.router import Finished, Started
@@ -343,3 +344,34 @@ async def test_a_fault_of_ours_leaves_every_try_on_record_and_nothing_under_way(
     assert all(a.usage == Usage(7, 0, estimated=True) for a in engine.log.attempts), "either may be billed"
     assert (slow.left, slow.running) == (1, 0)
     assert [engine.router.deployments.calls_under_way(name) for name in engine.specs] == [0, 0]
+
+
+CUT = [*text("half ", "an"), failing(FailureKind.BROKEN)]
+BEFORE = {"a": Timed(failing(FailureKind.BROKEN)), "b": Timed(failing(FailureKind.TIMED_OUT))}
+SLOW = Timed(STREAM, after_s=NEVER_S)
+
+
+@pytest.mark.parametrize(
+    ("route", "providers"),
+    [
+        ({}, {"c": Timed(STREAM)}),
+        ({"hedge": RULE}, {"c": SLOW, "d": Timed(STREAM)}),
+        ({"continue_on_another": True}, {"c": Timed(CUT), "d": Timed(STREAM)}),
+        ({"hedge": RULE, "continue_on_another": True}, {"c": SLOW, "d": Timed(CUT), "e": Timed(STREAM)}),
+    ],
+)
+async def test_money_is_held_for_all_but_tries_that_failed(
+    route: Mapping[str, object], providers: Mapping[str, Timed]
+) -> None:
+    """From the plan to the bill, the worst way through each route."""
+    engine = Engine({**BEFORE, **providers}, route=route, clock=real_time())
+    plan, _ = engine.router.plan("", Needs())
+    await engine.stream()
+    billed = [attempt for attempt in engine.log.attempts if attempt.usage is not None]
+    failed = [
+        attempt
+        for attempt in billed
+        if attempt.outcome in {Outcome.BROKEN, Outcome.TIMED_OUT} and attempt.usage == Usage(7, 0, estimated=True)
+    ]
+    assert [attempt.model_name for attempt in failed] == ["a", "b"], "an overrun, marked as estimated"
+    assert len(billed) - len(failed) == plan.max_billed_calls()

@@ -215,7 +215,7 @@ def test_a_conversation_too_long_for_every_candidate_goes_to_those_who_were_name
 
 
 @pytest.mark.parametrize(
-    ("changes", "calls_billed"),
+    ("changes", "calls_held"),
     [
         ({}, 1),
         ({"hedge": HedgeRule(0.95, 2.0, 0.05)}, 2),
@@ -225,8 +225,8 @@ def test_a_conversation_too_long_for_every_candidate_goes_to_those_who_were_name
         ({"hedge": HedgeRule(0.95, 2.0, 0.05), "continue_on_another": True}, 3),
     ],
 )
-def test_how_many_calls_may_be_billed(changes: dict[str, object], calls_billed: int) -> None:
-    assert at(replace(ROUTE, **changes)).max_billed_calls() == calls_billed  # type: ignore[arg-type]
+def test_for_how_many_calls_money_is_held(changes: dict[str, object], calls_held: int) -> None:
+    assert at(replace(ROUTE, **changes)).max_billed_calls() == calls_held  # type: ignore[arg-type]
     alone = at(replace(ROUTE, candidates=(A,), **changes))  # type: ignore[arg-type]
     assert (alone.max_billed_calls(), alone.cascade_min_confidence()) == (1, None)
 
