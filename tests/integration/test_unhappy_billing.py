@@ -221,10 +221,16 @@ async def test_no_path_of_the_edge_reaches_a_model_without_the_ledger(callers: M
     assert ("POST", "/v1/chat/completions") in paths
     headers = {"authorization": f"Bearer {SUSPENDED.key}"}
     for stream in (False, True):
-        body = {"model": "alpha/words", "messages": [{"role": "user", "content": "Hello."}], "stream": stream}
+        said = {"model": "alpha/words", "stream": stream}
+        chat = {**said, "messages": [{"role": "user", "content": "Hello."}]}
+        bodies = {
+            "/v1/messages": {**chat, "max_tokens": 16},
+            "/v1/responses": {**said, "input": "Hello."},
+            "/v1/embeddings": {"model": "local/minilm", "input": "Hello."},
+        }
         for method, path in paths:
             url = callers.deployment.http_url + path.replace("{name}", "alpha/words")
-            sent = {"json": body} if method == "POST" else {}
+            sent = {"json": bodies.get(path, chat)} if method == "POST" else {}
             async with callers.http.request(method, url, headers=headers, **sent) as response:
                 assert response.status == (429 if method == "POST" else 200), path
     assert len(callers.deployment.sim.billing) == began
