@@ -24,7 +24,7 @@ from services.ledger.core.limits import (
     Scope,
     Unit,
 )
-from services.ledger.core.operations import Alert, AllotAnswer, LeaseTerms, RateLeft, ReserveAnswer, Violation
+from services.ledger.core.operations import Alert, AllotAnswer, Kept, LeaseTerms, RateLeft, ReserveAnswer, Violation
 from services.ledger.core.prices import Price, Tokens
 from services.ledger.core.reports import Usage, payer_of_subject
 from services.ledger.core.service import Ledger, Model, UsedTokens
@@ -155,6 +155,8 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
             request.allotment_id,
             [_used(line) for line in request.lines],
             accept_orphan=request.HasField("subject"),
+            lent=True,
+            kept=_kept(request),
         )
         return pb.ReturnAllotmentResponse(
             booked_nano_usd=answer.amount_nano_usd,
@@ -258,6 +260,11 @@ def _lent(answer: AllotAnswer) -> pb.AllotResponse:
         most_per_call_nano_usd=answer.most_per_call_nano_usd,
         not_lent=[_limit(limit) for limit in answer.not_lent],
     )
+
+
+def _kept(request: pb.ReturnAllotmentRequest) -> Kept | None:
+    kept = Kept(request.keep_nano_usd, _microseconds(request.keep_for))
+    return kept if request.HasField("keep_for") else None
 
 
 def _returned_by(request: pb.ReturnAllotmentRequest) -> Payer:

@@ -116,6 +116,7 @@ def _rules(settings: LedgerSettings) -> Rules:
         settings.default_output_tokens,
         OnExpiry[settings.on_expiry.upper()],
         settings.expiry_policies(),
+        settings.max_lent_basis_points,
     )
 
 

@@ -161,6 +161,8 @@ class LedgerSettings:
     witness_path: str | None = None
     reservation_retention_s: float = 7 * 86_400.0
     default_output_tokens: int = 2048
+    # Of each limit, the part that may be held when something is lent; the rest is decided here.
+    max_lent: float = 0.2
     on_expiry: ExpiryPolicy = "charge_known"
     on_expiry_by_organisation: dict[str, ExpiryPolicy] = field(default_factory=dict)
     max_watchers: int = 100
@@ -187,6 +189,7 @@ class LedgerSettings:
         for name in ("lock_timeout_s", "sweep_interval_s", "seal_interval_s", "watch_poll_interval_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")
+        _basis_points("max_lent", self.max_lent)
         if not 1 <= self.seal_max_entries <= _MAX_SEALED:
             raise ValueError(f"seal_max_entries must be from 1 to {_MAX_SEALED}")
 
@@ -207,6 +210,11 @@ class LedgerSettings:
     def expiry_policies(self) -> dict[str, OnExpiry]:
         """What the end of a dispatched hold charges, by organisation where it is not `on_expiry`."""
         return {organisation: OnExpiry[name.upper()] for organisation, name in self.on_expiry_by_organisation.items()}
+
+    @property
+    def max_lent_basis_points(self) -> int:
+        """What may be held of a limit when something is lent."""
+        return _basis_points("max_lent", self.max_lent)
 
     @property
     def max_amount_nano_usd(self) -> int:

@@ -9,7 +9,7 @@ from services.ledger.core.books import Books, Entry, Reservation, State, Terms
 from services.ledger.core.ending import CostFunction, adjust, check_room, commit, expire, reservation_of, void
 from services.ledger.core.errors import LedgerError, RequestIdReused, ReservationEnded
 from services.ledger.core.fitting import crossed, extension_violations, fit, retry_after_us
-from services.ledger.core.lending import allot
+from services.ledger.core.lending import allot, return_part
 from services.ledger.core.operations import (
     Adjust,
     Allot,
@@ -66,6 +66,8 @@ def _entry(  # noqa: PLR0911 - one line per verb
     if isinstance(operation, Reserve):
         return _reserve(books, operation, now_us)
     if isinstance(operation, Commit):
+        if operation.kept is not None:
+            return return_part(books, operation, operation.kept, now_us, cost)
         return commit(books, operation, now_us, cost)
     if isinstance(operation, Dispatch):
         return _dispatch(books, operation, now_us)

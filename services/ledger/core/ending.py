@@ -59,7 +59,7 @@ def expire(books: Books, held: Reservation, now_us: int) -> Entry:
         money_ids,
         alerted,
         (Posting(key_account(held.terms.payer), charge), Posting(UNATTRIBUTED, -charge)) if charge else (),
-        reservation=held._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=charge),
+        reservation=held._replace(state=State.EXPIRED, held_nano_usd=0, booked_nano_usd=held.booked_nano_usd + charge),
         # As of its time, whenever it is noticed: nobody decided on its counters meanwhile.
         meters=_given_back(held, held.expire_us, rates_too=not held.dispatched) if held.terms.meters else (),
     )
@@ -75,39 +75,53 @@ def _charge(held: Reservation) -> int:
 def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> Entry:
     """Books usage, whatever became of the hold meanwhile."""
     if operation.orphan is not None and operation.reservation_id not in books.reservations:
-        return _orphan(books, operation, operation.orphan, now_us, cost)
+        return orphan(books, operation, operation.orphan, now_us, cost)
     held = reservation_of(books, operation)
     if held.state is State.COMMITTED:
         raise ReservationEnded("committed", "commit")
-    lines = tuple(_booked_lines(operation, held.terms.prices, cost))
+    lines = tuple(booked_lines(operation, held.terms.prices, cost))
     amount = sum(line.amount_nano_usd for line in lines)
-    spent, money_ids = amount - held.booked_nano_usd, held.money_ids
-    check_room(books, money_ids, max(spent - held.held_nano_usd, 0), amount, "lines")
-    alerted, alerts = crossed(books, money_ids, spent - held.held_nano_usd)
+    before = returned_before(held)
+    charged, total, money_ids = held.booked_nano_usd - before, before + amount, held.money_ids
+    spent = amount - charged
+    check_room(books, money_ids, max(spent - held.held_nano_usd, 0), total, "lines")
+    alerted, alerts = crossed(books, money_ids, spent - held.held_nano_usd, lent=operation.lent and amount > 0)
     after_void, late = held.state is State.VOIDED, held.state is State.EXPIRED
     return Entry(
         operation.key,
         operation.fingerprint,
         now_us,
-        CommitAnswer(amount, max(amount - held.reserved_nano_usd, 0), late, after_void, alerts),
+        CommitAnswer(amount, overrun(held, before, amount), late, after_void, alerts),
         held.reservation_id,
         -held.held_nano_usd,
         spent,
         money_ids,
         alerted,
-        _postings(held.terms.payer, held.booked_nano_usd, lines),
+        postings(held.terms.payer, charged, lines),
         lines,
         "after-void" if after_void else "late" if late else "",
-        held._replace(state=State.COMMITTED, held_nano_usd=0, booked_nano_usd=amount, paid_to=_paid_to(lines)),
+        held._replace(
+            state=State.COMMITTED, held_nano_usd=0, booked_nano_usd=total, paid_to=held.paid_to or paid_to(lines)
+        ),
         tuple(_settled(held, lines, now_us)) if held.terms.meters else (),
     )
 
 
-def _orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: CostFunction) -> Entry:
-    """Books usage of a reservation that was lost: on the counters of the moment, all of it beyond any hold."""
+def returned_before(held: Reservation) -> int:
+    """What parts of an allotment's return have booked: until its last return, only they say who was paid."""
+    return held.booked_nano_usd if held.paid_to and held.state is not State.COMMITTED else 0
+
+
+def overrun(held: Reservation, before: int, amount: int) -> int:
+    """What an amount, after what was booked before, comes to beyond the most that was held."""
+    return max(before + amount - held.reserved_nano_usd, 0) - max(before - held.reserved_nano_usd, 0)
+
+
+def orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: CostFunction) -> Entry:
+    """Books usage that was lost on the counters of the moment, all beyond any hold. After a part more may follow."""
     bindings = books.limits.bindings(payer, now_us // MICROSECONDS)
     money_ids = tuple(b.counter_id for b in bindings if b.key is not None and b.limit.unit is Unit.MONEY)
-    lines = tuple(_booked_lines(operation, (), cost))
+    lines = tuple(booked_lines(operation, (), cost))
     amount = sum(line.amount_nano_usd for line in lines)
     check_room(books, money_ids, amount, amount, "lines")
     alerted, alerts = crossed(books, money_ids, amount)
@@ -116,7 +130,7 @@ def _orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: Co
     reservation = Reservation(
         operation.reservation_id,
         payer.organisation,
-        State.COMMITTED,
+        State.EXPIRED if operation.kept is not None else State.COMMITTED,
         0,
         0,
         0,
@@ -125,7 +139,7 @@ def _orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: Co
         counter_ids,
         Terms(payer, (), meters=meters),
         dispatched=True,
-        paid_to=_paid_to(lines),
+        paid_to=paid_to(lines),
     )
     return Entry(
         operation.key,
@@ -137,7 +151,7 @@ def _orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: Co
         amount,
         money_ids,
         alerted,
-        _postings(payer, 0, lines),
+        postings(payer, 0, lines),
         lines,
         "orphan",
         reservation,
@@ -188,7 +202,8 @@ def adjust(books: Books, operation: Adjust, now_us: int) -> Entry:
     alerted, alerts = crossed(books, held.money_ids, delta)
     # What expiry charged is nobody's until a late commit says whose it is, and takes it back from there.
     provider = operation.provider or held.paid_to
-    account = provider_account(provider) if state is State.COMMITTED and provider else UNATTRIBUTED
+    known = state is State.COMMITTED or held.paid_to
+    account = provider_account(provider) if known and provider else UNATTRIBUTED
     return Entry(
         operation.key,
         operation.fingerprint,
@@ -265,7 +280,8 @@ def _bounded_ns(count: int, per_minute: int) -> int:
     return min(rates.cost_ns(count, per_minute), rates.MAX_DEBT_NS)
 
 
-def _booked_lines(operation: Commit, prices: tuple[Price, ...], cost: CostFunction) -> Iterable[BookedLine]:
+def booked_lines(operation: Commit, prices: tuple[Price, ...], cost: CostFunction) -> Iterable[BookedLine]:
+    """The lines at their prices. Raises ModelUnpriced where nothing has one, InvalidRequest."""
     for index, line in enumerate(operation.lines):
         price = _price_of(prices, line.provider, line.model) or line.current_price
         if price is None:
@@ -286,11 +302,12 @@ def _price_of(prices: tuple[Price, ...], provider: str, model: str) -> Price | N
     return None
 
 
-def _paid_to(lines: tuple[BookedLine, ...]) -> str:
+def paid_to(lines: tuple[BookedLine, ...]) -> str:
+    """The provider of the first line."""
     return lines[0].provider if lines else ""
 
 
-def _postings(payer: Payer, charged: int, lines: Iterable[BookedLine]) -> tuple[Posting, ...]:
+def postings(payer: Payer, charged: int, lines: Iterable[BookedLine]) -> tuple[Posting, ...]:
     """Debits the key, credits the providers; what expiry charged without knowing whom is taken back."""
     owed: dict[str, int] = {UNATTRIBUTED: -charged} if charged else {}
     for line in lines:

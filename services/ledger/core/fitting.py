@@ -166,9 +166,14 @@ def limit_of(books: Books, counter: Counter) -> Limit | None:
     return books.limits.in_force(organisation, scope, subject, period, unit)
 
 
-def crossed(books: Books, counter_ids: Iterable[str], added: int) -> tuple[tuple[str, ...], tuple[Alert, ...]]:
-    """Counters whose alert line an addition passes for the first time, and the alerts to raise."""
-    if added <= 0:
+def crossed(
+    books: Books, counter_ids: Iterable[str], added: int, *, lent: bool = False
+) -> tuple[tuple[str, ...], tuple[Alert, ...]]:
+    """Counters whose alert line an addition passes for the first time, and the alerts to raise.
+
+    `lent`: what was spent had been lent before, which raised no alert.
+    """
+    if added <= 0 and not lent:
         return (), ()
     found = []
     for counter_id in counter_ids:

@@ -94,14 +94,26 @@ class Line(NamedTuple):
     current_price: Price | None
 
 
+class Kept(NamedTuple):
+    """What a part of an allotment's return leaves held: at most so much, for so long from now at least."""
+
+    amount_nano_usd: int
+    keep_us: int
+
+
 class Commit(NamedTuple):
-    """Book what was used and release the rest. With `orphan`, an unknown reservation is booked for that payer."""
+    """Book what was used and release the rest. With `orphan`, an unknown reservation is booked for that payer.
+
+    `lent`: an allotment comes back; with `kept` a part of it, and calls under it still run.
+    """
 
     key: OperationKey
     fingerprint: int
     reservation_id: str
     lines: tuple[Line, ...]
     orphan: Payer | None = None
+    lent: bool = False
+    kept: Kept | None = None
 
 
 class Adjust(NamedTuple):
@@ -129,6 +141,8 @@ NOTHING_FIXED = LeaseTerms()
 class Allot(NamedTuple):
     """Lend a part of what every money limit of the payer has left, at most `wanted_nano_usd`.
 
+    Nothing is lent that makes more than `max_lent_basis_points` of a limit held.
+
     The replica decides for `lease_us`; for `settle_us` more the money stays held, for calls that run on.
     """
 
@@ -141,6 +155,7 @@ class Allot(NamedTuple):
     replica: str
     prices: tuple[Price, ...] = ()
     settle_us: int = 0
+    max_lent_basis_points: int = 2_000
 
 
 class Void(NamedTuple):

@@ -27,6 +27,7 @@ from services.ledger.core.operations import (
     ExpireAnswer,
     Extend,
     ExtendAnswer,
+    Kept,
     Kind,
     LeaseTerms,
     LimitAnswer,
@@ -80,6 +81,7 @@ class Rules:
     default_output_tokens: int = 2048
     on_expiry: OnExpiry = OnExpiry.CHARGE_KNOWN
     on_expiry_of: Mapping[str, OnExpiry] = field(default_factory=dict)
+    max_lent_basis_points: int = 2_000
 
 
 class Ledger:
@@ -187,19 +189,23 @@ class Ledger:
         used: Sequence[UsedTokens],
         *,
         accept_orphan: bool = False,
+        lent: bool = False,
+        kept: Kept | None = None,
     ) -> CommitAnswer:
         """Books usage; never refuses for lack of funds. Raises NotFound, ReservationEnded.
 
         With `accept_orphan` an unknown reservation is booked for `payer`, if its id is one of ours and young enough
-        that it cannot have been booked and forgotten.
+        that it cannot have been booked and forgotten. `lent`: it is an allotment; with `kept` a part of one comes back.
         """
         now_us = self._clock.now_us()
         operation = Commit(
             operation_key(payer, Kind.COMMIT, request_id),
-            fingerprint(reservation_id, [(*u.model, *u.tokens, u.attempt) for u in used]),
+            fingerprint(reservation_id, [(*u.model, *u.tokens, u.attempt) for u in used], *(kept or ())),
             storable("reservation_id", reservation_id),
             tuple(self._line(line, now_us) for line in used),
             payer if accept_orphan and self._can_be_orphan(reservation_id, now_us) else None,
+            lent,
+            kept,
         )
         outcome, answer = await self._execute(operation, CommitAnswer)
         if not outcome.replayed:
@@ -262,6 +268,7 @@ class Ledger:
             storable("replica", replica),
             tuple(self._prices.price(*model, now_us, terms.max_input_tokens) for model in terms.models),
             terms.settle_us,
+            self._rules.max_lent_basis_points,
         )
         outcome, answer = await self._execute(operation, AllotAnswer)
         if not outcome.replayed:

@@ -10,6 +10,7 @@ import pytest
 from services.ledger.adapters.audit import CSV_HEADER, Difference, export_csv, verify
 from services.ledger.adapters.sql import PostgresStore
 from services.ledger.core.limits import Scope, Unit
+from services.ledger.core.operations import Kept
 from services.ledger.core.service import Ledger, Model
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.contract.ledger.conftest import OpenStore
@@ -48,7 +49,8 @@ async def busy(ledger: Ledger, clock: TurnableClock) -> None:
     await ledger.commit(ADA, "c0", holds[0], [used_tokens(20)])
     await ledger.commit(ADA, "o", holds[3][:12] + "-lost", [used_tokens(9)], accept_orphan=True)
     await ledger.reserve(ADA, "live", UNIT, 0, 40, 0)
-    await ledger.allot(ADA, "allot", 100, 30 * MICROSECONDS, "edge-1")
+    lent = await ledger.allot(ADA, "allot", 100, 30 * MICROSECONDS, "edge-1")
+    await ledger.commit(ADA, "part", lent.allotment_id, [used_tokens(1)], lent=True, kept=Kept(99, 0))
 
 
 async def verified(store: PostgresStore) -> Difference | None:

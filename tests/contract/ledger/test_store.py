@@ -11,7 +11,7 @@ from services.ledger.adapters.memory import RecordedEvents
 from services.ledger.core.errors import InvalidRequest, NotFound, RequestIdReused, ReservationEnded
 from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, Payer, Scope, Unit
-from services.ledger.core.operations import CommitAnswer, LeaseTerms
+from services.ledger.core.operations import CommitAnswer, Kept, LeaseTerms
 from services.ledger.core.pages import page_token
 from services.ledger.core.ports import Store
 from services.ledger.core.service import Ledger, Model
@@ -144,6 +144,23 @@ async def test_an_allotment_keeps_its_prices_until_it_comes_back_late(ledger: Le
     back = await ledger.commit(ADA, "ra", lent.allotment_id, used)
     assert (back.amount_nano_usd, back.late) == (20, True)
     assert (await usage(ledger))["USER", "ada"] == (20, 0)
+
+
+async def test_an_allotment_that_comes_back_in_parts(ledger: Ledger, clock: TurnableClock) -> None:
+    lent = await ledger.allot(ADA, "a", 50, 10 * MICROSECONDS, "edge-1", LeaseTerms((("acme-ai", "unit"),)))
+    kept = Kept(40, 30 * MICROSECONDS)
+    for number, spent, held in ((1, 7, 40), (1, 7, 40), (2, 14, 33)):
+        part = await ledger.commit(ADA, f"p{number}", lent.allotment_id, [used_tokens(7)], lent=True, kept=kept)
+        assert (part.amount_nano_usd, part.late) == (7, False)
+        assert (await usage(ledger))["USER", "ada"] == (spent, held)
+    clock.turn(29)
+    assert await ledger.sweep(10) == 0
+    clock.turn(1)
+    assert await ledger.sweep(10) == 1
+    assert (await usage(ledger))["USER", "ada"] == (14, 0)
+    last = await ledger.commit(ADA, "last", lent.allotment_id, [used_tokens(5)], lent=True)
+    assert (last.amount_nano_usd, last.late) == (5, True)
+    assert (await usage(ledger))["USER", "ada"] == (19, 0)
 
 
 async def test_void(ledger: Ledger) -> None:

@@ -37,6 +37,7 @@ SETTINGS = LedgerSettings(
         "acme-ai/other": PriceSettings("0.000003", "0.000005"),
     },
     price_table=False,
+    max_lent=1.0,
 )
 MESH_KEY = "mesh-secret"
 AUTH = AuthSettings(

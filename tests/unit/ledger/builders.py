@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from meshkit.money import cost_nano_usd
 from services.ledger.adapters.memory import DeclaredPrices, MemoryStore, RecordedEvents
 from services.ledger.core.ending import CostFunction
-from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Mode, Payer, Scope, Unit, limit_id_of
+from services.ledger.core.limits import BASIS_POINTS, EVERY_ORGANISATION, Limit, Mode, Payer, Scope, Unit, limit_id_of
 from services.ledger.core.operations import CommitAnswer, ReserveAnswer
 from services.ledger.core.ports import Store
 from services.ledger.core.prices import Price, Tokens
@@ -18,6 +18,8 @@ from services.ledger.core.service import Ledger, Model, Rules, UsedTokens
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
 
 T = TypeVar("T")
+# Most tests lend more than a ledger does by default: half of what is left.
+LENDING = Rules(max_lent_basis_points=BASIS_POINTS)
 # 13:20:00 UTC on a Tuesday: 40 minutes to the hour, 10 h 40 min to midnight.
 START = datetime(2026, 11, 24, 13, 20, tzinfo=UTC)
 NANO = 10**9
@@ -144,7 +146,7 @@ class Desk:
 
 def desk_ledger(store: Store, clock: SteadyClock, events: RecordedEvents, rules: Rules | None = None) -> Ledger:
     numbers = count(1)
-    return Ledger(store, PRICES, clock, cost_nano_usd, lambda: f"-{next(numbers):06d}", events, rules or Rules())
+    return Ledger(store, PRICES, clock, cost_nano_usd, lambda: f"-{next(numbers):06d}", events, rules or LENDING)
 
 
 def used_tokens(

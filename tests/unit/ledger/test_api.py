@@ -166,6 +166,11 @@ def test_an_allotment_is_lent_to_a_service_and_given_back() -> None:
     line = pb.UsageLine(model=UNIT, usage=usage_pb2.Usage(output_tokens=35), attempt=1)
     with call_context(mesh):
         lent = done(api.Allot(asked, None))
+        part = pb.ReturnAllotmentRequest(
+            request_id="p", allotment_id=lent.allotment_id, organisation="acme", keep_nano_usd=20
+        )
+        part.keep_for.SetInParent()
+        assert (done(api.ReturnAllotment(part, None)).booked_nano_usd, desk.used()["USER", "ada"]) == (0, (0, 20))
         back = pb.ReturnAllotmentRequest(
             request_id="b", allotment_id=lent.allotment_id, organisation="acme", lines=[line]
         )

@@ -79,6 +79,7 @@ def test_the_version_of_a_price_changes_with_the_price() -> None:
         ({"prices": {"a/b": {"input_usd_per_million": "0.0000000001", "output_usd_per_million": "1"}}}, "exactly"),
         ({"default_ttl_s": 901.0}, "default_ttl_s <= max_ttl_s"),
         ({"reservation_retention_s": 60.0}, "late commits"),
+        ({"max_lent": 0.0}, "max_lent must be a part of the cap"),
         ({"max_batch": 0}, "max_batch must be at least 1"),
         ({"sweep_interval_s": 0.0}, "above 0"),
         ({"watch_poll_interval_s": 0.0}, "above 0"),

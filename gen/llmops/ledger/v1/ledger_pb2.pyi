@@ -452,18 +452,22 @@ class AllotResponse(_message.Message):
     def __init__(self, allotment_id: _Optional[str] = ..., granted_nano_usd: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prices: _Optional[_Iterable[_Union[_usage_pb2.TokenPrice, _Mapping]]] = ..., most_per_call_nano_usd: _Optional[int] = ..., not_lent: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ...) -> None: ...
 
 class ReturnAllotmentRequest(_message.Message):
-    __slots__ = ("request_id", "allotment_id", "lines", "organisation", "subject")
+    __slots__ = ("request_id", "allotment_id", "lines", "organisation", "subject", "keep_for", "keep_nano_usd")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOTMENT_ID_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     ORGANISATION_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FOR_FIELD_NUMBER: _ClassVar[int]
+    KEEP_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     allotment_id: str
     lines: _containers.RepeatedCompositeFieldContainer[UsageLine]
     organisation: str
     subject: AllotmentSubject
-    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ..., organisation: _Optional[str] = ..., subject: _Optional[_Union[AllotmentSubject, _Mapping]] = ...) -> None: ...
+    keep_for: _duration_pb2.Duration
+    keep_nano_usd: int
+    def __init__(self, request_id: _Optional[str] = ..., allotment_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[UsageLine, _Mapping]]] = ..., organisation: _Optional[str] = ..., subject: _Optional[_Union[AllotmentSubject, _Mapping]] = ..., keep_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keep_nano_usd: _Optional[int] = ...) -> None: ...
 
 class ReturnAllotmentResponse(_message.Message):
     __slots__ = ("booked_nano_usd", "overrun_nano_usd", "late", "orphan")

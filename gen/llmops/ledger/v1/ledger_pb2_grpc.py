@@ -177,7 +177,8 @@ class LedgerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReturnAllotment(self, request, context):
-        """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+        """Gives an allotment back, with what was spent of it: once, when no call under it runs any more, and before that in
+        parts (`keep_for`) as its calls end. Each line belongs to one return alone. Books at
         the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
         at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
         after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another

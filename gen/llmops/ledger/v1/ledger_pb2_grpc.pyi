@@ -71,7 +71,8 @@ class LedgerServiceStub:
     as a reservation fixes them. FAILED_PRECONDITION MODEL_UNPRICED. Idempotent with request_id.
     """
     ReturnAllotment: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReturnAllotmentRequest, _ledger_pb2.ReturnAllotmentResponse]
-    """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+    """Gives an allotment back, with what was spent of it: once, when no call under it runs any more, and before that in
+    parts (`keep_for`) as its calls end. Each line belongs to one return alone. Books at
     the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
     at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
     after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
@@ -136,7 +137,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     as a reservation fixes them. FAILED_PRECONDITION MODEL_UNPRICED. Idempotent with request_id.
     """
     ReturnAllotment: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReturnAllotmentRequest, _ledger_pb2.ReturnAllotmentResponse]  # type: ignore[assignment]
-    """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+    """Gives an allotment back, with what was spent of it: once, when no call under it runs any more, and before that in
+    parts (`keep_for`) as its calls end. Each line belongs to one return alone. Books at
     the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
     at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
     after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
@@ -246,7 +248,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ReturnAllotmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ReturnAllotmentResponse, _abc.Awaitable[_ledger_pb2.ReturnAllotmentResponse]]:
-        """Gives an allotment back, with everything that was spent of it: once, when no call under it runs any more. Books at
+        """Gives an allotment back, with what was spent of it: once, when no call under it runs any more, and before that in
+        parts (`keep_for`) as its calls end. Each line belongs to one return alone. Books at
         the prices of the allotment; a model without one there is booked at its current price, and where it has none either,
         at the dearest of the allotment (price version "dearest" in the journal). Never refused for lack of funds. Accepted
         after its end. NOT_FOUND; FAILED_PRECONDITION RESERVATION_STATE when it was given back before under another
