@@ -135,6 +135,7 @@ def _leases(settings: LeaseSettings, kit: Kit) -> Leases | None:
         settings.max_payers,
         settings.max_input_tokens,
         settings.without_rates,
+        settings.max_payers_per_organisation,
     )
     lender = RemoteLender(kit.channel("ledger"), kit.as_service, f"{kit.process}-{new_request_id()[:8]}")
     return Leases(lender, policy, kit.clock, cost_nano_usd, new_request_id, LendingTelemetry(kit, kit.logger))

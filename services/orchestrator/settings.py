@@ -72,6 +72,8 @@ class LeaseSettings:
     settle_within_s: float = 300.0
     # Payers (organisation, team, user, key, feature) that leases are kept for: those that were served last.
     max_payers: int = 1000
+    # So that no organisation takes every place: it names end users and features as it likes.
+    max_payers_per_organisation: int = 100
     # Longer inputs are not decided here: prices may depend on the length.
     max_input_tokens: int = 32_768
     # True lets calls go on where limits on rates or on calls at once are in force, which nobody counts then.
@@ -87,7 +89,7 @@ class LeaseSettings:
             raise ValueError(f"leases.lease_s must be between 1 and {_MAX_LEASE_S:g}: the ledger lends for no longer")
         if not 0 <= self.settle_within_s <= _MAX_SETTLE_S:
             raise ValueError(f"leases.settle_within_s must be between 0 and {_MAX_SETTLE_S:g}")
-        for name in ("max_payers", "max_input_tokens"):
+        for name in ("max_payers", "max_payers_per_organisation", "max_input_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"leases.{name} must be at least 1")
         if self.drain_s <= 0:

@@ -9,7 +9,7 @@ from meshkit.money import cost_nano_usd
 from services.orchestrator.adapters.memory import MemoryLender, RecordedLendingEvents
 from services.orchestrator.core.errors import BudgetUnavailable
 from services.orchestrator.core.leased_ledger import LeasedLedger
-from services.orchestrator.core.leases import Lease, Payer, Price
+from services.orchestrator.core.leases import Lease, Part, Payer, Price
 from services.orchestrator.core.lending import Leases, LendingPolicy
 from services.orchestrator.core.model import Candidate, Plan, Reservation, Turn, Usage, UsageLine
 from services.orchestrator.core.ports import Loan, Wish
@@ -45,6 +45,11 @@ class SlowLender(MemoryLender):
         self._lose()
         return answer
 
+    async def give_back_part(self, part: Part) -> int:
+        answer = await super().give_back_part(part)
+        self._lose()
+        return answer
+
     def _lose(self) -> None:
         if self.losses:
             self.losses -= 1
@@ -55,7 +60,7 @@ class Desk:
     """A ledger that answers what the script says, and leases of a thousand nano-USD's budget."""
 
     def __init__(
-        self, cap: int = 1000, amount: int = 100, max_payers: int = 10, *, without_rates: bool = False
+        self, cap: int = 1000, amount: int = 100, max_payers: int = 10, *, without_rates: bool = False, of_one: int = 10
     ) -> None:
         self.now_s = 1000.0
         self.script = Script(reservation=HOLD)
@@ -63,7 +68,7 @@ class Desk:
         self.lender = SlowLender(cap, PRICES, cost_nano_usd)
         self.events = RecordedLendingEvents()
         ids = count(1)
-        policy = LendingPolicy(amount, 60.0, 30.0, max_payers, 1000, without_rates)
+        policy = LendingPolicy(amount, 60.0, 30.0, max_payers, 1000, without_rates, of_one)
         self.leases = Leases(self.lender, policy, self, cost_nano_usd, lambda: f"id-{next(ids)}", self.events)
         self.payer = ADA
         self.ledger = LeasedLedger(self.ports, self.leases, self.ports, lambda _: self.payer)

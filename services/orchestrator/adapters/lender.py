@@ -17,7 +17,7 @@ from services.orchestrator.adapters.conversation import conversation_of
 from services.orchestrator.adapters.failures import is_absent, is_outage, refused
 from services.orchestrator.adapters.usage import usage_to
 from services.orchestrator.core.errors import BudgetUnavailable, RequestFailed
-from services.orchestrator.core.leases import Lease, Payer, Price
+from services.orchestrator.core.leases import Lease, Part, Payer, Price
 from services.orchestrator.core.model import Turn
 from services.orchestrator.core.ports import Loan, Wish
 
@@ -68,15 +68,16 @@ class RemoteLender:
 
     async def give_back(self, lease: Lease) -> int:
         """See Lender. The id is derived: repeating it books nothing twice. An allotment that was lost is booked too."""
-        request = ledger_pb2.ReturnAllotmentRequest(
-            request_id=f"{lease.allotment_id}:return",
-            allotment_id=lease.allotment_id,
-            organisation=lease.payer.organisation,
-            subject=_subject(lease.payer),
-        )
-        for line in lease.lines:
-            model = ledger_pb2.PricedModel(provider=line.candidate.provider, model=line.candidate.model)
-            request.lines.add(model=model, usage=usage_to(line.usage), attempt=line.attempt)
+        return await self._return(_returned(lease, "return"))
+
+    async def give_back_part(self, part: Part) -> int:
+        """See Lender."""
+        request = _returned(part.lease, f"return:{part.number}")
+        request.keep_nano_usd = part.keep_nano_usd
+        request.keep_for.CopyFrom(_duration(part.keep_for_s))
+        return await self._return(request)
+
+    async def _return(self, request: ledger_pb2.ReturnAllotmentRequest) -> int:
         try:
             with self._as_service(_TIMEOUT_S):
                 response: ledger_pb2.ReturnAllotmentResponse = await self._stub.ReturnAllotment(request)
@@ -115,6 +116,19 @@ class LendingTelemetry:
 def _failure(error: CallError) -> RequestFailed:
     """Anything that is no word on the request is absence: a lease is kept and asked about again."""
     return BudgetUnavailable(outage=is_outage(error)) if is_absent(error) else refused(error)
+
+
+def _returned(lease: Lease, name: str) -> ledger_pb2.ReturnAllotmentRequest:
+    request = ledger_pb2.ReturnAllotmentRequest(
+        request_id=f"{lease.allotment_id}:{name}",
+        allotment_id=lease.allotment_id,
+        organisation=lease.payer.organisation,
+        subject=_subject(lease.payer),
+    )
+    for line in lease.lines:
+        model = ledger_pb2.PricedModel(provider=line.candidate.provider, model=line.candidate.model)
+        request.lines.add(model=model, usage=usage_to(line.usage), attempt=line.attempt)
+    return request
 
 
 def _subject(payer: Payer) -> ledger_pb2.AllotmentSubject:

@@ -20,7 +20,8 @@ def refusal(response: pb.ReserveResponse) -> RequestFailed:
     """Why a reservation was denied. A budget before a rate: its window outlasts any minute."""
     retry_after_s = response.retry_after.ToNanoseconds() / _NANO if response.HasField("retry_after") else None
     if not response.violations or any(v.limit.unit in _MONEY for v in response.violations):
-        return BudgetExhausted(described(response.violations), retry_after_s)
+        by_size = any(v.limit.period == pb.LIMIT_PERIOD_QUERY for v in response.violations)
+        return BudgetExhausted(described(response.violations), retry_after_s, by_size=by_size)
     limited = RateLimited(described(response.violations), retry_after_s)
     for rate in tightest(response.rates):
         limited.metadata |= _headers(rate)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.orchestrator.core.errors import BudgetUnavailable, RecordNotFound, ServiceRefused
-from services.orchestrator.core.leases import CostFunction, Lease, Price, line_cost
+from services.orchestrator.core.leases import CostFunction, Lease, Part, Price, unbooked_nano_usd
 from services.orchestrator.core.model import Candidate, Record, UsageLine
 from services.orchestrator.core.ports import Claim, Clock, Loan, Outcome, RequestName, Wish
 
@@ -117,6 +117,7 @@ class MemoryLender:
         self.away = False
         self.held: dict[str, int] = {}
         self.booked: dict[str, tuple[UsageLine, ...]] = {}
+        self.parts: dict[tuple[str, int], tuple[UsageLine, ...]] = {}
         self._prices = {Candidate(price.provider, price.model): price for price in prices}
         self._cost = cost
         self._answers: dict[str, Loan | None] = {}
@@ -134,10 +135,25 @@ class MemoryLender:
         if lease.allotment_id not in self.booked:
             self.held.pop(lease.allotment_id, None)
             self.booked[lease.allotment_id] = lease.lines
-            self.spent_nano_usd += sum(line_cost(lease.prices, line, self._cost) for line in lease.lines)
+            self.spent_nano_usd += unbooked_nano_usd(lease, self._cost)
         elif self.booked[lease.allotment_id] != lease.lines:
             raise ServiceRefused("ALREADY_EXISTS", "REQUEST_ID_REUSED", "given back before with other lines", {})
-        return sum(line_cost(lease.prices, line, self._cost) for line in lease.lines)
+        return unbooked_nano_usd(lease, self._cost)
+
+    async def give_back_part(self, part: Part) -> int:
+        """See Lender."""
+        self._check()
+        lease = part.lease
+        name, cost = (lease.allotment_id, part.number), unbooked_nano_usd(lease, self._cost)
+        if name not in self.parts:
+            self.parts[name] = lease.lines
+            self.spent_nano_usd += cost
+            if lease.allotment_id in self.held:
+                left = max(self.held[lease.allotment_id] - cost, 0)
+                self.held[lease.allotment_id] = min(left, part.keep_nano_usd)
+        elif self.parts[name] != lease.lines:
+            raise ServiceRefused("ALREADY_EXISTS", "REQUEST_ID_REUSED", "given back before with other lines", {})
+        return cost
 
     def _lend(self, wish: Wish) -> Loan | None:
         unpriced = [model for model in wish.models if model not in self._prices]

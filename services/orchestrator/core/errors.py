@@ -84,11 +84,20 @@ class BudgetExhausted(RequestFailed):
     status = "RESOURCE_EXHAUSTED"
     reason = "BUDGET_EXHAUSTED"
 
-    def __init__(self, violations: Sequence[tuple[str, str]], retry_after_s: float | None) -> None:
+    def __init__(
+        self, violations: Sequence[tuple[str, str]], retry_after_s: float | None, *, by_size: bool = False
+    ) -> None:
+        """`by_size`: it is too dear for a limit on one query, whatever else is spent or held."""
+        self.by_size = by_size
         self.described = "; ".join(f"{subject}: {description}" for subject, description in violations)
         super().__init__(f"the budget does not cover this request: {self.described}")
         self.quota_violations = list(violations)
         self.retry_after_s = retry_after_s
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Whom the limits are about: "organisation", "user"; a subject may follow in each violation."""
+        return frozenset(subject.partition(":")[0] for subject, _ in self.quota_violations)
 
 
 class RateLimited(RequestFailed):

@@ -23,7 +23,7 @@ class LeasedLedger:
         self._payer_of = payer_of
 
     async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:
-        """See Ledger. What is lent to us must deny nobody: a payer's lease is given back before a denial stands."""
+        """See Ledger. What is lent to us must deny nobody: before a denial stands, leases that count there go back."""
         payer = self._payer_of(turn)
         try:
             reservation = await self._ask(turn, plan, input_tokens, max_output_tokens)
@@ -32,8 +32,8 @@ class LeasedLedger:
                 raise
             ask = Ask(plan.candidates, input_tokens, max_output_tokens, plan.max_billed_calls)
             return self._from_lease(payer, ask, failed)
-        except BudgetExhausted:
-            if not await self._leases.release(payer):
+        except BudgetExhausted as denied:
+            if denied.by_size or not await self._leases.release(payer, denied.scopes):
                 raise
             reservation = await self._ask(turn, plan, input_tokens, max_output_tokens)
         self._leases.served(payer, plan.candidates)

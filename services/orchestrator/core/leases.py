@@ -182,6 +182,50 @@ def dearest(prices: Sequence[Price]) -> Price:
     return Price("", "", per_input, max(price[3] for price in prices), per_input, per_input)
 
 
+class Part(NamedTuple):
+    """What of a lease comes back while calls granted from it still run: the lines that `lease` had when it was cut.
+
+    Of the rest the ledger keeps at most `keep_nano_usd` held, for `keep_for_s` from when it hears of it at least.
+    """
+
+    lease: Lease
+    number: int
+    keep_nano_usd: int
+    keep_for_s: float
+
+
+def cut(lease: Lease, number: int, keep_for_s: float, now_s: float) -> Part:
+    """What can come back now. After a lease's end only what its calls hold is needed: no hold is raised any more."""
+    raises = max(lease.left_nano_usd, 0) if now_s < lease.end_s else 0
+    return Part(lease, number, sum(lease.holds.values()) + raises, keep_for_s)
+
+
+def booked(lease: Lease, part: Part) -> Lease:
+    """The lease without the lines of a part that the ledger has booked; what it spent stays spent."""
+    return replace(lease, lines=lease.lines[len(part.lease.lines) :])
+
+
+def unbooked_nano_usd(lease: Lease, cost: CostFunction) -> int:
+    """What the calls cost that have ended and did not come back yet."""
+    return sum(line_cost(lease.prices, line, cost) for line in lease.lines)
+
+
+def shares(scopes: Iterable[str], payer: Payer, other: Payer) -> bool:
+    """Whether two payers meet in a limit of one of the scopes, as the contract names them in lower case."""
+    return payer.organisation == other.organisation and any(
+        scope == "organisation" or (scope in _SUBJECTS and _SUBJECTS[scope](payer) == _SUBJECTS[scope](other))
+        for scope in scopes
+    )
+
+
+_SUBJECTS: Mapping[str, Callable[[Payer], str]] = {
+    "team": lambda payer: payer.team,
+    "user": lambda payer: payer.user,
+    "key": lambda payer: payer.key_id,
+    "feature": lambda payer: payer.feature,
+}
+
+
 class Step(Enum):
     """What is due for a payer."""
 

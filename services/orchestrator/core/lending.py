@@ -1,15 +1,16 @@
 """Keeps leases warm while the ledger answers, and decides from them while it does not.
 
-One event loop uses it, so it needs no lock. Nothing here outlives the process: what a crash takes with it is at most
-one lease per payer, whose hold ends by itself at the ledger, and the bookings of calls granted from it.
+One event loop uses it, so it needs no lock. Nothing here outlives the process. What a crash takes with it are the
+bookings of calls granted from leases that were under way, or ended since the ledger was last heard; no more than their
+leases were lent. The holds end by themselves at the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -26,9 +27,11 @@ from services.orchestrator.core.leases import (
     extend,
     grant,
     settle,
+    shares,
 )
 from services.orchestrator.core.model import Candidate, UsageLine
 from services.orchestrator.core.ports import Clock, Lender, LendingEvents, Loan, Wish
+from services.orchestrator.core.returning import Returns
 
 # A lease fixes prices of the models that the payer used last.
 _MAX_MODELS = 32
@@ -38,6 +41,9 @@ _PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 _QUIET_LEASES = 10
 # However quiet it is, what is due is looked at.
 _MAX_WAIT_S = 1.0
+# A denial gives back so many leases at most, and waits so long for one that is being taken.
+_MAX_RELEASED = 32
+_MAX_ASKING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +56,21 @@ class LendingPolicy:
     max_payers: int
     max_input_tokens: int
     without_rates: bool = False
+    max_payers_per_organisation: int = 100
 
 
 @dataclass(slots=True)
 class _Tenant:
-    """A payer that is served: its lease, and a question to the ledger whose answer never came."""
+    """A payer that is served: its lease, and a question to the ledger whose answer did not come yet, or never.
+
+    `asking` is set once the question that is under way has ended.
+    """
 
     models: OrderedDict[Candidate, None] = field(default_factory=OrderedDict)
     active_s: float = 0.0
     lease_id: str = ""
     asked: tuple[Wish, float] | None = None
+    asking: asyncio.Event | None = None
     quiet_until_s: float = 0.0
 
 
@@ -91,9 +102,10 @@ class Leases:
         self._new_id = new_id
         self._events = events
         self._tenants: OrderedDict[Payer, _Tenant] = OrderedDict()
+        self._payers_of: Counter[str] = Counter()
         self._leases: dict[str, Lease] = {}
         # Leases that grant nothing any more, until the ledger has taken them back.
-        self._closing: dict[str, None] = {}
+        self._closing = Returns(lender, self._leases, policy.settle_within_s, self._now_s, cost, events)
         self._numbers = count(1)
         self._away = False
         self._failures = 0
@@ -107,8 +119,8 @@ class Leases:
         tenant = self._tenants.get(payer)
         if tenant is None:
             tenant = self._tenants[payer] = _Tenant()
-            if len(self._tenants) > self._policy.max_payers:
-                self._close(self._tenants.popitem(last=False)[1])
+            self._payers_of[payer.organisation] += 1
+            self._make_room(payer.organisation)
         else:
             self._tenants.move_to_end(payer)
         tenant.active_s = self._now_s()
@@ -165,19 +177,26 @@ class Leases:
             if lease.allotment_id in self._closing:
                 self._wake.set()
 
-    async def release(self, payer: Payer) -> bool:
-        """Gives a payer's lease back now, so that the ledger may decide about all of its money.
+    async def release(self, payer: Payer, scopes: Collection[str]) -> bool:
+        """Gives leases back now, so that the ledger may decide about all of its money: a limit of `scopes` denied.
 
-        Returns whether that has changed anything. For one lease no other is taken: near a limit every call would.
+        The payer's own and, bounded, those that count on the same limits. Returns whether that has changed anything.
+        For one lease no other is taken: near a limit every call would.
         """
-        tenant = self._tenants.get(payer)
-        lease = self._leases.get(tenant.lease_id) if tenant is not None else None
-        if tenant is None or lease is None:
-            return False
-        self._close(tenant)
-        tenant.quiet_until_s = self._now_s() + self._policy.lease_s
-        await self._give_back(lease.allotment_id)
-        return lease.allotment_id not in self._leases
+        own, lent = self._tenants.get(payer), [x for x in self._tenants.items() if x[1].lease_id or x[1].asked]
+        sharing = [tenant for other, tenant in lent if tenant is own or shares(scopes, payer, other)]
+        released = sorted(sharing, key=lambda tenant: tenant is not own)[:_MAX_RELEASED]
+        lent_ids = [tenant.lease_id for tenant in released if tenant.lease_id]
+        asking = [tenant.asking for tenant in released if tenant.asking is not None]
+        for tenant in released:
+            tenant.quiet_until_s = self._now_s() + self._policy.lease_s
+            self._close(tenant)
+        await _ended(asking)
+        closing = [i for i in self._closing if i in self._leases and not self._leases[i].holds]
+        mine = [i for i in closing if self._leases[i].payer == payer or shares(scopes, payer, self._leases[i].payer)]
+        await asyncio.gather(*(self._give_back(lease_id) for lease_id in mine[:_MAX_RELEASED]))
+        gone = any(lease_id not in self._leases for lease_id in (*lent_ids, *mine))
+        return gone or any(event.is_set() for event in asking)
 
     # What goes on beside them
 
@@ -200,7 +219,7 @@ class Leases:
             if tenant is not None and not await self._tend_one(payer, tenant):
                 break
         self._close_ended()
-        for lease_id in tuple(self._closing):
+        for lease_id in self._closing:
             if not await self._give_back(lease_id):
                 return
 
@@ -209,15 +228,16 @@ class Leases:
         for tenant in self._tenants.values():
             self._close(tenant)
         self._tenants.clear()
+        self._payers_of.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self._closing:
-                    for lease_id in tuple(self._closing):
+                    for lease_id in self._closing:
                         await self._give_back(lease_id)
                     if self._closing:
                         await asyncio.sleep(_PAUSES_S[0])
-        for lease_id in tuple(self._closing):
-            self._forget(lease_id)
+        for lease_id in self._closing:
+            self._closing.forget(lease_id)
 
     async def _tend_one(self, payer: Payer, tenant: _Tenant) -> bool:
         """Returns whether the ledger answered, if it was asked."""
@@ -231,9 +251,16 @@ class Leases:
             return True
         # Above that many, what is not booked yet comes first.
         full = len(self._closing) > self._policy.max_payers
-        if (step is Step.KEEP and tenant.asked is None) or now_s < tenant.quiet_until_s or not tenant.models or full:
+        nothing = step is Step.KEEP or now_s < tenant.quiet_until_s or not tenant.models or full
+        # What was asked for may be held: it is asked about until that is known, wanted or not.
+        if nothing and tenant.asked is None:
             return True
-        return await self._take(payer, tenant)
+        tenant.asking = asyncio.Event()
+        try:
+            return await self._take(payer, tenant)
+        finally:
+            tenant.asking.set()
+            tenant.asking = None
 
     async def _take(self, payer: Payer, tenant: _Tenant) -> bool:
         wish, sent_s = tenant.asked or (self._wish(payer, tenant), self._now_s())
@@ -253,7 +280,7 @@ class Leases:
         self.answered()
         self._close(tenant)
         if loan is None:
-            tenant.quiet_until_s = self._now_s() + self._policy.lease_s
+            tenant.quiet_until_s = max(tenant.quiet_until_s, self._now_s() + self._policy.lease_s)
         else:
             self._begin(payer, tenant, loan, sent_s)
         return True
@@ -271,10 +298,10 @@ class Leases:
         )
         self._leases[lease.allotment_id] = lease
         tenant.lease_id = lease.allotment_id
-        not_kept = loan.other_limits and not self._policy.without_rates
-        if not_kept:
+        if loan.other_limits and not self._policy.without_rates:
             tenant.quiet_until_s = self._now_s() + _QUIET_LEASES * self._policy.lease_s
-        if not_kept or self._tenants.get(payer) is not tenant:
+        # Meanwhile a denial may have said that none is to be taken.
+        if tenant.quiet_until_s > self._now_s() or self._tenants.get(payer) is not tenant:
             self._close(tenant)
 
     def _wish(self, payer: Payer, tenant: _Tenant) -> Wish:
@@ -290,30 +317,31 @@ class Leases:
         )
 
     async def _give_back(self, lease_id: str) -> bool:
-        """Returns whether the ledger answered, if it was asked. Calls under way end first."""
-        lease = self._leases.get(lease_id)
-        if lease is None or lease.holds:
-            return True
+        """Returns whether the ledger answered, if it was asked."""
         try:
-            await self._lender.give_back(lease)
+            if await self._closing.give_back(lease_id):
+                self.answered()
         except BudgetUnavailable:
             self._failed()
-            if not lease.lines and self._now_s() >= lease.end_s + self._policy.settle_within_s:
-                self._forget(lease_id)
             return False
-        except RequestFailed as refused:
-            self._events.refused(refused.reason)
-            self._forget(lease_id)
-            return True
-        self._leases.pop(lease_id, None)
-        self._closing.pop(lease_id, None)
-        self.answered()
         return True
+
+    def _make_room(self, organisation: str) -> None:
+        """The payer that was served longest ago goes, of the organisation that has too many or the most."""
+        if self._payers_of[organisation] <= self._policy.max_payers_per_organisation:
+            if len(self._tenants) <= self._policy.max_payers:
+                return
+            organisation = self._payers_of.most_common(1)[0][0]
+        oldest = next(payer for payer in self._tenants if payer.organisation == organisation)
+        self._drop(oldest, self._tenants[oldest])
 
     def _drop(self, payer: Payer, tenant: _Tenant) -> None:
         self._close(tenant)
         if self._tenants.get(payer) is tenant:
             del self._tenants[payer]
+            self._payers_of[payer.organisation] -= 1
+            if not self._payers_of[payer.organisation]:
+                del self._payers_of[payer.organisation]
 
     def _close_ended(self) -> None:
         now_s = self._now_s()
@@ -324,15 +352,9 @@ class Leases:
 
     def _close(self, tenant: _Tenant) -> None:
         if tenant.lease_id:
-            self._closing[tenant.lease_id] = None
+            self._closing.add(tenant.lease_id)
             tenant.lease_id = ""
             self._wake.set()
-
-    def _forget(self, lease_id: str) -> None:
-        lease = self._leases.pop(lease_id, None)
-        self._closing.pop(lease_id, None)
-        if lease is not None and lease.used:
-            self._events.lost(lease_id, lease.spent_nano_usd)
 
     def _failed(self) -> None:
         self._away = True
@@ -350,3 +372,11 @@ class Leases:
 
 def _lease_of(hold_id: str) -> str:
     return hold_id.rpartition("/")[0]
+
+
+async def _ended(asking: Sequence[asyncio.Event]) -> None:
+    """Waits for questions under way, not for ever: whoever is denied waits with us."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_MAX_ASKING_S):
+            for event in asking:
+                await event.wait()

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from services.orchestrator.core.leases import Lease, Payer, Price
+from services.orchestrator.core.leases import Lease, Part, Payer, Price
 from services.orchestrator.core.model import (
     Candidate,
     Checked,
@@ -161,6 +161,10 @@ class Lender(Protocol):
 
     def give_back(self, lease: Lease) -> Awaitable[int]:
         """Books what the calls of a lease used, in nano-USD, and frees the rest; once, however often it is asked."""
+        ...
+
+    def give_back_part(self, part: Part) -> Awaitable[int]:
+        """Books calls that have ended, in nano-USD, while others run; each number once, however often it is asked."""
         ...
 
 

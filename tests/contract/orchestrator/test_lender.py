@@ -21,7 +21,7 @@ from services.ledger.settings import LedgerSettings, LimitSettings, PriceSetting
 from services.orchestrator.adapters.lender import RemoteLender
 from services.orchestrator.adapters.memory import MemoryLender
 from services.orchestrator.core.errors import BudgetUnavailable, RequestFailed
-from services.orchestrator.core.leases import Lease, Payer, Price, settle
+from services.orchestrator.core.leases import Lease, Part, Payer, Price, settle
 from services.orchestrator.core.model import Candidate, Usage, UsageLine
 from services.orchestrator.core.ports import Lender, Loan, Wish
 from tests.support.one_service import PEPPER, running_service
@@ -128,6 +128,21 @@ async def test_the_same_question_is_answered_once(books: Books) -> None:
     assert refused.value.reason == "REQUEST_ID_REUSED"
 
 
+async def test_what_has_ended_comes_back_while_other_calls_run(books: Books) -> None:
+    loan = await books.lender.take(wish("w-1"))
+    first, second = leased(loan, line(MODEL, TOKENS, 0)), leased(loan, line(OTHER, 2, 0))
+    for _ in range(2):
+        assert await books.lender.give_back_part(Part(first, 1, 1900, 30.0)) == 1000
+        assert await books.used() == (1000, 1900)
+    with pytest.raises(RequestFailed) as refused:
+        await books.lender.give_back_part(Part(second, 1, 1900, 30.0))
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert await books.lender.give_back_part(Part(second, 2, 2500, 30.0)) == 1
+    assert await books.used() == (1001, 1899)
+    assert await books.lender.give_back(first) == 1000
+    assert await books.used() == (2001, 0)
+
+
 async def test_half_is_lent_at_most_and_nothing_near_the_end(books: Books) -> None:
     first = await books.lender.take(wish("w-1", 10**6))
     assert first is not None
@@ -176,7 +191,8 @@ class FailingChannel:
 )
 async def test_one_table_says_what_an_outage_is(status: str, reason: str, meaning: str) -> None:
     lender = RemoteLender(FailingChannel(status, reason), lambda _: nullcontext(), "edge-1")
-    for doing in (lender.take(wish("w-1")), lender.give_back(Lease("a", ADA, 1, 0, 1, (), 1))):
+    lease = Lease("a", ADA, 1, 0, 1, (), 1)
+    for doing in (lender.take(wish("w-1")), lender.give_back(lease), lender.give_back_part(Part(lease, 1, 0, 1.0))):
         with pytest.raises(RequestFailed) as failed:
             await doing
         assert isinstance(failed.value, BudgetUnavailable) is (meaning != "word")

@@ -186,6 +186,20 @@ async def test_a_budget_beside_a_rate_is_the_budget() -> None:
             )
 
 
+@pytest.mark.parametrize(("periods", "by_size"), [([3], False), ([1], True), ([3, 1], True)])
+async def test_a_denial_says_whose_limits_they_are_and_whether_lent_money_matters(
+    periods: list[Any], *, by_size: bool
+) -> None:
+    violations = [
+        ledger_pb2.LimitViolation(limit=ledger_pb2.Limit(scope=scope, subject=name, period=period, cap_nano_usd=1))
+        for period in periods
+        for scope, name in ((1, ""), (3, "a:b"))
+    ]
+    with pytest.raises(BudgetExhausted) as denied:
+        await reserve(ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_DENIED, violations=violations))
+    assert (denied.value.scopes, denied.value.by_size) == ({"organisation", "user"}, by_size)
+
+
 async def test_a_commit_is_taken_also_when_the_reservation_is_lost() -> None:
     channel = AnsweringLedger(ledger_pb2.CommitResponse())
     labels = context_pb2.CallLabels(feature="search")

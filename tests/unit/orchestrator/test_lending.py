@@ -123,12 +123,14 @@ async def test_when_the_ledger_is_back_everything_is_booked_once() -> None:
     desk.away(away=False)
     assert not (await desk.reserve()).lent
     await desk.leases.tend()
-    assert desk.lender.held == {"allotment-0": 100, "allotment-1": 100}, "the first waits for its last call"
+    assert desk.lender.held == {"allotment-0": 88, "allotment-1": 100}, "the first is kept for its last call"
+    assert desk.lender.spent_nano_usd == 12
     await desk.ledger.commit(running, [line(33)])
     await desk.leases.tend()
     await desk.leases.tend()
     assert (desk.lender.spent_nano_usd, desk.lender.held) == (45, {"allotment-1": 100})
-    assert desk.lender.booked["allotment-0"] == (line(12), line(33))
+    assert desk.lender.parts == {("allotment-0", 1): (line(12),)}
+    assert desk.lender.booked["allotment-0"] == (line(33),)
 
 
 async def test_a_return_whose_answer_was_lost_is_repeated_until_it_is_heard() -> None:

@@ -48,6 +48,7 @@ def test_an_amount_is_exact() -> None:
         ("lease_s", 0.5, "between 1 and 60"),
         ("settle_within_s", 901, "between 0 and 900"),
         ("max_payers", 0, "leases.max_payers must be at least 1"),
+        ("max_payers_per_organisation", 0, "leases.max_payers_per_organisation must be at least 1"),
         ("max_input_tokens", 0, "leases.max_input_tokens must be at least 1"),
         ("drain_s", 0, "leases.drain_s must be positive"),
     ],
