@@ -29,6 +29,7 @@ from services.orchestrator.adapters.prompts import RegistryWatch, SnapshotPrompt
 from services.orchestrator.adapters.report import ContractReports
 from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.adapters.telemetry import ShadowTelemetry
+from services.orchestrator.adapters.unbooked import UnbookedCommits
 from services.orchestrator.api import OrchestratorApi
 from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
@@ -49,6 +50,8 @@ from services.orchestrator.settings import (
     ShadowSettings,
 )
 
+# How soon a restored ledger is asked again whether it takes commits.
+_UNBOOKED_PAUSE_S = 2.0
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -57,7 +60,8 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     """Serves OrchestratorService until the block ends; then finishes the accounting under way."""
     records, prompts = MemoryRecords(settings.explain_max_records), SnapshotPrompts()
     digests, work = PolicyDigests(kit.clock), _work(settings, kit)
-    remote_ledger = RemoteLedger(kit.channel("ledger"))
+    unbooked = _unbooked(settings, kit)
+    remote_ledger = RemoteLedger(kit.channel("ledger"), unbooked)
     leases = _leases(settings.leases, kit)
     ledger: Ledger = remote_ledger if leases is None else LeasedLedger(remote_ledger, leases, work, payer_of)
     if leases is not None:
@@ -80,9 +84,7 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     keyed = KeyedRequests(once, coordinator, embeddings, settings.idempotency.max_call_s)
     api = OrchestratorApi(coordinator, embeddings, keyed, records, ContractReports(), kit.clock)
     kit.serve(orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server, api)
-    pause = _pausing(settings.registry_retry_s)
-    watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service, pause, kit.logger)
-    kit.background("registry-watch", watch.run)
+    _watch_registry(settings, kit, prompts)
     _send_canaries(settings.canaries, kit)
     try:
         yield
@@ -91,6 +93,7 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         # Before the accounts are closed: what a copy has cost is booked.
         await copies.stop()
         await work.close()
+        await unbooked.close()
         if leases is not None:
             await leases.close(settings.leases.drain_s)
 
@@ -123,6 +126,24 @@ def _copies(settings: ShadowSettings, kit: Kit) -> BackgroundWork:
         kit.counter("llmops_orchestrator_shadow_failures_total", "Copies that ended unexpectedly", ("work",)),
         kit.logger,
     )
+
+
+def _watch_registry(settings: OrchestratorSettings, kit: Kit, prompts: SnapshotPrompts) -> None:
+    pause = _pausing(settings.registry_retry_s)
+    watch = RegistryWatch(kit.channel("registry"), prompts, kit.as_service, pause, kit.logger)
+    kit.background("registry-watch", watch.run)
+
+
+def _unbooked(settings: OrchestratorSettings, kit: Kit) -> UnbookedCommits:
+    unbooked = UnbookedCommits(
+        settings.max_unbooked_commits,
+        _UNBOOKED_PAUSE_S,
+        kit.gauge("llmops_orchestrator_unbooked_commits", "Commits that wait for a restored ledger to be accepted"),
+        kit.counter("llmops_orchestrator_lost_commits_total", "Commits given up; what they used may not be booked"),
+        kit.logger,
+    )
+    kit.background("unbooked-commits", unbooked.run)
+    return unbooked
 
 
 def _leases(settings: LeaseSettings, kit: Kit) -> Leases | None:

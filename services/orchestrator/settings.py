@@ -166,6 +166,8 @@ class OrchestratorSettings:
     # Cache writes beyond this number of pending tasks are dropped; commits never are.
     max_pending_work: int = 4096
     accounting_timeout_s: float = 30.0
+    # Commits that wait for an operator to accept a ledger that was restored from an older copy. Each takes some KB.
+    max_unbooked_commits: int = 10_000
     # Pause before an absent registry is asked for its prompts again.
     registry_retry_s: float = 0.5
     idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
@@ -175,7 +177,7 @@ class OrchestratorSettings:
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""
-        for name in ("assumed_output_tokens", "explain_max_records", "max_pending_work"):
+        for name in ("assumed_output_tokens", "explain_max_records", "max_pending_work", "max_unbooked_commits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if not 0 < self.raise_hold_at < 1:

@@ -17,7 +17,7 @@ class BackgroundWork:
     """The port `Afterwards`: a bounded set of tasks that ends before the process does.
 
     Money is never dropped: above the limit only cache writes and notes of progress are. A commit that fails is logged
-    and counted, and the reservation's expiry books what was known.
+    and counted, and the reservation's expiry books what was known; see unbooked.py for one that was restored away.
     """
 
     def __init__(self, limit: int, timeout_s: float, pending: Gauge, failures: Counter, logger: logging.Logger) -> None:

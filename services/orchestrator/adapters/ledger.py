@@ -14,8 +14,9 @@ from meshkit.context import new_request_id, remaining_s
 from meshkit.errors import CallError
 from meshkit.money import cost_nano_usd
 from services.orchestrator.adapters.conversation import conversation_of
-from services.orchestrator.adapters.failures import is_absent, is_outage, refused
+from services.orchestrator.adapters.failures import is_absent, is_outage, is_restored, refused
 from services.orchestrator.adapters.limits import described, refusal, tightest
+from services.orchestrator.adapters.unbooked import UnbookedCommits
 from services.orchestrator.adapters.usage import usage_to
 from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
 from services.orchestrator.core.model import Plan, Reservation, Turn, UsageLine
@@ -27,8 +28,9 @@ _MAX_TTL_S = 900.0
 class RemoteLedger:
     """The port `Ledger` over the ledger's stub."""
 
-    def __init__(self, channel: Any, retry_pause_s: float = 0.25) -> None:
+    def __init__(self, channel: Any, unbooked: UnbookedCommits, retry_pause_s: float = 0.25) -> None:
         self._stub = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._unbooked = unbooked
         self._retry_pause_s = retry_pause_s
 
     async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:
@@ -92,7 +94,10 @@ class RemoteLedger:
         return response.reserved_nano_usd
 
     async def commit(self, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
-        """See Ledger. The id is derived: repeating the commit books nothing twice."""
+        """See Ledger. The id is derived: repeating the commit books nothing twice.
+
+        Where the ledger was restored from an older copy, it is handed over to whoever waits for that to be accepted.
+        """
         request = ledger_pb2.CommitRequest(
             request_id=f"{reservation.reservation_id}:commit",
             reservation_id=reservation.reservation_id,
@@ -102,7 +107,17 @@ class RemoteLedger:
         )
         if isinstance(reservation.labels, context_pb2.CallLabels):
             request.labels.CopyFrom(reservation.labels)
-        await self._until_heard(lambda: self._stub.Commit(request))
+        amount = self.cost_nano_usd(reservation, lines) if reservation.prices else 0
+        try:
+            await self._until_heard(lambda: self._stub.Commit(request), restored_too=False)
+        except CallError as error:
+            if not is_restored(error):
+                self._unbooked.give_up(reservation.reservation_id, amount, error.reason)
+                raise
+            self._unbooked.keep(reservation.reservation_id, amount, lambda: self._stub.Commit(request))
+        except asyncio.CancelledError:
+            self._unbooked.give_up(reservation.reservation_id, amount, "out-of-time")
+            raise
 
     async def void(self, reservation: Reservation, reason: str) -> None:
         """See Ledger."""
@@ -120,13 +135,15 @@ class RemoteLedger:
         if response.decision == ledger_pb2.RESERVE_DECISION_GRANTED:
             await self.void(Reservation(response.reservation_id, {}), "not-sent")
 
-    async def _until_heard(self, send: Callable[[], Awaitable[Any]]) -> Any:
+    async def _until_heard(self, send: Callable[[], Awaitable[Any]], *, restored_too: bool = True) -> Any:
         """Repeats while the ledger is away and the time for accounting lasts: its ids make repeating harmless."""
         while True:
             try:
                 return await send()
             except CallError as error:
                 if not is_absent(error) or remaining_s(0.0) <= self._retry_pause_s:
+                    raise
+                if is_restored(error) and not restored_too:
                     raise
             await asyncio.sleep(self._retry_pause_s)
 

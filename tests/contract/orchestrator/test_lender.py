@@ -183,6 +183,7 @@ class FailingChannel:
         ("UNAVAILABLE", "SERVICE_UNAVAILABLE", "outage"),
         ("UNAVAILABLE", "STORAGE_UNAVAILABLE", "outage"),
         ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "outage"),
+        ("UNAVAILABLE", "LEDGER_RESTORED", "absence"),
         ("RESOURCE_EXHAUSTED", "OVERLOADED", "absence"),
         ("INTERNAL", "INTERNAL", "absence"),
         ("PERMISSION_DENIED", "PERMISSION_DENIED", "word"),

@@ -13,9 +13,9 @@ from llmops.orchestrator.v1 import orchestrator_pb2
 from meshkit.errors import CallError, Failure
 from meshkit.testing import call_context
 from services.orchestrator.adapters.conversation import Conversation
-from services.orchestrator.adapters.ledger import RemoteLedger
 from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable, RateLimited
 from services.orchestrator.core.model import CacheWish, Candidate, Plan, Rate, Reservation, Turn, Usage, UsageLine
+from tests.support.unbooked import remote
 
 LINE = UsageLine(Candidate("acme-ai", "cheap-1"), Usage(input_tokens=1), 1)
 HOLD = Reservation("r-1", {})
@@ -46,7 +46,7 @@ async def test_a_commit_waits_for_a_ledger_that_restarts() -> None:
     """One failed try lost the commit: the provider was paid and the ledger never knew."""
     channel = FlakyLedger("UNAVAILABLE", 3)
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
-        await RemoteLedger(channel, retry_pause_s=0).commit(HOLD, [LINE])
+        await remote(channel, retry_pause_s=0).commit(HOLD, [LINE])
     assert len(channel.requests) == 4
     assert {request.request_id for request in channel.requests} == {"r-1:commit"}
 
@@ -54,7 +54,7 @@ async def test_a_commit_waits_for_a_ledger_that_restarts() -> None:
 async def test_what_the_ledger_refuses_is_not_repeated() -> None:
     channel = FlakyLedger("FAILED_PRECONDITION", 9)
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5), pytest.raises(CallError):
-        await RemoteLedger(channel, retry_pause_s=0).commit(HOLD, [LINE])
+        await remote(channel, retry_pause_s=0).commit(HOLD, [LINE])
     assert len(channel.requests) == 1
 
 
@@ -64,13 +64,13 @@ def test_a_line_without_a_price_costs_what_the_dearest_model_costs() -> None:
     cheap = TokenPrice(provider="acme-ai", model="cheap-1", input_nano_usd_per_million_tokens=1_000_000_000)
     hold = Reservation("r-1", {(price.provider, price.model): price for price in (dear, cheap)})
     stranger = UsageLine(Candidate("other", "model"), Usage(input_tokens=1), 1)
-    assert RemoteLedger(FlakyLedger("OK", 0)).cost_nano_usd(hold, [LINE, stranger]) == 1_000 + 9_000
+    assert remote(FlakyLedger("OK", 0)).cost_nano_usd(hold, [LINE, stranger]) == 1_000 + 9_000
 
 
 async def test_accounting_ends_with_its_time() -> None:
     channel = FlakyLedger("UNAVAILABLE", 10**9)
     with call_context(deadline_s=asyncio.get_running_loop().time() + 0.02), pytest.raises(CallError):
-        await RemoteLedger(channel, retry_pause_s=0).void(HOLD, "not-sent")
+        await remote(channel, retry_pause_s=0).void(HOLD, "not-sent")
     assert channel.requests
 
 
@@ -93,7 +93,7 @@ class LateLedger:
 async def test_a_reservation_whose_answer_was_lost_is_withdrawn() -> None:
     """The ledger made it when its tables were free again, and money was held until the hold expired."""
     channel = LateLedger()
-    ledger = RemoteLedger(channel, retry_pause_s=0)
+    ledger = remote(channel, retry_pause_s=0)
     turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
         with pytest.raises(BudgetUnavailable) as caught:
@@ -133,7 +133,7 @@ def turn(max_output_tokens: int | None = None) -> Turn:
 async def reserve(answer: object, max_output_tokens: int | None = None) -> tuple[Reservation, Any]:
     channel = AnsweringLedger(answer)
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
-        hold = await RemoteLedger(channel).reserve(
+        hold = await remote(channel).reserve(
             turn(max_output_tokens), Plan((LINE.candidate,), ("cheap",), 10, "route#1"), 1, 7
         )
     return hold, channel.requests[0]
@@ -204,7 +204,7 @@ async def test_a_commit_is_taken_also_when_the_reservation_is_lost() -> None:
     channel = AnsweringLedger(ledger_pb2.CommitResponse())
     labels = context_pb2.CallLabels(feature="search")
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
-        await RemoteLedger(channel).commit(Reservation("r-1", {}, labels=labels), [LINE])
+        await remote(channel).commit(Reservation("r-1", {}, labels=labels), [LINE])
     [sent] = channel.requests
     assert sent.accept_orphan
     assert sent.labels.feature == "search"
@@ -212,7 +212,7 @@ async def test_a_commit_is_taken_also_when_the_reservation_is_lost() -> None:
 
 async def test_a_mark_names_its_reservation() -> None:
     channel = AnsweringLedger(ledger_pb2.MarkDispatchedResponse())
-    await RemoteLedger(channel).mark_dispatched(HOLD)
+    await remote(channel).mark_dispatched(HOLD)
     [sent] = channel.requests
     assert (sent.request_id, sent.reservation_id) == ("r-1:dispatched", "r-1")
 
@@ -221,7 +221,7 @@ async def test_a_raise_tells_what_is_held_now_and_that_the_hold_lives_on() -> No
     granted = ledger_pb2.ExtendResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, reserved_nano_usd=900)
     channel = AnsweringLedger(granted)
     hold = Reservation("r-1", {}, held_nano_usd=500, ttl_s=75.5)
-    assert await RemoteLedger(channel).extend(hold, 2, 400, 450) == 900
+    assert await remote(channel).extend(hold, 2, 400, 450) == 900
     [sent] = channel.requests
     assert (sent.request_id, sent.reservation_id) == ("r-1:extend:2", "r-1")
     assert (sent.add_nano_usd, sent.spent_so_far_nano_usd, sent.ttl.seconds) == (400, 450, 75)
@@ -231,10 +231,10 @@ async def test_a_refused_raise_names_the_limit_and_an_absent_ledger_is_absent() 
     violation = ledger_pb2.LimitViolation(limit=ledger_pb2.Limit(scope=1, period=3, cap_nano_usd=10**9))
     denied = ledger_pb2.ExtendResponse(decision=ledger_pb2.RESERVE_DECISION_DENIED, violations=[violation])
     with pytest.raises(BudgetExhausted, match="organisation"):
-        await RemoteLedger(AnsweringLedger(denied)).extend(HOLD, 1, 400, 450)
+        await remote(AnsweringLedger(denied)).extend(HOLD, 1, 400, 450)
     for status in ("UNAVAILABLE", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"):
         with pytest.raises(BudgetUnavailable):
-            await RemoteLedger(AnsweringLedger(CallError(Failure(status, "X", "x")))).extend(HOLD, 1, 400, 450)
+            await remote(AnsweringLedger(CallError(Failure(status, "X", "x")))).extend(HOLD, 1, 400, 450)
 
 
 async def test_the_money_of_every_call_that_may_be_billed_is_held() -> None:
@@ -245,5 +245,5 @@ async def test_the_money_of_every_call_that_may_be_billed_is_held() -> None:
         plan = Plan((LINE.candidate,), ("cheap",), 10, "route#1", max_billed_calls=calls)
         turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
         with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
-            await RemoteLedger(channel, retry_pause_s=0).reserve(turn, plan, 1, 1)
+            await remote(channel).reserve(turn, plan, 1, 1)
         assert channel.requests[1].calls == calls
