@@ -79,7 +79,10 @@ class Sealer:
             if (await connection.fetchval(statements.NEWEST_ENTRY) or 0) > (newest["last_seq"] if newest else 0):
                 settled_seq = await connection.fetchval(statements.SETTLED_SEQ)
                 arguments = (settled_seq, self._max_entries, self._time_us())
-                while entries := await connection.fetchval(statements.SEAL_BLOCK, *arguments):
+                entries = self._max_entries
+                # A block that is not full was the last: nothing is asked for after it, where no place may be left.
+                while entries == self._max_entries:
+                    entries = await connection.fetchval(statements.SEAL_BLOCK, *arguments)
                     sealed += entries
             head = await self._continuity.look(connection)
         if head is not None and abs(self._time_us() - self._told_us) >= _TELL_US:
@@ -107,20 +110,20 @@ async def verify_seals(connection: Any, expected: Head | None = None) -> SealRep
 async def recomputed(connection: Any, expected: Head | None = None) -> SealReport:
     """See `verify_seals`; in a transaction of the caller's."""
     chain, fault, found = Chain(await connection.fetchval(statements.ORIGIN) or b""), None, None
-    after_seq = _LEAST_SEQ
     async for row in connection.cursor(statements.BLOCKS):
         block = Block(*row)
-        rows = await connection.fetch(statements.SEALED_ENTRIES, after_seq, block.last_seq)
+        # Whatever stands before the first block's entries was inserted: it is read with them.
+        from_seq = block.first_seq if chain.blocks else _LEAST_SEQ
+        rows = await connection.fetch(statements.SEALED_ENTRIES, from_seq, block.last_seq)
         fault = chain.follow(block, [_seen(row) for row in rows])
         if fault is not None:
             break
-        after_seq = block.last_seq
         if expected is not None and block.number == expected.number:
             found = block.head
     if fault is None and expected is not None and found != expected:
         problem = f"does not have the hash {expected.hash.hex()}" if found else "is not there: the newest were removed"
         fault = Fault(f"block {expected.number}", problem)
-    unsealed = await connection.fetchval(statements.UNSEALED, after_seq)
+    unsealed = await connection.fetchval(statements.UNSEALED, chain.last_seq if chain.blocks else None)
     return SealReport(fault, chain.blocks, chain.entries, unsealed, chain.head if chain.blocks else None)
 
 

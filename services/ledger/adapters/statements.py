@@ -119,6 +119,7 @@ FROM journal_blocks ORDER BY number
 SEALED_ENTRIES = """
 SELECT seq, at_us, organisation, kind, request_id, fingerprint, reservation_id, held_delta_nano_usd,
     spent_delta_nano_usd, counter_ids, postings, lines, note, answer, meters
-FROM journal WHERE seq > $1 AND seq <= $2 ORDER BY seq
+FROM journal WHERE seq >= $1 AND seq <= $2 ORDER BY seq
 """
-UNSEALED = "SELECT count(*) FROM journal WHERE seq > $1"
+# After the last block; without any, all.
+UNSEALED = "SELECT count(*) FROM journal WHERE seq > $1 OR $1 IS NULL"

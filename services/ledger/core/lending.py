@@ -108,6 +108,8 @@ def return_part(books: Books, operation: Commit, kept: Kept, now_us: int, cost: 
 
 def _lendable(books: Books, counted: Iterable[Binding], wanted: int, max_lent_basis_points: int) -> int:
     for limit, counter_id, _, _ in counted:
+        if limit.mode is Mode.SHADOW:
+            continue
         line, counter = limit.stop_line_nano_usd, books.counters[counter_id]
         left = line - counter.used_nano_usd
         # What is lent to others is not known apart from what calls hold: the bound is on both together, so idle leases

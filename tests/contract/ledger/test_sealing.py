@@ -209,6 +209,35 @@ async def test_l16_an_entry_that_was_removed_or_inserted_is_located(sealed: Post
         assert replaced.fault.where == f"entry {seq}"
 
 
+@pytest.mark.parametrize("seq", [-(2**63), -(2**63) + 1, -1, 0])
+async def test_l16_an_entry_before_the_first_is_located(sealed: PostgresStore, seq: int) -> None:
+    report = await damaged(sealed, (FORGED, seq))
+    assert report.fault is not None
+    assert report.fault.where == f"entry {seq}"
+    # A journal without any block covers nothing: it counts as not sealed, wherever it stands.
+    unsealed = await damaged(sealed, ("DELETE FROM journal_blocks",), (FORGED, seq))
+    assert (unsealed.fault, unsealed.unsealed) == (None, (await verified(sealed)).entries + 1)
+
+
+async def test_l16_an_entry_after_the_last_block_is_counted_and_sealed_next(
+    sealed: PostgresStore, clock: TurnableClock
+) -> None:
+    whole = await verified(sealed)
+    [(last,)] = await rows(sealed, "SELECT max(last_seq) FROM journal_blocks")
+    for seq in (last + 1, last + 1000, 2**63 - 1):
+        assert await damaged(sealed, (FORGED, seq)) == whole._replace(unsealed=1)
+    # Once the last place of all is sealed, whatever comes stands before it.
+    async with connected(sealed) as connection:
+        await connection.execute(FORGED, 2**63 - 1)
+    assert await sealer_of(sealed, clock).seal() == 1
+    assert (await verified(sealed)).fault is None
+    async with connected(sealed) as connection:
+        await connection.execute(ENTRY, "late")
+    late = await verified(sealed)
+    assert late.fault is not None
+    assert late.fault.where == f"entry {last + 1}"
+
+
 async def test_l16_the_tail_is_missed_only_by_who_noted_the_head(sealed: PostgresStore) -> None:
     whole = await verified(sealed)
     assert whole.head is not None

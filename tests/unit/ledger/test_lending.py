@@ -203,3 +203,12 @@ def test_a_lease_that_comes_back_unused_raises_no_alert() -> None:
     assert second.granted_nano_usd
     assert give_back(desk, second.allotment_id).alerts == ()
     assert give_back(desk, first.allotment_id).alerts == ()
+
+
+def test_l14_a_limit_in_shadow_mode_bounds_nothing_that_is_lent() -> None:
+    shadow = replace(limit(Scope.USER, Period.DAY, 100), mode=Mode.SHADOW)
+    desk = Desk([limit(Scope.ORGANISATION, Period.DAY, 1000), shadow])
+    desk.commit(desk.reserve(100).reservation_id, 100)
+    # Half of the 900 that the enforced limit leaves; both count what is lent.
+    assert done(desk.ledger.allot(ADA, "a", 900, 10 * MICROSECONDS, "edge-1")).granted_nano_usd == 450
+    assert desk.used() == {("ORGANISATION", ""): (100, 450), ("USER", "ada"): (100, 450)}
