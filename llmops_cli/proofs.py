@@ -13,6 +13,11 @@ from services.identity.core.checkpoints import Claim, read_note
 from services.identity.core.merkle import leaf_hash, proves_consistency, proves_inclusion
 from services.identity.core.verification import VerifyNote
 
+# Places are int64 in the contract.
+_MOST_EVENTS = 2**63 - 1
+_TEXTS = ("action", "organisation", "target", "time")
+_ACTOR_TEXTS = ("organisation", "user", "key_id")
+
 
 class Unproven(Exception):
     """A proof does not hold; the message says what that means."""
@@ -24,6 +29,8 @@ def claim_of(note: str, verify_note: VerifyNote | None) -> Claim:
         claim = read_note(note)
     except ValueError as error:
         raise Unproven(f"what should be a checkpoint {error}") from None
+    if claim.leaf_count > _MOST_EVENTS:
+        raise Unproven(f"the checkpoint counts more events than a log has: {_MOST_EVENTS} at most")
     if verify_note is not None and not verify_note(note):
         raise Unproven(f"the checkpoint over {claim.leaf_count} events is not signed by this key")
     return claim
@@ -57,8 +64,28 @@ def check_event(proof: pb.GetInclusionProofResponse, sequence: int, claim: Claim
     path = list(proof.path)
     if not proves_inclusion(leaf_hash(text.encode()), sequence - 1, claim.leaf_count, path, claim.root):
         raise Unproven("the event is not the one that the checkpoint covers: it was changed, or the log was rewritten")
-    if json.loads(text)["sequence"] != sequence:
+    if _event_of(text)["sequence"] != sequence:
         raise Unproven("the event says that it stands elsewhere")
+
+
+def _event_of(text: str) -> dict[str, Any]:
+    """What a text says, as far as it is shown. A root proves that it stands in a log, not that it is an event.
+
+    Raises Unproven.
+    """
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unproven("what stands there in the place of the event is not JSON") from None
+    if not isinstance(event, dict) or type(event.get("sequence")) is not int:
+        raise Unproven("what stands there in the place of the event is none: it has no sequence")
+    actor, after = event.get("actor"), event.get("after")
+    shown = [*(event.get(name) for name in _TEXTS)]
+    shown += [actor.get(name) for name in _ACTOR_TEXTS] if isinstance(actor, dict) else [None]
+    fields = after.get("fields", {}) if isinstance(after, dict) else None
+    if not all(isinstance(value, str) for value in shown) or not isinstance(fields, dict):
+        raise Unproven("what stands there in the place of the event is none: it does not say who did what to whom")
+    return event
 
 
 def check_growth(ask: Callable[[pb.GetConsistencyProofRequest], Any], earlier: Claim, newest: Claim) -> None:

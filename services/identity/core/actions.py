@@ -51,9 +51,11 @@ class Actions:
         refuse_unkeepable(action.request_id, [actor.user, actor.key_id, *action.fields.values()])
         digest = hashlib.sha256(audit.canonical(payload).encode()).hexdigest()
         # Of this key and this RPC: whoever else sends the same id has asked as well, and stands in the log as well.
-        known_as = f"{action.method} {actor.key_id} {action.request_id}"
+        known_as = audit.canonical([action.method, actor.key_id, action.request_id])
+        # No organisation's name has a slash: requests of identity's own, whose ids their callers choose, never meet it.
+        place = f"action/{actor.organisation}"
         async with self._store.changing() as books:
-            past = await books.past_request(actor.organisation, known_as)
+            past = await books.past_request(place, known_as)
             if past is not None:
                 if past.payload_digest != digest:
                     raise RequestIdReused
@@ -61,7 +63,7 @@ class Actions:
             now = self._clock.now()
             event, head = audit.append(books.head, _deed(action), actor, action.request_id, now)
             answer = audit.canonical({"sequence": event.sequence})
-            request = PastRequest(actor.organisation, known_as, digest, answer, now)
+            request = PastRequest(place, known_as, digest, answer, now)
             await books.write(Written(books.revision, (), event, head, request))
         self._observer.done(event, action.method)
         if event.sequence % self._rules.checkpoint_events == 0:

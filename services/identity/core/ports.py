@@ -34,7 +34,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class PastRequest:
-    """A mutation that was answered. Belongs to the organisation of who asked."""
+    """A mutation that was answered. Belongs to the organisation of who asked; a recorded action to "action/" of it."""
 
     organisation: str
     request_id: str

@@ -82,6 +82,20 @@ async def test_a_repetition_adds_nothing_and_another_action_is_another(store: St
     assert (await store.head()).count == 6
 
 
+async def test_nobody_claims_the_id_of_anothers_action(store: Store) -> None:
+    """A request id of identity's own is the caller's choice, and so is a part of what an action is known as."""
+    world = World(store)
+    await world.organisation("acme")
+    key_id = ACTION.actor.key_id
+    for known_as in (f"{METHOD} {key_id} r-1", json.dumps([METHOD, key_id, "r-1"], separators=(",", ":"))):
+        await world.administration.create_team(ACTOR, known_as, "", f"team-{len(known_as)}", "")
+    assert await world.actions.record(ACTION) == 4
+    # Where a key's id ends and the request's begins: ids of foreign tokens have blanks.
+    blank = ACTION._replace(actor=ACTOR.__class__("acme", "bob", f"{key_id} r-1", frozenset()), request_id="x")
+    assert await world.actions.record(ACTION._replace(request_id="r-1 x")) == 5
+    assert await world.actions.record(blank._replace(request_sha256="cd" * 32)) == 6
+
+
 async def test_checkpoints_follow_actions_too(store: Store) -> None:
     world = World(store)
     for n in range(world.rules.checkpoint_events):
