@@ -130,8 +130,8 @@ class LedgerTelemetry:
         self._clock_ahead.set(ahead_us / MICROSECONDS)
         if ahead_us:
             self._logger.error(
-                "the machine's clock jumped ahead and is not believed: time goes on evenly until it is set back, or"
-                " until a restart confirms it",
+                "the machine's clock jumped ahead and is not believed: time goes on evenly. If the clock is wrong now,"
+                " set it back; if it was wrong before and is right now, restart this process to confirm it",
                 extra={"fields": {"ahead_s": ahead_us // MICROSECONDS}},
             )
         else:

@@ -18,6 +18,9 @@ MAX_STANDSTILL_S = 60
 MAX_AHEAD_S = 300
 # A clock that is put right by steps gains less than a thousandth.
 _FORGIVEN_PART = 1000
+# How long a time that the clock left backwards may be returned to. A mistake is noticed sooner; what was wrong at the
+# start of a process is not to be believed for ever.
+RETURN_S = 86_400
 
 
 class Period(IntEnum):
@@ -91,6 +94,10 @@ class SteadyClock:
     A clock that is more than MAX_AHEAD_S ahead of the time that really passed is not believed, or every hold would end
     at once: time then goes on evenly from the last moment that was believed, until the clock is back or the process
     begins anew. So no hold ends earlier than that, however the clock is set.
+
+    A clock that was set back by mistake returns to where it was, up to RETURN_S later, and is believed at once: holds
+    that were made while it was behind end early by the step. Nothing tells a clock that was behind at the start and is
+    put right from one that jumps: it needs a new process.
     """
 
     def __init__(
@@ -108,6 +115,9 @@ class SteadyClock:
         self._believed_elapsed_us = 0
         # What the wall clock shows beyond the time that has elapsed, when it goes right.
         self._offset_us: int | None = None
+        # The most that it showed within RETURN_S, and when.
+        self._most_offset_us = 0
+        self._most_elapsed_us = 0
         self.ahead_us = 0
 
     def now_us(self) -> int:
@@ -120,15 +130,19 @@ class SteadyClock:
     def _believable(self, wall_us: int, elapsed_us: int) -> int:
         offset_us = wall_us - elapsed_us
         if self._offset_us is None:
-            self._offset_us = offset_us
+            self._offset_us = self._most_offset_us = offset_us
         else:
-            ahead_us = offset_us - self._offset_us
+            if elapsed_us - self._most_elapsed_us > RETURN_S * MICROSECONDS:
+                self._most_offset_us = self._offset_us
+            ahead_us = offset_us - self._most_offset_us
             if ahead_us > MAX_AHEAD_S * MICROSECONDS:
                 self._is_ahead(ahead_us)
                 return self._believed_us + elapsed_us - self._believed_elapsed_us
             # Some clocks are put right by steps, for months: those are forgiven as time passes, a jump is not.
             forgiven_us = (elapsed_us - self._believed_elapsed_us) // _FORGIVEN_PART
-            self._offset_us = min(offset_us, self._offset_us + forgiven_us)
+            self._offset_us = min(offset_us, max(self._offset_us + forgiven_us, self._most_offset_us))
+        if self._offset_us >= self._most_offset_us:
+            self._most_offset_us, self._most_elapsed_us = self._offset_us, elapsed_us
         if self.ahead_us:
             self._is_ahead(0)
         self._believed_us, self._believed_elapsed_us = wall_us, elapsed_us

@@ -115,7 +115,10 @@ readings = st.lists(
 
 @given(readings)
 def test_l9_no_hold_ends_early_however_the_clock_is_set(steps: list[tuple[int, int]]) -> None:
-    """Between any two moments no more time passes than did, but for the jump that is believed."""
+    """Between any two moments no more time passes than did, but for the jump that is believed.
+
+    And but for a return to a time that was believed before: by so much the clock was behind.
+    """
     wall = TurnableClock()
     clock = SteadyClock(wall.time_ns, wall.elapsed_ns)
     seen: list[tuple[int, int]] = []
@@ -126,7 +129,67 @@ def test_l9_no_hold_ends_early_however_the_clock_is_set(steps: list[tuple[int, i
     most_us = MAX_AHEAD_S * MICROSECONDS
     for earlier, later in combinations(seen, 2):
         passed_us = later[1] - earlier[1]
-        assert later[0] - earlier[0] <= passed_us + passed_us // 1000 + most_us
+        behind_us = max(us - elapsed_us for us, elapsed_us in seen[: seen.index(earlier) + 1]) - earlier[0] + earlier[1]
+        assert later[0] - earlier[0] <= passed_us + passed_us // 1000 + most_us + behind_us
+
+
+backwards = st.lists(
+    st.tuples(st.integers(0, 600), st.sampled_from([-1, -59, -61, -301, -3600, -86_400])), min_size=1, max_size=20
+)
+
+
+@given(backwards, st.lists(st.integers(0, 600), max_size=5))
+def test_a_step_back_that_is_undone_heals_at_once(steps: list[tuple[int, int]], later: list[int]) -> None:
+    """It was doubted for as long as the process lived, and every window was late by the step."""
+    wall, told = TurnableClock(), list[int]()
+    clock = SteadyClock(wall.time_ns, wall.elapsed_ns, told.append)
+    clock.now_us()
+    for passes_s, set_by_s in steps:
+        wall.turn(passes_s)
+        wall.set_by(set_by_s)
+        clock.now_us()
+    wall.set_by(-sum(set_by_s for _, set_by_s in steps))
+    for passes_s in (0, *later):
+        wall.turn(passes_s)
+        assert clock.now_us() == wall.ns // 1000
+    assert not told
+    # It was a return, and no licence to go further.
+    wall.set_by(MAX_AHEAD_S + 1)
+    wall.turn(1)
+    assert clock.now_us() == wall.ns // 1000 - (MAX_AHEAD_S + 1) * MICROSECONDS
+    assert told == [(MAX_AHEAD_S + 1) * MICROSECONDS]
+
+
+@pytest.mark.parametrize(("days", "doubted"), [(0.9, False), (1.1, True)])
+def test_a_time_that_was_left_is_believable_for_a_day(days: float, doubted: bool) -> None:  # noqa: FBT001
+    """A process that began an hour ahead and was corrected: later the same hour is a jump like any other."""
+    wall, told = TurnableClock(), list[int]()
+    wall.set_by(3600)
+    clock = SteadyClock(wall.time_ns, wall.elapsed_ns, told.append)
+    clock.now_us()
+    wall.set_by(-3600)
+    for _ in range(100):
+        wall.turn(days * 864)
+        clock.now_us()
+    wall.set_by(3600)
+    assert clock.now_us() == wall.ns // 1000 - (3600 * MICROSECONDS if doubted else 0)
+    assert told == ([3600 * MICROSECONDS] if doubted else [])
+
+
+def test_a_clock_that_was_behind_at_the_start_is_believed_by_a_new_process_only() -> None:
+    """Nothing tells it from a jump; the log says that a restart confirms it."""
+    wall, told = TurnableClock(), list[int]()
+    right_us = wall.ns // 1000
+    wall.set_by(-3600)
+    clock = SteadyClock(wall.time_ns, wall.elapsed_ns, told.append)
+    clock.now_us()
+    wall.set_by(3600)
+    for _ in range(40):
+        wall.turn(86_400)
+        assert clock.now_us() == wall.ns // 1000 - 3600 * MICROSECONDS
+    assert told == [3600 * MICROSECONDS]
+    again = SteadyClock(wall.time_ns, wall.elapsed_ns, told.append)
+    assert again.now_us() == wall.ns // 1000 == right_us + 40 * 86_400 * MICROSECONDS
 
 
 @given(readings)
