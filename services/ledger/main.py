@@ -83,7 +83,11 @@ def witness_of(settings: LedgerSettings) -> Witness:
     try:
         return WitnessFile(path)
     except (OSError, ValueError) as error:
-        what = "repair it, or remove it if you trust the database as it is"
+        what = (
+            "it is not the first start, so what the ledger saw last is not known: repair the file, or remove it only if"
+            " you trust the database as it is; `llmops ledger verify --head NUMBER:HASH`, with the newest head of the"
+            " log, tells whether it lost anything"
+        )
         raise SettingsError(f"ledger.witness_path: {path}: {error}; {what}") from None
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +17,19 @@ from services.ledger.adapters import statements
 from services.ledger.adapters.codec import text
 from services.ledger.core.errors import LedgerRestored
 from services.ledger.core.ports import Witness
-from services.ledger.core.seals import Head, head_of, restored_entry
+from services.ledger.core.seals import HASH_BYTES, Head, head_of, newer, restored_entry
 
 # A state folder that saw more ledgers than this forgets the oldest.
 _MAX_LEDGERS = 32
+_LOCK_TIMEOUT_S = 2.0
+_LOCK_RETRY_S = 0.005
 
 
 class WitnessFile:
-    """See core.ports.Witness: a line per ledger, "origin number:hash". Replaced whole, so it is never half written."""
+    """See core.ports.Witness: a line per ledger, "origin number:hash", in one file for the processes of several.
+
+    It is replaced whole, so it is never half written; a file that is empty or torn was damaged, and is no first start.
+    """
 
     def __init__(self, path: Path) -> None:
         """Reads what was written before. Raises ValueError for a file that is none, OSError for one that cannot be."""
@@ -30,29 +40,71 @@ class WitnessFile:
         """See Witness."""
         return self._seen.get(origin)
 
-    def keep(self, origin: bytes, head: Head) -> None:
+    def keep(self, origin: bytes, head: Head, accepted_number: int = 0) -> None:
         """See Witness. Raises OSError, and ValueError for a file that was spoilt; in memory it is remembered first."""
-        self._seen[origin] = head
-        # Other processes may write about other ledgers.
-        lines = {**_read(self._path), **self._seen}
-        lines[origin] = lines.pop(origin)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        with beside.open("w", encoding="utf-8") as file:
-            file.writelines([f"{known.hex()} {seen}\n" for known, seen in lines.items()][-_MAX_LEDGERS:])
+        self._seen[origin] = newer(self._seen.get(origin), head, accepted_number)
+        folder = self._path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder) as entry:
+            # Others write about this ledger and about others: nothing but this line is ours, and only if it is newer.
+            lines = _read(self._path)
+            self._seen[origin] = newer(lines.pop(origin, None), self._seen[origin], accepted_number)
+            lines[origin] = self._seen[origin]
+            _replace(self._path, "".join([f"{known.hex()} {seen}\n" for known, seen in lines.items()][-_MAX_LEDGERS:]))
+            os.fsync(entry)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """The folder's descriptor, locked against other writers, also those of other containers. Raises OSError."""
+    entry = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(entry, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Who holds it writes a few lines; one that was stopped meanwhile must not stop us.
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(_LOCK_RETRY_S)
+        yield entry
+    finally:
+        os.close(entry)
+
+
+def _replace(path: Path, text: str) -> None:
+    # Not named after the process: the first process of every container has the same number.
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            # Readable by whoever runs the command line, as the file was.
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o644)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self._path)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> dict[bytes, Head]:
-    if not path.is_file():
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    if not text:
+        raise ValueError("the file is empty")
     found: dict[bytes, Head] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
         origin, _, head = line.partition(" ")
         try:
-            found[bytes.fromhex(origin)] = head_of(head)
+            known = bytes.fromhex(origin)
+            if len(known) != HASH_BYTES or not head.endswith("\n"):
+                raise ValueError  # noqa: TRY301
+            found[known] = head_of(head[:-1])
         except ValueError:
             raise ValueError(f"line {number} is not one of a ledger's witness") from None
     return found
@@ -87,10 +139,11 @@ class Continuity:
         seen = self._witness.seen(origin)
         if seen is None or await connection.fetchval(statements.BLOCK_HASH, seen.number) == seen.hash:
             return
-        if seen.number <= (await connection.fetchval(statements.ACCEPTED_NUMBER) or 0):
+        accepted_number = await connection.fetchval(statements.ACCEPTED_NUMBER) or 0
+        if seen.number <= accepted_number:
             fields = {"lost": str(seen)}
             self._logger.warning("an operator accepted a restored database", extra={"fields": fields})
-            await self._keep(origin, await _newest(connection) or Head(0, origin))
+            await self._keep(origin, await _newest(connection) or Head(0, origin), accepted_number)
             return
         self._sure = False
         if self._said != seen:
@@ -109,9 +162,9 @@ class Continuity:
             await self._keep(origin, newest)
         return newest
 
-    async def _keep(self, origin: bytes, head: Head) -> None:
+    async def _keep(self, origin: bytes, head: Head, accepted_number: int = 0) -> None:
         try:
-            await asyncio.to_thread(self._witness.keep, origin, head)
+            await asyncio.to_thread(self._witness.keep, origin, head, accepted_number)
             self._kept = True
         except (OSError, ValueError) as error:
             if self._kept:

@@ -24,7 +24,7 @@ from services.ledger.core.operations import (
 )
 from services.ledger.core.ports import BookedDay, Decision, UsageQuery, window_query
 from services.ledger.core.prices import Price
-from services.ledger.core.seals import Head
+from services.ledger.core.seals import Head, newer
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
 
 
@@ -162,9 +162,9 @@ class MemoryWitness:
         """See Witness."""
         return self._seen.get(origin)
 
-    def keep(self, origin: bytes, head: Head) -> None:
+    def keep(self, origin: bytes, head: Head, accepted_number: int = 0) -> None:
         """See Witness."""
-        self._seen[origin] = head
+        self._seen[origin] = newer(self._seen.get(origin), head, accepted_number)
 
 
 class DeclaredPrices:

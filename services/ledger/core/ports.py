@@ -112,8 +112,12 @@ class Witness(Protocol):
         """The newest block that was kept; None for a ledger that was never seen."""
         ...
 
-    def keep(self, origin: bytes, head: Head) -> None:
-        """Replaces it. May block for a write to disk."""
+    def keep(self, origin: bytes, head: Head, accepted_number: int = 0) -> None:
+        """Replaces what is known by a block of a higher number; otherwise what is known stays, and `seen` tells it.
+
+        What is known up to `accepted_number` is replaced by any: an operator accepted that it is lost. May block for a
+        write to disk.
+        """
         ...
 
 

@@ -85,6 +85,11 @@ def head_of(text: str) -> Head:
     return Head(int(found[1]), bytes.fromhex(found[2]))
 
 
+def newer(known: Head | None, head: Head, accepted_number: int) -> Head:
+    """Which of two a witness keeps, see `core.ports.Witness.keep`."""
+    return head if known is None or head.number > known.number or known.number <= accepted_number else known
+
+
 def leaf_of(columns: Sequence[str]) -> bytes:
     """The hash of an entry. `columns` are COLUMNS as PostgreSQL writes them as text."""
     rendered = [b"llmops journal entry 1\n"]
