@@ -20,7 +20,7 @@ from services.ledger.adapters.sealing import Sealer
 from services.ledger.adapters.sql import PostgresStore, StoreOptions
 from services.ledger.adapters.telemetry import LedgerTelemetry
 from services.ledger.api import LedgerApi
-from services.ledger.core.errors import LedgerRestored, StorageUnavailable
+from services.ledger.core.errors import LedgerRestored
 from services.ledger.core.operations import OnExpiry
 from services.ledger.core.ports import PriceBook, Witness
 from services.ledger.core.service import Ledger, Rules
@@ -50,8 +50,8 @@ async def build(settings: LedgerSettings, kit: Kit) -> AsyncIterator[None]:
     try:
         await store.declare_limits(settings.declared_limits())
     except LedgerRestored:
-        # Reads are answered, and nothing is written before an operator accepts it.
-        kit.background("limits", lambda: _declare_when_accepted(store, settings))
+        # Reads are answered, and nothing is written before an operator accepts it; the store declares them then.
+        kit.logger.info("the limits of the configuration are declared when the database is accepted")
     ledger = Ledger(
         store,
         await _prices(settings, kit),
@@ -89,16 +89,6 @@ def witness_of(settings: LedgerSettings) -> Witness:
             " log, tells whether it lost anything"
         )
         raise SettingsError(f"ledger.witness_path: {path}: {error}; {what}") from None
-
-
-async def _declare_when_accepted(store: PostgresStore, settings: LedgerSettings) -> None:
-    while True:
-        await asyncio.sleep(settings.seal_interval_s)
-        try:
-            await store.declare_limits(settings.declared_limits())
-        except (LedgerRestored, StorageUnavailable):
-            continue
-        return
 
 
 def _options(settings: LedgerSettings) -> StoreOptions:

@@ -120,6 +120,9 @@ class Continuity:
         self._witness = witness
         self._logger = logger
         self._sure = False
+        # Up to which block the database's newest acceptance says that they are lost: when it changes, the database is
+        # another, and of an older time.
+        self.accepted_number = 0
         self._said: Head | None = None
         self._kept = True
 
@@ -137,10 +140,12 @@ class Continuity:
         """Raises LedgerRestored when the database does not contain what was seen. `connection` is one of asyncpg."""
         origin = await origin_of(connection)
         seen = self._witness.seen(origin)
-        if seen is None or await connection.fetchval(statements.BLOCK_HASH, seen.number) == seen.hash:
-            return
         accepted_number = await connection.fetchval(statements.ACCEPTED_NUMBER) or 0
+        if seen is None or await connection.fetchval(statements.BLOCK_HASH, seen.number) == seen.hash:
+            self.accepted_number = accepted_number
+            return
         if seen.number <= accepted_number:
+            self.accepted_number = accepted_number
             fields = {"lost": str(seen)}
             self._logger.warning("an operator accepted a restored database", extra={"fields": fields})
             await self._keep(origin, await _newest(connection) or Head(0, origin), accepted_number)

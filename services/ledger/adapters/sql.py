@@ -105,6 +105,9 @@ class PostgresStore:
         self._options = options
         self._continuity = continuity or Continuity(MemoryWitness(), logger)
         self._limits = LimitSet(-1, ())
+        # What the configuration names, and after which acceptance it was applied; None until it was.
+        self._declared: tuple[Limit, ...] | None = None
+        self._declared_after: int | None = None
         self._writer: Writer | None = None
         self._recollection = Recollection()
         self._commits: GroupCommit[Operation, decide.Outcome] = GroupCommit(
@@ -124,6 +127,7 @@ class PostgresStore:
         """Raises StorageUnavailable when the database does not answer, LedgerRestored when it lacks what was seen."""
         async with _outages_named(), self._database.pool.acquire() as connection:
             await self._continuity.check(connection)
+        await self._declare_again()
 
     async def limits_version(self) -> int:
         """The version of the set of limits."""
@@ -184,13 +188,22 @@ class PostgresStore:
         return int(tag.rpartition(" ")[2])
 
     async def declare_limits(self, limits: Sequence[Limit]) -> None:
-        """See Store."""
+        """See Store. Where it fails, it is done before the next write, and `check` fails until then."""
+        self._declared, self._declared_after = tuple(limits), None
         async with self._changes() as connection:
+            accepted_number = self._continuity.accepted_number
             await limit_rows.declare_limits(connection, limits)
+        self._declared_after = accepted_number
         await self._reload_limits()
+
+    async def _declare_again(self) -> None:
+        """A restored database has the limits of its time: nothing is granted, and no other limit set, under those."""
+        if self._declared is not None and self._declared_after != self._continuity.accepted_number:
+            await self.declare_limits(self._declared)
 
     async def set_limit(self, operation: SetLimit) -> decide.Outcome:
         """See Store. The lock on the set's version lets one change happen at a time."""
+        await self._declare_again()
         async with self._changes() as connection:
             most = self._options.max_limits_per_organisation
             return await limit_rows.set_limit(connection, operation, self._clock.now_us, most)
@@ -240,6 +253,7 @@ class PostgresStore:
             writer = self._writer = await Writer.open(self._database, self._options.lock_timeout_s)
             self._continuity.doubt()
         await self._continuity.admit(writer)
+        await self._declare_again()
         now_us = self._clock.now_us()
         books = self._recollection.recall(batch, self._limits, now_us)
         if books is not None:

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,11 @@ class World:
             await connection.close()
 
     @asynccontextmanager
-    async def up(self, witness: str | None = None, seal_interval_s: float = 0.02) -> AsyncIterator[tuple[Any, Runtime]]:
+    async def up(
+        self, witness: str | None = None, seal_interval_s: float = 0.02, **changed: Any
+    ) -> AsyncIterator[tuple[Any, Runtime]]:
         path = self.witness if witness is None else witness
-        settings = replace(SETTINGS, witness_path=path, seal_interval_s=seal_interval_s)
+        settings = replace(SETTINGS, witness_path=path, seal_interval_s=seal_interval_s, **changed)
         async with running(self.url, "local", settings) as found:
             yield found
 
@@ -201,6 +203,78 @@ async def test_what_was_accepted_once_is_not_accepted_twice(world: World) -> Non
     await world.restore("accepted")
     async with world.up() as (stub, _):
         assert (await refusal(stub, "5")).reason == "LEDGER_RESTORED"
+
+
+async def is_granted(stub: Any, name: str) -> bool | None:
+    """Whether more is granted than any limit of SETTINGS allows; None without a database."""
+    try:
+        answer = await stub.Reserve(a_reserve(name, max_output_tokens=900_000_000), metadata=CALLER)
+    except CallError as error:
+        if error.reason != "STORAGE_UNAVAILABLE":
+            raise
+        return None
+    return bool(answer.decision == pb.RESERVE_DECISION_GRANTED)
+
+
+@pytest.mark.parametrize("running_before", [False, True])
+async def test_the_first_write_after_an_acceptance_meets_the_limits_of_now(
+    world: World,
+    running_before: bool,  # noqa: FBT001
+) -> None:
+    """The copy has the limits of its time, here none; those of the configuration hold before anything is granted."""
+    async with world.up(limits=()) as (stub, _):
+        await spend(stub, "1")
+        assert await is_granted(stub, "free")
+    await world.copy("older")
+    # Nothing but writes and readiness looks at the limits: no sweep, and no seal for hours.
+    slow: dict[str, Any] = {"seal_interval_s": 3600, "sweep_interval_s": 3600}
+    async with AsyncExitStack() as stack:
+        if running_before:
+            stub, runtime = await stack.enter_async_context(world.up(**slow))
+            await spend(stub, "2a")
+        async with world.up() as (other, _):
+            await spend(other, "2")
+            await sealed(world, "2")
+        await world.restore("older")
+        if not running_before:
+            stub, runtime = await stack.enter_async_context(world.up(**slow))
+        if running_before:
+            # It saw nothing of it yet: the acceptance comes first.
+            assert await world.llmops(accept_restored) == 0
+        else:
+            assert (await refusal(stub, "3")).reason == "LEDGER_RESTORED"
+            assert "ledger.database" in await runtime.readiness()
+            assert await world.llmops(accept_restored) == 0
+        async with asyncio.timeout(10):
+            # Its connections were cut.
+            while (granted := await is_granted(stub, "big")) is None:
+                await asyncio.sleep(0.02)
+        assert not granted
+        assert await runtime.readiness() == {}
+
+
+async def test_a_ledger_is_ready_after_an_acceptance_once_its_limits_hold(world: World) -> None:
+    async with world.up(limits=()) as (stub, _):
+        await spend(stub, "1")
+    await world.copy("older")
+    async with world.up() as (stub, _):
+        await spend(stub, "2")
+    await world.restore("older")
+    async with world.up(seal_interval_s=3600, sweep_interval_s=3600) as (_, runtime):
+        assert await world.llmops(accept_restored) == 0
+        connection = await asyncpg.connect(world.url, server_settings={"search_path": "ledger"})
+        try:
+            async with connection.transaction():
+                # Somebody else changes limits, and does not end.
+                await connection.execute("SELECT FROM limit_set FOR UPDATE")
+                ready = asyncio.create_task(runtime.readiness())
+                await asyncio.wait([ready], timeout=0.3)
+                assert not ready.done() or "ledger.database" in ready.result()
+            await ready
+        finally:
+            await connection.close()
+        assert await runtime.readiness() == {}
+        assert await world.rows("SELECT FROM limits WHERE declared")
 
 
 async def test_litellm_30684_a_restore_under_a_running_ledger_is_seen_by_its_sealer(world: World) -> None:
