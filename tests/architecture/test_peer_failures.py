@@ -99,13 +99,18 @@ def test_the_check_bites() -> None:
 def test_no_service_queues_behind_an_advisory_lock() -> None:
     """GaloyMoney/cala#746, #776: everybody queued behind one constant. Only migrations may, once per start.
 
-    The ledger's journal is written under a shared one, which waits for the sealer's single look and for nobody else.
+    The ledger's journal is written under a shared one, which waits for the sealer's single look, for a change of a
+    limit's time zone, and for nobody else.
     """
     files = [*(ROOT / "services").rglob("*.py"), *(ROOT / "meshkit").rglob("*.py"), *(ROOT / "services").rglob("*.sql")]
     assert len(files) > 100
     takers = {str(file.relative_to(ROOT)) for file in files if re.search("pg_(try_)?advisory", file.read_text())}
     seals = "services/ledger/migrations/versions/0004_sealed_journal.py"
-    assert takers == {"meshkit/postgres.py", seals}
+    joins = "services/ledger/migrations/versions/0005_writers_join_early.py"
+    assert takers == {"meshkit/postgres.py", seals, joins}
+    assert set(re.findall(r"pg_(?:try_)?advisory\w*\(\d+", (ROOT / joins).read_text())) == {
+        "pg_advisory_xact_lock_shared(7311"
+    }
     exclusive = re.findall(r"pg_(?:try_)?advisory\w*\(7311", (ROOT / seals).read_text())
     assert sorted(exclusive) == ["pg_advisory_xact_lock(7311", "pg_advisory_xact_lock_shared(7311"]
     text = (ROOT / "meshkit/postgres.py").read_text()

@@ -31,6 +31,10 @@ async def set_limit(
         return decide.replay((known["fingerprint"], answer), operation.fingerprint)
     now_us, wanted = time_us(), operation.limit
     left = limit_changes.left_window(before, wanted, now_us)
+    if left is not None:
+        # Batches that are under way count what nobody sees yet; those that come wait, and find the limits changed. A
+        # batch that does not end is waited for shortly: asyncpg.LockNotAvailableError.
+        await connection.fetchval(statements.SETTLED_SEQ)
     counted = left is not None and bool(
         await connection.fetch(statements.USAGE, *usage_arguments(window_query(wanted, left)))
     )

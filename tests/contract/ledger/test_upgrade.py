@@ -40,7 +40,7 @@ VALUES ($1::uuid, 'acme', 1, '', 3, $2, 120)
 async def test_holds_of_an_older_program(postgres_url: str, tmp_path: Path, clock: TurnableClock) -> None:
     schema, settings = f"ledger_{uuid.uuid4().hex[:16]}", DatabaseSettings(url=Secret(postgres_url), pool_size=2)
     shutil.copytree(MIGRATIONS, tmp_path / "old")
-    for newer in ("0003_meters_and_events.py", "0004_sealed_journal.py"):
+    for newer in ("0003_meters_and_events.py", "0004_sealed_journal.py", "0005_writers_join_early.py"):
         (tmp_path / "old" / "versions" / newer).unlink()
     now_us = clock.ns // 1000
     (binding,) = LimitSet(1, [DAY]).bindings(ADA, now_us // MICROSECONDS)
