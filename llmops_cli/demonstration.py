@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import aiohttp
 import orjson
 
 from llmops_cli.chat import summary
+from llmops_cli.development import DevelopmentKey
 from meshkit.lifecycle import RunningProcess
 
 PROMPT = "summarize@production"
@@ -27,7 +29,7 @@ def shipped_prompts() -> Path:
     return installed if installed.is_dir() else Path(__file__).parent.parent / "prompts"
 
 
-def run_when_ready(key: str) -> Callable[[RunningProcess], Awaitable[None]]:
+def run_when_ready(key: DevelopmentKey) -> Callable[[RunningProcess], Awaitable[None]]:
     """What the launcher runs once the process answers."""
 
     async def run(running: RunningProcess) -> None:
@@ -35,14 +37,16 @@ def run_when_ready(key: str) -> Callable[[RunningProcess], Awaitable[None]]:
         url = f"http://{host}:{port}"
         document = (shipped_prompts() / "samples" / "contract.txt").read_text(encoding="utf-8")
         _say(f"\nSummarising the sample contract ({len(document.split())} words) with {PROMPT}:\n")
-        first = await _ask(url, key, document)
+        first = await _ask(url, key.key, document)
         _show(first)
         # An answer is stored after it was sent.
         await asyncio.sleep(_PAUSE_S)
-        again = await _ask(url, key, document)
+        again = await _ask(url, key.key, document)
         _say("The same again:")
         _say(f"  {summary(again['llmops'])}\n")
-        _say(f"Serving. Try:\n  curl {url}/v1/chat/completions -H 'authorization: Bearer '$(cat .llmops/dev.key) \\")
+        file = key.file.relative_to(Path.cwd()) if key.file.is_relative_to(Path.cwd()) else key.file
+        shown = shlex.quote(str(file))
+        _say(f"Serving. Try:\n  curl {url}/v1/chat/completions -H 'authorization: Bearer '$(cat {shown}) \\")
         _say("""    -d '{"model": "default", "messages": [{"role": "user", "content": "What is a mesh?"}]}'""")
         _say("Ctrl-C ends it.")
 

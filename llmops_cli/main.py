@@ -88,7 +88,7 @@ def _start(config: Path | None, chosen: frozenset[str], *, demo: bool) -> None:
     configuration, key = launcher.prepare(configuration, folder)
     if key is not None and key.created:
         launcher.to_stderr(f"development key, shown this once, kept in {key.file}: {key.key}")
-    after_start = demonstration.run_when_ready(key.key) if demo and key is not None else None
+    after_start = demonstration.run_when_ready(key) if demo and key is not None else None
     if demo and key is None:
         raise SettingsError("--demo uses the development key, and this configuration has keys of its own; leave it out")
 

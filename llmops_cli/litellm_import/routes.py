@@ -11,6 +11,8 @@ from llmops_cli.litellm_import.deployments import RATES, Deployment, Group, Inve
 from llmops_cli.litellm_import.reading import Section
 from services.router.route_settings import MAX_CANDIDATES, MAX_RETRIES
 
+_ABOUT_WEIGHTS = "only simple-shuffle weighs, by what the first deployment of the name gives"
+_ABOUT_RATES = "limits on rates are set under `ledger.limits`"
 _STRATEGIES = {
     "simple-shuffle": "weighted",
     "least-busy": "least-busy",
@@ -234,7 +236,8 @@ class Routes:
                 for rate in deployment.rates:
                     path = f"{deployment.path}.litellm_params.{rate}"
                     used = "taken as the weight of the deployment" if rate == by else "left out"
-                    self._report.note(path, f"{used}; limits on rates are set under `ledger.limits`")
+                    about = _ABOUT_WEIGHTS if rate == "weight" else _ABOUT_RATES
+                    self._report.note(path, f"{used}; {about}")
 
     def _models_of(self, steps: Sequence[tuple[str, str]]) -> list[str]:
         """The deployments of groups, in order, each once."""

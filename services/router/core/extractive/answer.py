@@ -24,7 +24,8 @@ FREE_NOTICE = "It cannot write freely; these sentences are nearest to your reque
 NOTHING_TO_QUOTE = (
     "This is the built-in extractive model: it quotes sentences from a text and writes none of its own. "
     "Send a text, best between <document> and </document>, and ask for a summary or put a question about it. "
-    "For free answers configure a provider under `router.providers`, or set OPENAI_API_KEY or ANTHROPIC_API_KEY."
+    "For free answers configure a provider under `router.providers`, "
+    "or set OPENAI_API_KEY, ANTHROPIC_API_KEY or GEMINI_API_KEY."
 )
 _MIN_WORDS = 4
 _MAX_QUOTES = 20
