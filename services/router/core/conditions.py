@@ -20,6 +20,12 @@ def least_tokens(facts: Facts) -> int:
     return tokens if facts.final else max(tokens - SIZE_MARGIN_TOKENS, 0) // SIZE_MARGIN
 
 
+def most_tokens(facts: Facts) -> int:
+    """How many input tokens the call may turn out to have; of no meaning when nobody counted."""
+    tokens = facts.needs.input_tokens
+    return tokens if facts.final else tokens * SIZE_MARGIN + SIZE_MARGIN_TOKENS
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`holds` None: not known. `reason` is kebab-case, empty when it holds; `detail` a clause with what was asked."""
@@ -88,8 +94,7 @@ def _size(condition: Condition, facts: Facts) -> Finding:
     bounds = f"{low} input tokens or more" if not high else f"{low} to {high} input tokens"
     if not tokens:
         return Finding(None, "other-size", f"for {bounds}, which are not known")
-    least = least_tokens(facts)
-    most = tokens if facts.final else tokens * SIZE_MARGIN + SIZE_MARGIN_TOKENS
+    least, most = least_tokens(facts), most_tokens(facts)
     if most < low or 0 < high < least:
         return Finding(False, "other-size", f"for {bounds}; these are about {tokens}")
     if least >= low and (not high or most <= high):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
-from services.router.core.conditions import HOLDS, Finding, check, least_tokens
+from services.router.core.conditions import HOLDS, Finding, check, least_tokens, most_tokens
 from services.router.core.deployments import Shut
 from services.router.core.errors import RouterError, Unsupported
 from services.router.core.facts import Facts, Needs
@@ -18,6 +18,8 @@ _TOO_SMALL = "context-too-small"
 # Three bytes a token is what money is held by; scripts of three bytes a letter come to ten, which may well fit. Only a
 # conversation of so many times the window is not sent there: servers exist that cut what does not fit, and say nothing.
 WINDOW_MARGIN = 4
+# Before the call only: a final count that does not fit is a refusal. What nobody counted is taken to fit.
+_MAY_NOT_FIT = Finding(None, _TOO_SMALL, "for shorter conversations, perhaps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +208,17 @@ class _Look:
             condition = self.route.conditions.get(spec.name) if by_condition else None
             if condition is not None:
                 finding = check(condition, self.facts, self.gate.classes)
+            if finding.holds and self._may_not_fit(spec):
+                finding = _MAY_NOT_FIT
             shut = self.load.shut(spec.name, self.now_s)
         found = _Standing(spec, no, finding, shut, self.now_s)
         if by_condition:
             self.seen[spec.name] = found
         return found
+
+    def _may_not_fit(self, spec: ModelSpec) -> bool:
+        counted = self.facts.needs.input_tokens > 0
+        return counted and 0 < spec.context_tokens * WINDOW_MARGIN < most_tokens(self.facts)
 
     def too_long_for(self, spec: ModelSpec) -> bool:
         """Whether the window alone keeps it out."""

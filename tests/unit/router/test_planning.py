@@ -139,6 +139,17 @@ def test_those_that_are_shut_are_planned_when_every_other_depends_on_what_is_not
     assert order(before(route, b=LIMITED)) == "a"
 
 
+@pytest.mark.parametrize(("counted", "planned"), [(0, "a"), (30, "ab"), (8, "a"), (300, "b")])
+def test_those_that_are_shut_are_planned_when_every_other_may_turn_out_too_small(counted: int, planned: str) -> None:
+    """The window of `a` takes 80 tokens here; 30 counted before the call may be 124 at it, 300 no fewer than 118."""
+    route = RouteSpec("r", (replace(A, context_tokens=20), B), 1)
+    load = ManualLoad()
+    load.shut_by = {"b": FAILED}
+    plan = Planner().before(route, Origin("acme"), Needs(input_tokens=counted), load, 10.0)
+    assert order(plan) == planned
+    assert order(at(route, replace(CALL, messages=(Message("user", "word " * 100),)), load)) == "b"
+
+
 def test_a_condition_that_cannot_be_established_stands_aside_but_is_better_than_nobody() -> None:
     """The guard is out: no language. The catch-all answers; without one, whoever might fit does."""
     assert order(at(replace(ROUTE, conditions={"a": GERMAN}))) == "bc"
@@ -159,8 +170,11 @@ def test_whoever_is_called_was_in_the_plan(
 ) -> None:
     """Money is held for the plan. By the same health, what is learned later only takes models away.
 
-    `counted`: whoever plans counts the tokens otherwise, or not at all; `guarded`: the guard ran before.
+    `counted`: whoever plans counts the tokens otherwise, or not at all, and then no window is promised; `guarded`: the
+    guard ran before.
     """
+    if not counted:
+        route = replace(route, candidates=tuple(replace(spec, context_tokens=0) for spec in route.candidates))
     register = VendorRegister({}, {name: Requirement(name) for name in CLASSES})
     planner = Planner(register, scorer=Verdicts(*verdicts))
     needs = Needs(tools=bool(call.tools), input_tokens=int(size_tokens(call) * counted))
