@@ -45,7 +45,7 @@ async def test_a_stream_that_breaks_off_keeps_its_text_and_says_so(callers: Mesh
     over_grpc = await callers.complete_stream(pb.Conversation(messages=user("Tell me more."), model="alpha/cut"))
     over_http = await callers.chat_stream("alpha/cut", "Tell me even more.")
     for outcome in (over_grpc, over_http):
-        assert outcome.reason == "UPSTREAM_STREAM_CUT"
+        assert outcome.reason == "UPSTREAM_STREAM_CUT", outcome.error
         assert len(outcome.text) > 100, "what was checked before the cut is delivered"
         assert not outcome.done
     assert over_http.http_status == 200

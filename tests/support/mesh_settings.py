@@ -148,6 +148,8 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
         "cache": {"ttl": {"volatile_s": 1}},
         "ledger": {"price_table": False, "prices": _prices(), "limits": _limits()},
         "router": {
+            # Every test shares these models, and some fail on purpose: breakers would make tests depend on their order.
+            "limits": {"breaker_min_calls": 1_000},
             "providers": {
                 "alpha": {"dialect": "openai", "base_url": sim_base_url, "api_key": "alpha-secret"},
                 "beta": {"dialect": "anthropic", "base_url": sim_base_url, "api_key": "beta-secret"},
