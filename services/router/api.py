@@ -204,7 +204,13 @@ def _planned(spec: ModelSpec, timeout_s: float, reason: str) -> pb.PlannedCandid
 
 
 def _rejected(no: Rejected) -> pb.RejectedCandidate:
-    return pb.RejectedCandidate(model_name=no.spec.name, reason=no.reason, detail=no.detail)
+    return pb.RejectedCandidate(
+        model_name=no.spec.name,
+        reason=no.reason,
+        detail=no.detail,
+        retry_after=None if no.retry_after_s is None else timedelta(seconds=no.retry_after_s),
+        rate_limited=no.shut is not None and no.shut.rate_limited,
+    )
 
 
 def _owner(labels: context_pb2.CallLabels, request_id: str) -> Origin:

@@ -40,6 +40,13 @@ async def test_when_nobody_answers(callers: MeshCallers, accounts: Accounts) -> 
     check_golden("upstream-failed", {name: outcome.compared() for name, outcome in found.items()})
 
 
+async def test_while_a_provider_limits_us_callers_are_told_so_and_until_when(callers: MeshCallers) -> None:
+    """The first call meets the limit, the second finds the model shut: one fact, one answer."""
+    found = [await callers.chat("alpha/limited-alone", f"Anyone, call {number}?") for number in range(2)]
+    assert [(outcome.http_status, outcome.reason) for outcome in found] == [(429, "UPSTREAM_RATE_LIMITED")] * 2
+    assert all(0 < outcome.body["llmops"]["retry_after_s"] <= 60 for outcome in found), "the simulator asks for 60 s"
+
+
 async def test_a_stream_that_breaks_off_keeps_its_text_and_says_so(callers: MeshCallers, accounts: Accounts) -> None:
     accounts.estimated = True
     over_grpc = await callers.complete_stream(pb.Conversation(messages=user("Tell me more."), model="alpha/cut"))

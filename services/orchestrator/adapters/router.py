@@ -30,6 +30,10 @@ from services.orchestrator.core.model import (
 )
 from services.orchestrator.core.policy import estimated_tokens
 
+# Status and reason of a plan without candidates, as the router's where it tried them.
+_AWAY = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
+_LIMITED = ("RESOURCE_EXHAUSTED", "UPSTREAM_RATE_LIMITED")
+_NANOSECONDS = 10**9
 # Of these causes a plan without candidates may have others in a while; of all others it will not.
 _SHUT = frozenset({"cooling-down", "breaker-open", "quarantined"})
 # Nobody could answer. What the caller sent, and what an operator must put right, has other reasons.
@@ -191,9 +195,15 @@ def _apology(response: router_pb2.PlanResponse, *, structured: bool) -> chat_pb2
 
 
 def _refusal(response: router_pb2.PlanResponse) -> ModelFailed:
+    """As the router's own error when nobody could be asked: who is shut may open again, and the first one counts."""
     why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
-    refusal = ModelFailed("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", f"no model can take this request ({why})", {})
-    refusal.nobody_answered = any(r.reason in _SHUT for r in response.rejected)
+    shut = [r for r in response.rejected if r.reason in _SHUT]
+    limited = bool(shut) and all(r.rate_limited for r in shut)
+    status, reason = _LIMITED if limited else _AWAY
+    waits_s = [r.retry_after.ToNanoseconds() / _NANOSECONDS for r in shut if r.HasField("retry_after")]
+    message = f"no model can take this request ({why})"
+    refusal = ModelFailed(status, reason, message, {}, min(waits_s, default=None))
+    refusal.nobody_answered = bool(shut)
     return refusal
 
 

@@ -24,12 +24,16 @@ _MAY_NOT_FIT = Finding(None, _TOO_SMALL, "for shorter conversations, perhaps")
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A model that would not be tried, why (kebab-case), and one sentence with the numbers, where there are any."""
+    """A model that would not be tried, why (kebab-case), and one sentence with the numbers, where there are any.
+
+    `retry_after_s` is how long it stays shut; None when nobody knows, or when it is not shut.
+    """
 
     spec: ModelSpec
     reason: str
     shut: Shut | None = None
     detail: str = ""
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +187,8 @@ class _Standing:
             return Rejected(self.spec, self.finding.reason, None, f"It is {self.finding.detail}.")
         if self.shut.until_s is None:
             return Rejected(self.spec, self.shut.reason, self.shut)
-        waits = f"It is left alone for another {max(0.0, self.shut.until_s - self.now_s):.1f} s."
-        return Rejected(self.spec, self.shut.reason, self.shut, waits)
+        wait_s = max(0.0, self.shut.until_s - self.now_s)
+        return Rejected(self.spec, self.shut.reason, self.shut, f"It is left alone for another {wait_s:.1f} s.", wait_s)
 
 
 @dataclass(frozen=True, slots=True)

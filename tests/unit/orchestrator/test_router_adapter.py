@@ -240,6 +240,30 @@ async def test_when_nobody_is_left_the_plan_says_whether_it_may_change(
     assert (plan.candidates, plan.refusal.nobody_answered) == ((), may_stand_in)
 
 
+@pytest.mark.parametrize(
+    ("rejected", "reason", "retry_after_s"),
+    [
+        ([("cooling-down", 60.0, True), ("cooling-down", 20.5, True)], "UPSTREAM_RATE_LIMITED", 20.5),
+        ([("cooling-down", 60.0, True), ("no-tools", None, False)], "UPSTREAM_RATE_LIMITED", 60.0),
+        ([("cooling-down", 60.0, True), ("breaker-open", 4.0, False)], "UPSTREAM_UNAVAILABLE", 4.0),
+        ([("breaker-open", None, False)], "UPSTREAM_UNAVAILABLE", None),
+        ([("vendor-region", None, False)], "UPSTREAM_UNAVAILABLE", None),
+    ],
+)
+async def test_when_nobody_is_left_the_plan_says_when_to_ask_again(
+    rejected: list[tuple[str, float | None, bool]], reason: str, retry_after_s: float | None
+) -> None:
+    """A route that was limited a moment ago must not answer as if it were broken, and without a Retry-After."""
+    response = router_pb2.PlanResponse()
+    for why, wait_s, limited in rejected:
+        no = response.rejected.add(model_name="m", reason=why, rate_limited=limited)
+        if wait_s is not None:
+            no.retry_after.FromNanoseconds(int(wait_s * 1e9))
+    refusal = (await RemoteRouter(PlanOf(response)).plan(any_turn())).refusal
+    assert isinstance(refusal, ModelFailed)
+    assert (refusal.reason, refusal.retry_after_s) == (reason, retry_after_s)
+
+
 class Failing:
     """A channel whose calls fail; `timeouts_s` are the times they had."""
 

@@ -262,14 +262,18 @@ class PlannedCandidate(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_output_tokens: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RejectedCandidate(_message.Message):
-    __slots__ = ("model_name", "reason", "detail")
+    __slots__ = ("model_name", "reason", "detail", "retry_after", "rate_limited")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    RATE_LIMITED_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     reason: str
     detail: str
-    def __init__(self, model_name: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    retry_after: _duration_pb2.Duration
+    rate_limited: bool
+    def __init__(self, model_name: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rate_limited: bool = ...) -> None: ...
 
 class PlannedShadow(_message.Message):
     __slots__ = ("model_name", "provider", "model")
