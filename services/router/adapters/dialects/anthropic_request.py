@@ -6,7 +6,8 @@ from typing import Any
 
 from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
 from services.router.adapters.dialects.extras import ANTHROPIC, merge_extra
-from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
+from services.router.adapters.dialects.turns import alternating_turns
+from services.router.core.chat import ImagePart, Message, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
 
@@ -21,7 +22,7 @@ def encode_body(request: ProviderRequest, *, stream: bool) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": spec.model,
         "max_tokens": _max_tokens(parameters, spec.max_output_tokens),
-        "messages": _messages(call),
+        "messages": alternating_turns(call.messages, _blocks),
     }
     system = [block for message in call.messages if message.role in {"system", "developer"} for block in _text(message)]
     if system:
@@ -95,21 +96,6 @@ def _tool_choice(parameters: Parameters) -> dict[str, Any] | None:
     if parameters.parallel_tool_calls is False and (row is None or row["type"] != "none"):
         row = (row or {"type": "auto"}) | {"disable_parallel_tool_use": True}
     return row
-
-
-def _messages(call: ModelCall) -> list[dict[str, Any]]:
-    """User and assistant turns. Neighbours of one role join: tool results of one round must share one message."""
-    rows: list[dict[str, Any]] = []
-    for message in call.messages:
-        if message.role in {"system", "developer"}:
-            continue
-        role = "assistant" if message.role == "assistant" else "user"
-        blocks = _blocks(message)
-        if rows and rows[-1]["role"] == role:
-            rows[-1]["content"].extend(blocks)
-        elif blocks:
-            rows.append({"role": role, "content": blocks})
-    return rows
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

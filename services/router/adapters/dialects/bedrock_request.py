@@ -6,6 +6,7 @@ from typing import Any
 
 from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
 from services.router.adapters.dialects.extras import BEDROCK, extra_parameters
+from services.router.adapters.dialects.turns import alternating_turns
 from services.router.core.chat import ImagePart, Message, ModelCall, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
@@ -23,7 +24,7 @@ def encode_body(request: ProviderRequest) -> dict[str, Any]:
     call = request.call
     if call.parameters.response_format.structured:
         raise unsupported("structured-output")
-    body: dict[str, Any] = {"messages": _messages(call)}
+    body: dict[str, Any] = {"messages": alternating_turns(call.messages, _blocks)}
     system = [block for message in call.messages if message.role in {"system", "developer"} for block in _text(message)]
     if system:
         body["system"] = system
@@ -81,21 +82,6 @@ def _tool(tool: ToolDefinition, position: int) -> dict[str, Any]:
     if tool.description:
         spec["description"] = tool.description
     return {"toolSpec": spec}
-
-
-def _messages(call: ModelCall) -> list[dict[str, Any]]:
-    """User and assistant turns, which must alternate: neighbours of one role join."""
-    rows: list[dict[str, Any]] = []
-    for message in call.messages:
-        if message.role in {"system", "developer"}:
-            continue
-        role = "assistant" if message.role == "assistant" else "user"
-        blocks = _blocks(message)
-        if rows and rows[-1]["role"] == role:
-            rows[-1]["content"].extend(blocks)
-        elif blocks:
-            rows.append({"role": role, "content": blocks})
-    return rows
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

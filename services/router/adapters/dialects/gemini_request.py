@@ -7,6 +7,7 @@ from typing import Any
 
 from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
 from services.router.adapters.dialects.extras import GEMINI, extra_parameters
+from services.router.adapters.dialects.turns import alternating_turns
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
@@ -106,19 +107,12 @@ def _tool_config(parameters: Parameters) -> dict[str, Any] | None:
 
 
 def _contents(call: ModelCall, *, signed: bool) -> list[dict[str, Any]]:
-    """User and model turns; neighbours of one role join, as results of one round must share one content."""
     names = {c.id: c.name for message in call.messages for c in message.tool_calls}
-    rows: list[dict[str, Any]] = []
-    for message in call.messages:
-        if message.role in {"system", "developer"}:
-            continue
-        role = "model" if message.role == "assistant" else "user"
-        parts = [_tool_result(message, names)] if message.role == "tool" else _parts(message, signed=signed)
-        if rows and rows[-1]["role"] == role:
-            rows[-1]["parts"].extend(parts)
-        elif parts:
-            rows.append({"role": role, "parts": parts})
-    return rows
+
+    def parts_of(message: Message) -> list[dict[str, Any]]:
+        return [_tool_result(message, names)] if message.role == "tool" else _parts(message, signed=signed)
+
+    return alternating_turns(call.messages, parts_of, assistant="model", parts_key="parts")
 
 
 def _tool_result(message: Message, names: dict[str, str]) -> dict[str, Any]:
