@@ -21,6 +21,9 @@ from meshkit.transports.mux.server import MeshServicer
 from meshkit.transports.status import encode
 
 _MIN_PING_INTERVAL_MS = 10_000
+# grpc sends a timeout as few digits, rounded up: 1 ms below 1 s, 10 ms below 10 s, 100 ms below 100 s, then whole
+# seconds. That is up to 1 % more than the caller waits, so a handler counts on 1 % less than the header says.
+_TIMEOUT_ROUNDING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,9 @@ def rpc_handler(chain: Chain, method: Method, handler: Any) -> Any:
 
     def accept(context: Any) -> ServerCall:
         remaining_s = context.time_remaining()
-        deadline_s = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
+        deadline_s = None
+        if remaining_s is not None:
+            deadline_s = asyncio.get_running_loop().time() + remaining_s * (1 - _TIMEOUT_ROUNDING)
         metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
         return ServerCall(method, metadata, deadline_s, context.peer())
 

@@ -242,9 +242,11 @@ async def test_deadline_of_a_stream(bench: Bench) -> None:
     await asyncio.wait_for(bench.guard.cancelled.wait(), 5)
 
 
-async def test_the_handler_learns_a_slightly_earlier_deadline(bench: Bench) -> None:
-    response = await bench.stub.CheckInput(check(), metadata=AUTHORISED, timeout=10)
-    assert 9_000 < response.estimated_input_tokens <= 9_980
+@pytest.mark.parametrize("timeout_s", [2.005, 10.005, 100.005])
+async def test_the_handler_learns_a_slightly_earlier_deadline(bench: Bench, timeout_s: float) -> None:
+    """Just over a step of grpc's rounding, which would give the handler up to a second more than the caller waits."""
+    response = await bench.stub.CheckInput(check(), metadata=AUTHORISED, timeout=timeout_s)
+    assert (timeout_s - 1.5) * 1e3 < response.estimated_input_tokens <= (timeout_s - 0.02) * 1e3
 
 
 async def test_a_call_without_hope_is_not_begun(bench: Bench) -> None:
