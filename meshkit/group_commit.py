@@ -23,6 +23,10 @@ class GroupCommit(Generic[T, R]):
     `flush` gets at most `max_batch` items and returns one result per item, in order; a result that is an exception
     is raised in its caller alone. What `flush` itself raises is raised in every caller of the batch. It runs in a
     task of its own: a caller that leaves stops waiting, its item is flushed all the same.
+
+    With `ahead_from`, a second flush begins while one runs once so many items wait; they begin in order, and `flush`
+    does what is to be done one at a time under a lock of its own. So that there is something to begin with, a batch
+    of twice that or more leaves half of what waits to the next.
     """
 
     def __init__(
@@ -31,15 +35,17 @@ class GroupCommit(Generic[T, R]):
         *,
         max_batch: int,
         max_queue: int,
+        ahead_from: int | None = None,
     ) -> None:
-        if max_batch < 1 or max_queue < 1:
-            raise ValueError("max_batch and max_queue must be at least 1")
+        if max_batch < 1 or max_queue < 1 or (ahead_from is not None and ahead_from < 1):
+            raise ValueError("max_batch, max_queue and ahead_from must be at least 1")
         self._flush = flush
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._ahead_from = ahead_from
         self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._writer: asyncio.Task[None] | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._beginning = False
         self._closed = False
 
     async def submit(self, item: T) -> R:
@@ -51,40 +57,43 @@ class GroupCommit(Generic[T, R]):
             raise Unavailable("this process is shutting down; try again", reason="SHUTTING_DOWN", retry_after_s=0.1)
         if len(self._queue) >= self._max_queue:
             raise Overloaded(f"{self._max_queue} writes wait already; try again shortly", retry_after_s=0.05)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
-        if self._writer is None or self._writer.done():
-            # An empty context: the writer serves everyone, so it must not carry the first caller's identity or trace.
-            self._writer = loop.create_task(self._write(loop), context=contextvars.Context())
-        self._rouse()
+        self._begin_soon()
         return await future
 
     async def close(self) -> None:
         """Refuses new items and returns when every queued one was flushed."""
         self._closed = True
-        self._rouse()
-        if self._writer is not None:
-            await asyncio.shield(self._writer)
+        while self._queue or self._flushes:
+            await (asyncio.wait(self._flushes) if self._flushes else asyncio.sleep(0))
 
-    def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _begin_soon(self) -> None:
+        """Whoever else asks in this round of the event loop comes along."""
+        if not self._beginning:
+            self._beginning = True
+            # An empty context: a flush serves everyone, so it must not carry the first caller's identity or trace.
+            asyncio.get_running_loop().call_soon(self._begin, context=contextvars.Context())
 
-    async def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        queue = self._queue
-        try:
-            while queue or not self._closed:
-                if not queue:
-                    self._wake = loop.create_future()
-                    await self._wake
-                    continue
-                batch = [queue.popleft() for _ in range(min(len(queue), self._max_batch))]
-                await self._flush_batch(batch)
-        finally:
-            # Only reached with items when the writer itself is cancelled: nobody may wait for ever.
-            while queue:
-                queue.popleft()[1].cancel()
+    def _begin(self) -> None:
+        self._beginning = False
+        queue, loop = self._queue, asyncio.get_running_loop()
+        while size := self._next_size():
+            task = loop.create_task(self._flush_batch([queue.popleft() for _ in range(size)]))
+            self._flushes.add(task)
+            task.add_done_callback(self._ended)
+
+    def _next_size(self) -> int:
+        """How many items the next batch takes; 0 where it waits."""
+        waiting, ahead = len(self._queue), self._ahead_from
+        if not self._flushes:
+            return min((waiting + 1) // 2 if ahead and waiting >= 2 * ahead else waiting, self._max_batch)
+        return min(waiting, self._max_batch) if ahead and waiting >= ahead and len(self._flushes) == 1 else 0
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._flushes.discard(task)
+        if self._queue:
+            self._begin_soon()
 
     async def _flush_batch(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:

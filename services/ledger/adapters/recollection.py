@@ -1,16 +1,22 @@
 """What the writer remembers of its last batches, so that the next one is decided without reading it first.
 
 A guess, never the truth: the database compares it with the rows when it writes, and a batch that was decided from a
-wrong guess changes nothing and is decided again under locks. So it may be forgotten at any time.
+wrong guess changes nothing and is decided again under locks. So it may be forgotten at any time, and a batch may be
+decided on what the batch before it is still writing.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from services.ledger.adapters.codec import columns, written
+from services.ledger.core import decide
 from services.ledger.core.books import Books, Counter, Reservation, State
+from services.ledger.core.ending import CostFunction
+from services.ledger.core.errors import LedgerError
 from services.ledger.core.limits import LimitSet
 from services.ledger.core.operations import Allot, Dispatch, Operation, Reserve, Sweep
 from services.ledger.core.windows import MICROSECONDS
@@ -28,16 +34,68 @@ class Believed(NamedTuple):
     counters: Sequence[Sequence[object]]
 
 
+@dataclass(slots=True)
+class Guess:
+    """A batch decided from memory, with the arguments of WRITE_IF_UNCHANGED. Settled once the database judged it."""
+
+    outcomes: list[decide.Outcome]
+    arguments: tuple[Any, ...]
+    books: Books
+    after_wrong: int
+    settled: bool = False
+
+
 class Recollection:
-    """Counters and live holds as this process last wrote or read them."""
+    """Counters and live holds as this process last read them or will have written them."""
 
     def __init__(self, max_remembered: int = _MAX_REMEMBERED) -> None:
         self._max_remembered = max_remembered
+        self._wrong = 0
         self._counters: dict[str, Counter] = {}
         self._held: dict[str, Reservation] = {}
         self._expiries: list[tuple[int, str]] = []
         self._pause = 0
         self._batches_to_skip = 0
+
+    def guess(self, batch: Sequence[Operation], limits: LimitSet, now_us: int, cost: CostFunction) -> Guess | None:
+        """Decides a batch and takes over what it will write; None where memory does not do, and nothing is changed."""
+        books = self.recall(batch, limits, now_us)
+        if books is None:
+            return None
+        rows, known = believed(books), frozenset(books.reservations)
+        outcomes = [decide.run(books, operation, now_us, cost) for operation in batch]
+        entries = [entry for outcome in outcomes for entry in outcome.entries]
+        if not entries or any(isinstance(outcome.answer, LedgerError) for outcome in outcomes):
+            # An error leaves no entry that the database could judge; it is found again under locks, or it is none.
+            return None
+        believes = (*columns(rows.reservations, 8), *columns(rows.counters, 5))
+        arguments = (limits.version, *believes, *written(books, known, entries, now_us))
+        self.learn(books)
+        return Guess(outcomes, arguments, books, self._wrong)
+
+    def stands(self, guess: Guess) -> bool:
+        """Whether no guess that it may rest on has proved wrong since."""
+        return guess.after_wrong == self._wrong
+
+    def settle(self, guess: Guess, *, right: bool) -> None:
+        """What the database said of a guess, once. What a wrong one took over is forgotten.
+
+        While others write the same rows, guesses are made more and more rarely.
+        """
+        if guess.settled:
+            return
+        guess.settled = True
+        if right:
+            self._pause = 0
+            return
+        for counter_id in guess.books.counters:
+            self._counters.pop(counter_id, None)
+        for reservation_id in guess.books.reservations:
+            self._held.pop(reservation_id, None)
+        if self.stands(guess):
+            self._pause = min(2 * self._pause + 1, _MAX_PAUSE)
+            self._batches_to_skip = self._pause
+        self._wrong += 1
 
     def recall(self, batch: Sequence[Operation], limits: LimitSet, now_us: int) -> Books | None:
         """The books that a batch needs; None when something is not known, is due to expire, or guesses fail."""
@@ -85,15 +143,6 @@ class Recollection:
                 heapq.heappush(self._expiries, (reservation.expire_us, reservation_id))
             else:
                 self._held.pop(reservation_id, None)
-
-    def proved_right(self) -> None:
-        """The last guess held."""
-        self._pause = 0
-
-    def proved_wrong(self) -> None:
-        """The last guess did not hold: others write the same rows."""
-        self._pause = min(2 * self._pause + 1, _MAX_PAUSE)
-        self._batches_to_skip = self._pause
 
     def forget(self) -> None:
         """Starts over."""

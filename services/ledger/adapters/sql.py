@@ -1,9 +1,10 @@
 """The books in PostgreSQL: group commit, the pure core over what a batch touches, one write.
 
 One writer per process takes what queued while its last transaction ran. A batch whose rows this process wrote last is
-decided from memory and written in one round trip, if the rows are still so; any other costs four: begin, lock and load,
-write, commit. Several processes may share the database: rows are locked in one order, answers are read after the locks,
-and the journal's unique key has the last word on a request id.
+decided from memory, while the batch before it is written, and is written in one round trip, if the rows are as was
+thought; any other costs four: begin, lock and load, write, commit. Several processes may share the
+database: rows are locked in one order, answers are read after the locks, and the journal's unique key has the last word
+on a request id.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from meshkit import failpoints
 from meshkit.group_commit import GroupCommit
 from services.ledger.adapters import limit_rows, statements
 from services.ledger.adapters.codec import (
-    columns,
     counter_of,
     decode_answer,
     due_count,
@@ -35,7 +35,7 @@ from services.ledger.adapters.codec import (
 )
 from services.ledger.adapters.continuity import Continuity
 from services.ledger.adapters.memory import MemoryWitness
-from services.ledger.adapters.recollection import Recollection, believed
+from services.ledger.adapters.recollection import Guess, Recollection
 from services.ledger.adapters.writer import Connections, Writer
 from services.ledger.core import decide
 from services.ledger.core.books import provider_account
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 # Lost races and deadlocks are rare; more in a row means that something else is wrong.
 _MAX_ATTEMPTS = 5
+# Below it a batch's own cost at the database, about that of 20 operations, is more than deciding ahead saves.
+_AHEAD_FROM = 16
 _RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _OUTAGES = (
     OSError,
@@ -110,8 +112,12 @@ class PostgresStore:
         self._declared_after: int | None = None
         self._writer: Writer | None = None
         self._recollection = Recollection()
+        # One batch is written at a time, in the order in which they were begun.
+        self._turn = asyncio.Lock()
+        # Batches under way that memory does not know: what is decided from it meanwhile would be wrong.
+        self._unknown: set[int] = set()
         self._commits: GroupCommit[Operation, decide.Outcome] = GroupCommit(
-            self._flush, max_batch=options.max_batch, max_queue=options.max_queue
+            self._flush, max_batch=options.max_batch, max_queue=options.max_queue, ahead_from=_AHEAD_FROM
         )
 
     async def execute(self, operation: Operation) -> decide.Outcome:
@@ -209,9 +215,34 @@ class PostgresStore:
             return await limit_rows.set_limit(connection, operation, self._clock.now_us, most)
 
     async def _flush(self, batch: Sequence[Operation]) -> Sequence[decide.Outcome | BaseException]:
+        """Decides a batch from memory while the one before it is written, and writes it when that is done."""
+        later = bool(self._unknown)
+        guess = None if later else self._guess(batch)
+        if guess is None:
+            self._unknown.add(id(batch))
+        try:
+            async with self._turn:
+                if later and (guess := self._guess(batch)) is not None:
+                    self._unknown.discard(id(batch))
+                results = await self._write(batch, guess)
+            # The batch whose turn it is sends before the callers of this one wake, or the database would wait for them.
+            await asyncio.sleep(0)
+            return results
+        finally:
+            self._unknown.discard(id(batch))
+            if guess is not None:
+                self._recollection.settle(guess, right=False)
+
+    def _guess(self, batch: Sequence[Operation]) -> Guess | None:
+        try:
+            return self._recollection.guess(batch, self._limits, self._clock.now_us(), self._cost)
+        except Exception:  # noqa: BLE001 - decided again under locks, where who caused it is found and told
+            return None
+
+    async def _write(self, batch: Sequence[Operation], guess: Guess | None) -> Sequence[decide.Outcome | BaseException]:
         try:
             failpoints.reach("ledger-before-commit")
-            outcomes = await self._transact_with_retries(batch)
+            outcomes = await self._transact_with_retries(batch, guess)
             failpoints.reach("ledger-after-commit")
             return outcomes
         except _OUTAGES as error:
@@ -230,16 +261,16 @@ class PostgresStore:
 
     async def _alone(self, operation: Operation) -> decide.Outcome | BaseException:
         try:
-            return (await self._flush([operation]))[0]
+            return (await self._write([operation], None))[0]
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to this request's caller
             return error
 
-    async def _transact_with_retries(self, batch: Sequence[Operation]) -> list[decide.Outcome]:
+    async def _transact_with_retries(self, batch: Sequence[Operation], guess: Guess | None) -> list[decide.Outcome]:
         for _ in range(_MAX_ATTEMPTS):
             try:
-                return await self._transact(batch)
+                return await self._transact(batch, guess)
             except _Raced:
                 await self._reload_limits()
             except _RETRYABLE as error:
@@ -247,42 +278,28 @@ class PostgresStore:
         # What one operation meets again and again must not fail the others: `_flush` writes a batch one by one then.
         raise StorageUnavailable if len(batch) == 1 else _Contended
 
-    async def _transact(self, batch: Sequence[Operation]) -> list[decide.Outcome]:
+    async def _transact(self, batch: Sequence[Operation], guess: Guess | None) -> list[decide.Outcome]:
         writer = self._writer
         if writer is None or writer.closed():
             writer = self._writer = await Writer.open(self._database, self._options.lock_timeout_s)
             self._continuity.doubt()
         await self._continuity.admit(writer)
         await self._declare_again()
-        now_us = self._clock.now_us()
-        books = self._recollection.recall(batch, self._limits, now_us)
-        if books is not None:
-            outcomes = await self._write_recalled(writer, batch, books, now_us)
-            if outcomes is not None:
-                return outcomes
-        return await self._write_locked(writer, batch, now_us)
+        if guess is not None and await self._holds(writer, guess):
+            return guess.outcomes
+        return await self._write_locked(writer, batch, self._clock.now_us())
 
-    async def _write_recalled(
-        self, writer: Writer, batch: Sequence[Operation], books: Books, now_us: int
-    ) -> list[decide.Outcome] | None:
-        """Decides from memory; None when the rows are no longer so, and nothing was written."""
-        reservations, counters = believed(books)
-        outcomes, known = self._decided(books, batch, now_us)
-        entries = [entry for outcome in outcomes for entry in outcome.entries]
-        if not entries or any(isinstance(outcome.answer, LedgerError) for outcome in outcomes):
-            # An error leaves no entry that the database could judge; it is found again under locks, or it is none.
-            return None
-        arguments = (*columns(reservations, 8), *columns(counters, 5), *written(books, known, entries, now_us))
+    async def _holds(self, writer: Writer, guess: Guess) -> bool:
+        """Writes what was guessed; false when the rows are not so, and nothing was written."""
+        right = False
         try:
-            unchanged = await writer.write_if_unchanged(books.limits.version, *arguments)
+            if not guess.settled and self._recollection.stands(guess):
+                right = await writer.write_if_unchanged(*guess.arguments)
         except _RETRYABLE:
-            unchanged = False
-        if not unchanged:
-            self._recollection.proved_wrong()
-            return None
-        self._recollection.proved_right()
-        self._recollection.learn(books)
-        return outcomes
+            right = False
+        finally:
+            self._recollection.settle(guess, right=right)
+        return right
 
     async def _write_locked(self, writer: Writer, batch: Sequence[Operation], now_us: int) -> list[decide.Outcome]:
         """Decides under locks.

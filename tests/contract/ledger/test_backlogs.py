@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from services.ledger.adapters.memory import RecordedEvents
+from services.ledger.adapters.recollection import Guess
 from services.ledger.adapters.sql import PostgresStore
 from services.ledger.core.decide import Outcome
 from services.ledger.core.errors import StorageUnavailable
@@ -59,10 +60,10 @@ async def test_review_11_one_operations_conflict_fails_that_one_alone(
     ledger = desk_ledger(store, SteadyClock(clock.time_ns, clock.elapsed_ns), RecordedEvents())
     transact = PostgresStore._transact
 
-    async def contended(self: PostgresStore, batch: Sequence[Operation]) -> list[Outcome]:
+    async def contended(self: PostgresStore, batch: Sequence[Operation], guess: Guess | None) -> list[Outcome]:
         if any(getattr(operation, "payer", ADA).key_id == "hot" for operation in batch):
             raise asyncpg.SerializationError("stands for a row that others always win")
-        return await transact(self, batch)
+        return await transact(self, batch, guess)
 
     monkeypatch.setattr(PostgresStore, "_transact", contended)
     payers = [ADA, ADA._replace(key_id="hot"), ADA]

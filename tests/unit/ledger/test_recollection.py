@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshkit.money import cost_nano_usd
 from services.ledger.adapters.recollection import Recollection
 from services.ledger.core.books import Books, Counter, Reservation, State, Terms
 from services.ledger.core.limits import LimitSet, Scope
@@ -87,15 +88,56 @@ def test_memory_is_bounded() -> None:
     assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
 
 
+def test_what_is_guessed_next_rests_on_the_guess_before_it() -> None:
+    recollection = learned()
+    first = recollection.guess([RESERVE], LIMITS, NOW_US, cost_nano_usd)
+    second = recollection.guess([RESERVE._replace(reservation_id="hold-3")], LIMITS, NOW_US, cost_nano_usd)
+    assert first is not None
+    assert second is not None
+    held = [guess.books.counters[BINDING.counter_id].held_nano_usd for guess in (first, second)]
+    assert held == [20, 30]
+    # What the database compares the row with: the amount that the first is to have written.
+    assert [20] in [list(column) for column in second.arguments[1:] if isinstance(column, tuple)]
+
+
+def test_what_a_wrong_guess_took_over_is_forgotten_and_what_rests_on_it_does_not_stand() -> None:
+    recollection = learned(held())
+    wrong = recollection.guess([RESERVE], LIMITS, NOW_US, cost_nano_usd)
+    after = recollection.guess([VOID], LIMITS, NOW_US, cost_nano_usd)
+    assert wrong is not None
+    assert after is not None
+    assert recollection.stands(after)
+    recollection.settle(wrong, right=False)
+    assert not recollection.stands(after)
+    assert [recollection.recall([RESERVE], LIMITS, NOW_US) for _ in range(2)] == [None, None]
+    # One that falls with it says nothing new, and a guess is settled once.
+    recollection.settle(after, right=False)
+    recollection.learn(books())
+    recollection.settle(after, right=False)
+    assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
+
+
+def test_a_batch_with_an_error_is_not_guessed_and_changes_nothing() -> None:
+    recollection = learned(held())
+    dear = VOID._replace(key=VOID.key._replace(organisation="other"))
+    assert recollection.guess([RESERVE, dear], LIMITS, NOW_US, cost_nano_usd) is None
+    recalled = recollection.recall([RESERVE], LIMITS, NOW_US)
+    assert recalled is not None
+    assert recalled.counters == books().counters
+
+
 def test_guesses_that_fail_are_made_more_and_more_rarely() -> None:
     recollection = learned()
     tried = []
-    for _ in range(12):
-        tried.append(recollection.recall([RESERVE], LIMITS, NOW_US) is not None)
-        if tried[-1]:
-            recollection.proved_wrong()
+    for number in range(12):
+        guess = recollection.guess([RESERVE._replace(reservation_id=f"hold-{number}")], LIMITS, NOW_US, cost_nano_usd)
+        tried.append(guess is not None)
+        if guess is not None:
+            recollection.settle(guess, right=False)
+            recollection.learn(books())
     assert tried == [True, False, True, False, False, False, True, *[False] * 5]
-    recollection.proved_right()
-    recollection.proved_wrong()
-    tried = [recollection.recall([RESERVE], LIMITS, NOW_US) is not None for _ in range(2)]
-    assert tried == [False, True]
+    recollection = learned()
+    right = recollection.guess([RESERVE], LIMITS, NOW_US, cost_nano_usd)
+    assert right is not None
+    recollection.settle(right, right=True)
+    assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None

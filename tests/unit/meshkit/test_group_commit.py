@@ -152,6 +152,35 @@ async def test_the_writer_carries_no_callers_identity() -> None:
     await commits.close()
 
 
+async def test_the_next_batch_begins_while_one_is_flushed_when_enough_waits() -> None:
+    disk = Disk(open_gate=False)
+    commits: GroupCommit[int, int] = GroupCommit(disk.flush, max_batch=100, max_queue=100, ahead_from=2)
+    tasks = [asyncio.create_task(commits.submit(n)) for n in (2, 4, 6, 8, 10)]
+    await disk.started.wait()
+    # Half of what waited was left to the next; whoever comes now waits for the end of a flush.
+    tasks += [asyncio.create_task(commits.submit(n)) for n in (12, 14)]
+    await asyncio.sleep(0.01)
+    assert disk.batches == [[2, 4, 6], [8, 10]]
+    disk.gate.set()
+    assert await asyncio.gather(*tasks) == [4, 8, 12, 16, 20, 24, 28]
+    assert disk.batches[2:] == [[12, 14]]
+    await commits.close()
+
+
+async def test_few_that_wait_are_one_batch_after_the_one_that_is_flushed() -> None:
+    disk = Disk(open_gate=False)
+    commits: GroupCommit[int, int] = GroupCommit(disk.flush, max_batch=100, max_queue=100, ahead_from=3)
+    tasks = [asyncio.create_task(commits.submit(n)) for n in (2, 4, 6, 8)]
+    await disk.started.wait()
+    tasks += [asyncio.create_task(commits.submit(n)) for n in (10, 12)]
+    await asyncio.sleep(0.01)
+    assert disk.batches == [[2, 4, 6, 8]]
+    disk.gate.set()
+    await asyncio.gather(*tasks)
+    assert disk.batches[1:] == [[10, 12]]
+    await commits.close()
+
+
 @pytest.mark.parametrize(("max_batch", "max_queue"), [(0, 1), (1, 0)])
 def test_refuses_bounds_that_admit_nothing(max_batch: int, max_queue: int) -> None:
     async def flush(batch: Sequence[int]) -> list[int]:
