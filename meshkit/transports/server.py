@@ -151,19 +151,20 @@ class GrpcServer:
         await self._server.stop(self._settings.grace_s)
 
 
+def _accepted(method: Method, context: Any) -> ServerCall:
+    remaining_s = context.time_remaining()
+    deadline_s = None
+    if remaining_s is not None:
+        deadline_s = asyncio.get_running_loop().time() + remaining_s * (1 - _TIMEOUT_ROUNDING)
+    metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
+    return ServerCall(method, metadata, deadline_s, context.peer())
+
+
 def rpc_handler(chain: Chain, method: Method, handler: Any) -> Any:
     """A handler in grpc's terms. A coroutine stays a coroutine and a generator a generator: grpc looks."""
 
-    def accept(context: Any) -> ServerCall:
-        remaining_s = context.time_remaining()
-        deadline_s = None
-        if remaining_s is not None:
-            deadline_s = asyncio.get_running_loop().time() + remaining_s * (1 - _TIMEOUT_ROUNDING)
-        metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
-        return ServerCall(method, metadata, deadline_s, context.peer())
-
     async def unary(request: Any, context: Any) -> Any:
-        call = accept(context)
+        call = _accepted(method, context)
         try:
             response = await chain.unary(call, request, handler)
         except CallError as error:
@@ -172,7 +173,7 @@ def rpc_handler(chain: Chain, method: Method, handler: Any) -> Any:
         return response
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-        call = accept(context)
+        call = _accepted(method, context)
         try:
             async for response in chain.stream(call, request, handler):
                 yield response

@@ -89,17 +89,15 @@ def _band_not_judged(condition: Condition, facts: Facts) -> Finding:
 
 
 def _size(condition: Condition, facts: Facts) -> Finding:
-    tokens = facts.needs.input_tokens
-    low, high = condition.min_input_tokens, condition.max_input_tokens
+    tokens, low, high = facts.needs.input_tokens, condition.min_input_tokens, condition.max_input_tokens
+    least, most = least_tokens(facts), most_tokens(facts)
+    if tokens and least >= low and (not high or most <= high):
+        return HOLDS
     bounds = f"{low} input tokens or more" if not high else f"{low} to {high} input tokens"
     if not tokens:
         return Finding(None, "other-size", f"for {bounds}, which are not known")
-    least, most = least_tokens(facts), most_tokens(facts)
-    if most < low or 0 < high < least:
-        return Finding(False, "other-size", f"for {bounds}; these are about {tokens}")
-    if least >= low and (not high or most <= high):
-        return HOLDS
-    return Finding(None, "other-size", f"for {bounds}; these are about {tokens}")
+    impossible = most < low or 0 < high < least
+    return Finding(False if impossible else None, "other-size", f"for {bounds}; these are about {tokens}")
 
 
 def _listed(names: frozenset[str]) -> str:

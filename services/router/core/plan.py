@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.conditions import HOLDS, Finding, check, least_tokens, most_tokens
@@ -164,8 +165,7 @@ def _unfit(spec: ModelSpec, needs: Needs) -> str:
     return "no-structured-output" if needs.structured_output and not spec.supports_structured_output else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(NamedTuple):
     """How a model stands: out (`no`), or open (`finding`), or shut, or nothing of this."""
 
     spec: ModelSpec

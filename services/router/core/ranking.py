@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.facts import Facts
@@ -19,8 +20,7 @@ EXPLORE_EVERY_S = 60.0
 _DRAWS = 2**52
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """A model in its place; `reason` is one sentence with the numbers that put it there."""
 
     spec: ModelSpec
