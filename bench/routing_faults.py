@@ -35,9 +35,9 @@ _CALL: Final = ModelCall("", (Message("user", "hello"),))
 
 
 @asynccontextmanager
-async def _router(sim: ProviderSim, hedge: HedgeRule | None) -> AsyncIterator[Router]:
+async def open_router(base_url: str, hedge: HedgeRule | None = None) -> AsyncIterator[Router]:
     """Two models of one provider, the second for fallback and hedges. No pause and no breaker hides a failure."""
-    endpoint = Endpoint(sim.base_url, "key", "", "", {}, 5.0, 64, 30.0, "", allow_private=False, allow_loopback=True)
+    endpoint = Endpoint(base_url, "key", "", "", {}, 5.0, 64, 30.0, "", allow_private=False, allow_loopback=True)
     dialect = OpenAiChat()
     async with open_session(endpoint, dialect) as session:
         provider = HttpProvider(dialect, endpoint.base_url, session, limits=HttpLimits(), now=lambda: datetime.now(UTC))
@@ -75,7 +75,7 @@ async def _hedging(calls: int) -> None:
     print("| hedging | p50 ms | p95 ms | p99 ms | extra calls |\n|---|---|---|---|---|")
     slow, fast = Rule(every=_SLOW_EVERY, latency_ms=_SLOW_MS), Rule(latency_ms=_FAST_MS)
     for hedge in (None, HedgeRule(percentile=0.95, after_s=0.06, max_rate=0.05)) * 2:
-        async with ProviderSim(script=[slow, fast]) as sim, _router(sim, hedge) as router:
+        async with ProviderSim(script=[slow, fast]) as sim, open_router(sim.base_url, hedge) as router:
             took, _ = await _timed(router, calls, _CALLERS)
             row = " | ".join(f"{percentile(sorted(took), share):.0f}" for share in (50, 95, 99))
             print(f"| {'on' if hedge else 'off'} | {row} | {sim.stats.requests / calls - 1:.1%} |")
@@ -85,7 +85,7 @@ async def _fallback(calls: int) -> None:
     """What remains of a call when the time of its tries is taken away, with one try and with a failed one before."""
     print("\n| tries of a call | beside its tries, p50 ms | p99 ms |\n|---|---|---|")
     for rules in ([], [Rule(model="first", status=503)]) * 2:
-        async with ProviderSim(script=rules) as sim, _router(sim, None) as router:
+        async with ProviderSim(script=rules) as sim, open_router(sim.base_url) as router:
             took, tries = await _timed(router, calls, 1)
             beside = [ms - 1000 * sum(each.duration_s for each in made) for ms, made in zip(took, tries, strict=True)]
             ordered = sorted(beside)
