@@ -293,7 +293,9 @@ class PostgresStore:
         """Writes what was guessed; false when the rows are not so, and nothing was written."""
         right = False
         try:
-            if not guess.settled and self._recollection.stands(guess):
+            # Versions count up again after a restore: only the very set that is in force now is the one of its number.
+            current = guess.books.limits is self._limits
+            if current and not guess.settled and self._recollection.stands(guess):
                 right = await writer.write_if_unchanged(*guess.arguments)
         except _RETRYABLE:
             right = False
