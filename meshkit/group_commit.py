@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from meshkit.errors import Overloaded, Unavailable
@@ -79,9 +80,10 @@ class GroupCommit(Generic[T, R]):
         self._beginning = False
         queue, loop = self._queue, asyncio.get_running_loop()
         while size := self._next_size():
-            task = loop.create_task(self._flush_batch([queue.popleft() for _ in range(size)]))
+            batch = [queue.popleft() for _ in range(size)]
+            task = loop.create_task(self._flush_batch(batch))
             self._flushes.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(partial(self._ended, batch))
 
     def _next_size(self) -> int:
         """How many items the next batch takes; 0 where it waits."""
@@ -90,8 +92,12 @@ class GroupCommit(Generic[T, R]):
             return min((waiting + 1) // 2 if ahead and waiting >= 2 * ahead else waiting, self._max_batch)
         return min(waiting, self._max_batch) if ahead and waiting >= ahead and len(self._flushes) == 1 else 0
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, batch: Sequence[tuple[T, asyncio.Future[R]]], task: asyncio.Task[None]) -> None:
         self._flushes.discard(task)
+        if task.cancelled():
+            # Also one that never took its first step: nobody may wait for ever.
+            for _, future in batch:
+                future.cancel()
         if self._queue:
             self._begin_soon()
 
@@ -100,10 +106,6 @@ class GroupCommit(Generic[T, R]):
             results = await self._flush([item for item, _ in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"flush returned {len(results)} results for {len(batch)} items")  # noqa: TRY301
-        except asyncio.CancelledError:
-            for _, future in batch:
-                future.cancel()
-            raise
         except Exception as error:  # noqa: BLE001 - it belongs to the callers, each of whom gets it
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):

@@ -181,10 +181,24 @@ async def test_few_that_wait_are_one_batch_after_the_one_that_is_flushed() -> No
     await commits.close()
 
 
-@pytest.mark.parametrize(("max_batch", "max_queue"), [(0, 1), (1, 0)])
-def test_refuses_bounds_that_admit_nothing(max_batch: int, max_queue: int) -> None:
+async def test_a_flush_that_is_cancelled_before_it_began_leaves_nobody_waiting() -> None:
+    disk = Disk()
+    commits = group(disk)
+    waits = asyncio.create_task(commits.submit(2))
+    while not commits._flushes:
+        await asyncio.sleep(0)
+    next(iter(commits._flushes)).cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waits, 5)
+    assert disk.batches == []
+    assert await commits.submit(4) == 8
+    await commits.close()
+
+
+@pytest.mark.parametrize(("max_batch", "max_queue", "ahead_from"), [(0, 1, None), (1, 0, None), (1, 1, 0)])
+def test_refuses_bounds_that_admit_nothing(max_batch: int, max_queue: int, ahead_from: int | None) -> None:
     async def flush(batch: Sequence[int]) -> list[int]:
         return list(batch)
 
     with pytest.raises(ValueError, match="at least 1"):
-        GroupCommit(flush, max_batch=max_batch, max_queue=max_queue)
+        GroupCommit(flush, max_batch=max_batch, max_queue=max_queue, ahead_from=ahead_from)
