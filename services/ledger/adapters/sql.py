@@ -236,7 +236,8 @@ class PostgresStore:
     def _guess(self, batch: Sequence[Operation]) -> Guess | None:
         try:
             return self._recollection.guess(batch, self._limits, self._clock.now_us(), self._cost)
-        except Exception:  # noqa: BLE001 - decided again under locks, where who caused it is found and told
+        except Exception as error:  # noqa: BLE001 - decided again under locks, where who caused it is found and told
+            self._logger.info("a batch was not decided ahead", extra={"fields": {"error": type(error).__name__}})
             return None
 
     async def _write(self, batch: Sequence[Operation], guess: Guess | None) -> Sequence[decide.Outcome | BaseException]:
@@ -285,8 +286,10 @@ class PostgresStore:
             self._continuity.doubt()
         await self._continuity.admit(writer)
         await self._declare_again()
-        if guess is not None and await self._holds(writer, guess):
-            return guess.outcomes
+        if guess is not None:
+            if await self._holds(writer, guess):
+                return guess.outcomes
+            self._unknown.add(id(batch))
         return await self._write_locked(writer, batch, self._clock.now_us())
 
     async def _holds(self, writer: Writer, guess: Guess) -> bool:
@@ -294,8 +297,7 @@ class PostgresStore:
         right = False
         try:
             # Versions count up again after a restore: only the very set that is in force now is the one of its number.
-            current = guess.books.limits is self._limits
-            if current and not guess.settled and self._recollection.stands(guess):
+            if guess.books.limits is self._limits and self._recollection.stands(guess):
                 right = await writer.write_if_unchanged(*guess.arguments)
         except _RETRYABLE:
             right = False
