@@ -7,6 +7,7 @@ streams to the end. "A core" is a second of this process's CPU. Ways are measure
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -35,7 +36,7 @@ Once = Callable[[], Awaitable[int]]
 
 
 def _events() -> list[bytes]:
-    """An answer as OpenAI streams it: a role, 100 pieces of a word each, an end, the usage."""
+    """An answer as OpenAI streams it: 100 pieces of a word each; the end, the usage and the mark come together."""
 
     def event(**fields: Any) -> bytes:
         return b"data: " + json.dumps({"id": "chatcmpl-1", "model": "first", **fields}).encode() + b"\n\n"
@@ -87,7 +88,7 @@ async def _measure(once: Once) -> float:
 @asynccontextmanager
 async def _provider(together: int) -> AsyncIterator[str]:
     """Its base URL."""
-    command = (sys.executable, "-m", "bench.routing_streams", str(together))
+    command = (sys.executable, "-m", "bench.routing_streams", "--provide", str(together))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -130,8 +131,13 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        asyncio.run(_provide(int(sys.argv[1])))
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.routing_streams", description="Measures the router on streams."
+    )
+    parser.add_argument("--provide", type=int, choices=TOGETHER, help="be the provider; what the measurement starts")
+    provide = parser.parse_args().provide
+    if provide:
+        asyncio.run(_provide(provide))
     else:
         tune()
         print(describe())
