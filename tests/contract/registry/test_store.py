@@ -173,7 +173,8 @@ async def test_a_lost_connection_is_named_so(
         await holder.execute(lock)
         waiting = asyncio.create_task(store.commit(Change(1, (V1,)), 0, None))
         kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $1 AND wait_event_type = 'Lock'"
-        while not await holder.fetch(kill, lock):
+        # Not the holder's connection: a transaction sees pg_stat_activity as it was when it first looked.
+        while not await registry_database.pool.fetch(kill, lock):
             await asyncio.sleep(0)
         with pytest.raises(StorageUnavailable):
             await waiting
