@@ -38,7 +38,8 @@ def quantise(weights: NDArray[np.float32]) -> BlockWeights:
     if inputs % BLOCK_SIZE:
         raise ValueError(f"{inputs} inputs do not divide into blocks of {BLOCK_SIZE}")
     blocks = np.ascontiguousarray(weights.T).reshape(outputs, inputs // BLOCK_SIZE, BLOCK_SIZE)
-    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2, keepdims=True), axis=2)
+    highest, lowest = blocks.max(axis=2, keepdims=True), blocks.min(axis=2, keepdims=True)
+    largest = np.where(highest > -lowest, highest, lowest)  # of two as large, the runtime takes the negative one
     scales = largest / np.float32(-ZERO_POINT)
     inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
     shifted = blocks * inverse + np.float32(ZERO_POINT)
