@@ -56,8 +56,9 @@ chaos: $(VENV)/.complete-dev.lock ## processes killed in mid-request
 	@$(BIN)/llmops models export
 	@$(BIN)/pytest -q -m chaos
 
-soak: $(VENV)/.complete-dev.lock ## a million random steps of the ledger against its model; minutes
+soak: $(VENV)/.complete-dev.lock ## a million steps of the ledger against its model, and new random cases; minutes
 	@$(BIN)/pytest -q -m soak
+	@HYPOTHESIS_PROFILE=default $(BIN)/pytest -q -m "not soak" tests/unit
 
 check: $(VENV)/.complete-dev.lock .venv-protos/.complete-protos.lock ## lint, types, contract, architecture
 	@$(BIN)/ruff format --check .

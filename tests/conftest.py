@@ -9,11 +9,16 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from meshkit.postgres import Database, DatabaseSettings
 from meshkit.postgres import open_database as open_schema
 from meshkit.settings import Secret
+
+# The same cases each time: what was green stays green until something is changed. `make soak` looks for new ones.
+hypothesis.settings.register_profile("same-cases", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same-cases"))
 
 OpenDatabase = Callable[[str, Path], Awaitable[Database]]
 
