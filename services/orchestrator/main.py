@@ -28,11 +28,12 @@ from services.orchestrator.adapters.memory import MemoryAnswers, MemoryRecords
 from services.orchestrator.adapters.prompts import RegistryWatch, SnapshotPrompts
 from services.orchestrator.adapters.report import ContractReports
 from services.orchestrator.adapters.router import RemoteRouter
-from services.orchestrator.adapters.telemetry import ShadowTelemetry
+from services.orchestrator.adapters.telemetry import DrainTelemetry, ShadowTelemetry
 from services.orchestrator.adapters.unbooked import UnbookedCommits
 from services.orchestrator.api import OrchestratorApi
 from services.orchestrator.core.admission import Services
 from services.orchestrator.core.coordinator import Coordinator
+from services.orchestrator.core.draining import Drains
 from services.orchestrator.core.embedding import EmbeddingCoordinator
 from services.orchestrator.core.errors import AnswersUnavailable
 from services.orchestrator.core.idempotency import KeyLimits, OncePerKey, Pauses
@@ -44,6 +45,7 @@ from services.orchestrator.core.shadows import ShadowPorts, Shadows
 from services.orchestrator.settings import (
     RENEWALS_PER_LOCK,
     CanarySettings,
+    DrainSettings,
     IdempotencySettings,
     LeaseSettings,
     OrchestratorSettings,
@@ -64,8 +66,6 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
     remote_ledger = RemoteLedger(kit.channel("ledger"), unbooked)
     leases = _leases(settings.leases, kit)
     ledger: Ledger = remote_ledger if leases is None else LeasedLedger(remote_ledger, leases, work, payer_of)
-    if leases is not None:
-        kit.background("leases", leases.run)
     services = Services(
         prompts=prompts,
         guard=RemoteGuard(kit.channel("guard"), digests),
@@ -76,9 +76,9 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         afterwards=work,
         clock=kit.clock,
     )
-    copies = _copies(settings.shadows, kit)
+    copies, (drains, left_calls) = _copies(settings.shadows, kit), _drains(settings.drains, kit)
     ports = ShadowPorts(services.router, remote_ledger, work, copies, kit.clock, ShadowTelemetry(kit), shadow_copy)
-    coordinator = _coordinator(settings, services, ports)
+    coordinator = _coordinator(settings, services, ports, drains)
     embeddings = EmbeddingCoordinator(services, RemoteEmbedder(kit.channel("router")), _policy(settings))
     once = await _once(settings.idempotency, kit, work)
     keyed = KeyedRequests(once, coordinator, embeddings, settings.idempotency.max_call_s)
@@ -90,17 +90,18 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         yield
     finally:
         await once.close(settings.idempotency.drain_s)
-        # Before the accounts are closed: what a copy has cost is booked.
+        # Before the accounts are closed: what a copy, or a call that was left, has cost is booked.
         await copies.stop()
+        await left_calls.stop()
         await work.close()
         await unbooked.close()
         if leases is not None:
             await leases.close(settings.leases.drain_s)
 
 
-def _coordinator(settings: OrchestratorSettings, services: Services, ports: ShadowPorts) -> Coordinator:
+def _coordinator(settings: OrchestratorSettings, services: Services, ports: ShadowPorts, drains: Drains) -> Coordinator:
     policy = _policy(settings)
-    return Coordinator(services, policy, Shadows(ports, policy, settings.shadows.max_at_once))
+    return Coordinator(services, policy, drains, Shadows(ports, policy, settings.shadows.max_at_once))
 
 
 def _policy(settings: OrchestratorSettings) -> Policy:
@@ -126,6 +127,17 @@ def _copies(settings: ShadowSettings, kit: Kit) -> BackgroundWork:
         kit.counter("llmops_orchestrator_shadow_failures_total", "Copies that ended unexpectedly", ("work",)),
         kit.logger,
     )
+
+
+def _drains(settings: DrainSettings, kit: Kit) -> tuple[Drains, BackgroundWork]:
+    left_calls = BackgroundWork(
+        settings.max_at_once,
+        settings.timeout_s,
+        kit.gauge("llmops_orchestrator_drains_under_way", "Calls that are read to their end without their callers"),
+        kit.counter("llmops_orchestrator_drain_failures_total", "Such calls that were given up", ("work",)),
+        kit.logger,
+    )
+    return Drains(left_calls, DrainTelemetry(kit), settings.max_at_once), left_calls
 
 
 def _watch_registry(settings: OrchestratorSettings, kit: Kit, prompts: SnapshotPrompts) -> None:
@@ -159,7 +171,9 @@ def _leases(settings: LeaseSettings, kit: Kit) -> Leases | None:
         settings.max_payers_per_organisation,
     )
     lender = RemoteLender(kit.channel("ledger"), kit.as_service, f"{kit.process}-{new_request_id()[:8]}")
-    return Leases(lender, policy, kit.clock, cost_nano_usd, new_request_id, LendingTelemetry(kit, kit.logger))
+    leases = Leases(lender, policy, kit.clock, cost_nano_usd, new_request_id, LendingTelemetry(kit, kit.logger))
+    kit.background("leases", leases.run)
+    return leases
 
 
 def _send_canaries(settings: CanarySettings, kit: Kit) -> None:

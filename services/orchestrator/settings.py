@@ -13,7 +13,7 @@ RENEWALS_PER_LOCK = 4
 # The contract's bounds on allotments.
 _MAX_LEASE_S, _MAX_SETTLE_S = 60.0, 900.0
 # A hold's longest life.
-_MAX_SHADOW_S = 900.0
+_MAX_HOLD_S = 900.0
 _NANO_PER_USD, _MAX_NANO_USD = 10**9, 10**18
 
 
@@ -142,8 +142,28 @@ class ShadowSettings:
         """Raises ValueError with a sentence that says what to do."""
         if self.max_at_once < 1:
             raise ValueError("shadows.max_at_once must be at least 1; for no copies, take `shadow` out of the routes")
-        if not 0 < self.timeout_s <= _MAX_SHADOW_S:
-            raise ValueError(f"shadows.timeout_s must be above 0 and at most {_MAX_SHADOW_S:g}: no hold lasts longer")
+        if not 0 < self.timeout_s <= _MAX_HOLD_S:
+            raise ValueError(f"shadows.timeout_s must be above 0 and at most {_MAX_HOLD_S:g}: no hold lasts longer")
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSettings:
+    """Calls whose caller left, to providers with `drain_on_cancel` (section `orchestrator.drains`)."""
+
+    # Such calls under way in this process; what comes on top is cancelled and booked by estimate.
+    max_at_once: int = 64
+    # How long one may go on without its caller; the deadline that it came with ends it too.
+    timeout_s: float = 120.0
+
+    def validate(self) -> None:
+        """Raises ValueError with a sentence that says what to do."""
+        if self.max_at_once < 1:
+            raise ValueError(
+                "drains.max_at_once must be at least 1; to read no call to its end, take `drain_on_cancel` out of "
+                "router.providers"
+            )
+        if not 0 < self.timeout_s <= _MAX_HOLD_S:
+            raise ValueError(f"drains.timeout_s must be above 0 and at most {_MAX_HOLD_S:g}: no hold lasts longer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +194,7 @@ class OrchestratorSettings:
     leases: LeaseSettings = field(default_factory=LeaseSettings)
     canaries: CanarySettings = field(default_factory=CanarySettings)
     shadows: ShadowSettings = field(default_factory=ShadowSettings)
+    drains: DrainSettings = field(default_factory=DrainSettings)
 
     def validate(self) -> None:
         """Raises ValueError when a limit is no limit."""

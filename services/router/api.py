@@ -200,6 +200,7 @@ def _planned(spec: ModelSpec, timeout_s: float, reason: str) -> pb.PlannedCandid
         timeout=timedelta(seconds=timeout_s),
         max_output_tokens=spec.max_output_tokens,
         reason=reason,
+        drain_on_cancel=spec.drain_on_cancel,
     )
 
 

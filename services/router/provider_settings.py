@@ -40,6 +40,7 @@ class Provider:
     either `api_key` or the three `aws_` fields, of which the session token is for temporary keys.
     `bills_cancelled` is what it charges for a request that was cancelled because another one answered first: the
     `full` answer, what it had `delivered`, or `nothing`. The default may book too much, the others too little.
+    `drain_on_cancel` says that it bills calls whose caller has left: they are read to their end, to book what it says.
     """
 
     dialect: str = "openai"
@@ -60,12 +61,12 @@ class Provider:
     aws_access_key_id: str = ""
     aws_secret_access_key: Secret | None = None
     aws_session_token: Secret | None = None
+    bills_cancelled: str = "full"
+    drain_on_cancel: bool = False
 
     def url(self) -> str:
         """The base URL, the vendor's own when the file names none."""
         return self.base_url or _BASE_URLS.get(self.dialect, "").format(region=self.region)
-
-    bills_cancelled: str = "full"
 
     def key(self) -> str:
         """The key in clear text, empty when there is none."""
@@ -233,6 +234,7 @@ class ModelConfig:
             vector_space=(self.vector_space or self.model) if self.kind == "embeddings" else "",
             quota=self.quota,
             bills_cancelled=provider.bills_cancelled,
+            drain_on_cancel=provider.drain_on_cancel,
         )
 
 

@@ -190,6 +190,58 @@ async def test_a_provider_that_bills_although_cancelled(callers: MeshCallers) ->
     assert adjusted.booked_nano_usd == charged == await settled(callers) - before
 
 
+@pytest.mark.usefixtures("accounts")
+async def test_a_provider_whose_calls_are_read_to_their_end_is_booked_to_the_nano_usd(callers: MeshCallers) -> None:
+    """BerriAI/litellm#36008, with `drain_on_cancel`: left in mid-stream, before the first token, and as a whole."""
+    sim, left = callers.deployment.sim, []
+    began = len(sim.billing)
+    left.append(await left_after(callers, "gamma/thorough", "Bill me.", b'"content":"The'))
+    for complete in (True, False):
+        running = sim.stats.in_flight
+        left.append(callers.new_request(ACME))
+        conversation = pb.Conversation(
+            messages=user("I leave."), model="gamma/late", cache=pb.CacheControl(bypass=True)
+        )
+        request = pb.CompleteRequest if complete else pb.CompleteStreamRequest
+        send = callers.orchestrator.Complete if complete else callers.orchestrator.CompleteStream
+        call = send(
+            request(request_id=left[-1], conversation=conversation), metadata=callers.metadata(ACME), timeout=20
+        )
+        await sim.wait_until(lambda running=running: sim.stats.in_flight > running)  # type: ignore[misc]
+        call.cancel()
+    await idle(callers)
+    await settled(callers)
+    bills = sim.billing[began:]
+    assert [bill.outcome for bill in bills] == ["completed"] * 3
+    for request_id in left:
+        found = await callers.explain(request_id)
+        assert isinstance(found, pb.ExplainResponse)
+        assert (found.status, found.report.usage.estimated) == ("CANCELLED", False)
+        assert found.report.cost_nano_usd in map(charged_nano_usd, bills)
+
+
+async def test_a_stream_that_is_cut_or_blocked_is_read_to_its_end_too(callers: MeshCallers, accounts: Accounts) -> None:
+    """Nothing is saved by ending the call: what is not booked now would be found in the invoice."""
+    sim, before = callers.deployment.sim, await settled(callers)
+    began = len(sim.billing)
+    conversation = pb.Conversation(
+        messages=user("Tell all."), model="gamma/torrent", cache=pb.CacheControl(bypass=True)
+    )
+    cut = await callers.complete_stream(conversation, THRIFTY)
+    blocked = await callers.complete_stream(
+        pb.Conversation(messages=user("Leak."), model="gamma/spilling", guard_policy="strict")
+    )
+    assert cut.error is not None
+    assert (cut.reason, cut.error.metadata["billed_final"]) == ("BUDGET_EXHAUSTED", "false")
+    assert blocked.reason == "OUTPUT_BLOCKED"
+    await idle(callers)
+    charged = [charged_nano_usd(bill) for bill in sim.billing[began:]]
+    assert await settled(callers) - before == sum(charged)
+    assert int(cut.error.metadata["billed_nano_usd"]) < max(charged)
+    # What the two callers were told was not final.
+    accounts.estimated = True
+
+
 async def _reservation_of(callers: MeshCallers, booked_nano_usd: int) -> str:
     """Callers never see the id; an operator finds it in the journal."""
     connection = await asyncpg.connect(callers.deployment.database_url)

@@ -75,6 +75,7 @@ RULES = (
     # Plain words for a second, so that some are shown however busy the machine is; a credential that no request held;
     # more words than anyone waits for.
     Rule(model="leaky", text="Plain words. " * 400 + LEAKED + " and more" * 5_000, token_interval_ms=1),
+    Rule(model="spilling", text="Plain words. " * 100 + LEAKED + " and more" * 200, token_interval_ms=1),
     Rule(model="late*", latency_ms=1_000),
     # Longer than the claim on an idempotency key in the suite of two orchestrators.
     Rule(model="slow", latency_ms=5_000),
@@ -89,6 +90,7 @@ RULES = (
     Rule(model="dead*", status=500),
     # Bills the whole answer, whether anybody stays for it or not.
     Rule(model="stubborn", output_tokens=20_000, token_interval_ms=5, cancel_billing="full"),
+    Rule(model="thorough", output_tokens=300, token_interval_ms=5, cancel_billing="full"),
 )
 _ALPHA = (
     *("words", "echo", "capital", "essay", "weather", "city", "bad-city"),
@@ -98,6 +100,8 @@ _ALPHA = (
     *("mortal", "rationed", "dead", "dead-stream"),
 )
 _BETA = ("words", "echo", "capital", "essay", "weather")
+# Of a provider whose calls are read to their end when their callers leave.
+_GAMMA = ("thorough", "late", "torrent", "spilling")
 MINILM = "local/minilm"
 _IMPATIENT_S = 0.4
 # Candidates in order; none is tried twice, so that what happens does not depend on a random pause.
@@ -153,10 +157,17 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
             "providers": {
                 "alpha": {"dialect": "openai", "base_url": sim_base_url, "api_key": "alpha-secret"},
                 "beta": {"dialect": "anthropic", "base_url": sim_base_url, "api_key": "beta-secret"},
+                "gamma": {
+                    "dialect": "openai",
+                    "base_url": sim_base_url,
+                    "api_key": "gamma-secret",
+                    "drain_on_cancel": True,
+                },
                 "local": {"dialect": "local"},
             },
             "models": {f"alpha/{name}": _model("alpha", name) for name in _ALPHA}
             | {f"beta/{name}": _model("beta", name) for name in _BETA}
+            | {f"gamma/{name}": _model("gamma", name) for name in _GAMMA}
             | {MINILM: {"provider": "local", "model": "minilm", "kind": "embeddings"}},
             "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()}
             | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()}
@@ -179,7 +190,8 @@ def _model(provider: str, name: str) -> dict[str, Any]:
 
 def _prices() -> dict[str, Any]:
     price = {"input_usd_per_million": str(INPUT_USD), "output_usd_per_million": str(OUTPUT_USD)}
-    names = [f"alpha/{name}" for name in _ALPHA if name != "unpriced"] + [f"beta/{name}" for name in _BETA]
+    names = [f"alpha/{name}" for name in _ALPHA if name != "unpriced"]
+    names += [f"beta/{name}" for name in _BETA] + [f"gamma/{name}" for name in _GAMMA]
     # The mesh's own encoder is free elsewhere: here its vectors cost something, so that their accounts can be compared.
     names.append(MINILM)
     return dict.fromkeys(names, price)

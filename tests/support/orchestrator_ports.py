@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.orchestrator.adapters.memory import MemoryRecords
 from services.orchestrator.core.admission import Services
+from services.orchestrator.core.draining import Drains
 from services.orchestrator.core.model import (
     CacheStatus,
     CacheWish,
@@ -67,6 +68,7 @@ class Script:
     committed: list[Sequence[UsageLine]] = field(default_factory=list)
     voided: list[str] = field(default_factory=list)
     stored: list[object] = field(default_factory=list)
+    drained: list[str] = field(default_factory=list)
 
 
 def said(value: object) -> object:
@@ -136,6 +138,8 @@ class ScriptedServices:
         self.script.log.append("model")
         self.progress = progress
         progress.asked = True
+        if self.script.model_gate is not None:
+            await self.script.model_gate.wait()
         answer = said(self.script.answer)
         progress.model, progress.candidate, progress.lines = "acme-ai/cheap-1", CHEAP, self.script.earlier
         for piece in self.script.pieces:
@@ -196,6 +200,12 @@ class ScriptedServices:
 
     def time_ns(self) -> int:
         return 1
+
+    def drained(self, outcome: str) -> None:
+        self.script.drained.append(outcome)
+
+    def drains(self, max_at_once: int = 8) -> Drains:
+        return Drains(self, self, max_at_once)
 
     async def settled(self) -> None:
         await asyncio.gather(*self.tasks)

@@ -1,4 +1,4 @@
-"""What an operator sees of copies."""
+"""What an operator sees of copies, and of calls that were left."""
 
 from __future__ import annotations
 
@@ -26,3 +26,18 @@ class ShadowTelemetry:
         """See ShadowEvents."""
         self._took.labels(model, "shadow").observe(copy_s)
         self._took.labels(model, "caller").observe(answer_s)
+
+
+class DrainTelemetry:
+    """The port `DrainEvents` as a metric."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._drained = kit.counter(
+            "llmops_orchestrator_drained_calls_total",
+            "Calls whose caller left, to providers that bill them all the same",
+            ("outcome",),
+        )
+
+    def drained(self, outcome: str) -> None:
+        """See DrainEvents."""
+        self._drained.labels(outcome).inc()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from services.orchestrator.core.admission import Admitted, Services, timed
 from services.orchestrator.core.booking import Tab, mark_dispatched, settle
 from services.orchestrator.core.cascade import Raters, first_and_others, is_trusted, others_may_answer
+from services.orchestrator.core.draining import Drains, is_drained
 from services.orchestrator.core.errors import GuardUnavailable, ModelFailed
 from services.orchestrator.core.model import CheckedOutput, ModelAnswer, Plan, Record
 from services.orchestrator.core.policy import Policy, abandoned_lines
@@ -17,9 +20,10 @@ UNRATED, UNTRUSTED = "confidence", "cascade"
 class Asking:
     """Asks models for whole answers."""
 
-    def __init__(self, services: Services, policy: Policy) -> None:
+    def __init__(self, services: Services, policy: Policy, drains: Drains) -> None:
         self._services = services
         self._policy = policy
+        self._drains = drains
         self._raters = Raters()
 
     async def answer(self, admitted: Admitted, record: Record) -> tuple[ModelAnswer, CheckedOutput]:
@@ -32,8 +36,32 @@ class Asking:
                 return await self._cascade(admitted, record, tab, admitted.plan.min_confidence)
             return await self._ask_and_check(admitted, admitted.plan, record, tab)
         finally:
-            record.attempts = tab.attempts
-            settle(self._services, record, admitted.reservation, tab.lines)
+            await self._settle(admitted, record, tab)
+
+    async def _settle(self, admitted: Admitted, record: Record, tab: Tab) -> None:
+        """Books the calls, or has the one that was left read to its end first."""
+        call = tab.left
+        if call is not None:
+            if self._drains.take(lambda: self._drain(admitted, record, tab, call)):
+                return
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+        self._book(admitted, record, tab)
+
+    async def _drain(self, admitted: Admitted, record: Record, tab: Tab, call: asyncio.Future[ModelAnswer]) -> bool:
+        try:
+            answer = await call
+        except Exception:  # noqa: BLE001 - it is on the tab as any call that failed
+            return False
+        finally:
+            self._book(admitted, record, tab)
+        record.model, record.usage = answer.model, answer.usage
+        return True
+
+    def _book(self, admitted: Admitted, record: Record, tab: Tab) -> None:
+        assert admitted.reservation is not None
+        record.attempts = tab.attempts
+        settle(self._services, record, admitted.reservation, tab.lines)
 
     async def _cascade(
         self, admitted: Admitted, record: Record, tab: Tab, min_confidence: float
@@ -69,10 +97,23 @@ class Asking:
         return answer, await self._check(admitted, answer, record)
 
     async def _ask(self, admitted: Admitted, plan: Plan, record: Record, tab: Tab) -> ModelAnswer:
+        calling = self._on_the_tab(admitted, plan, tab)
+        if is_drained(plan):
+            call = asyncio.ensure_future(calling)
+            try:
+                answer = await timed(self._services, record, "model", asyncio.shield(call))
+            except asyncio.CancelledError:
+                tab.left = call
+                raise
+        else:
+            answer = await timed(self._services, record, "model", calling)
+        record.model, record.usage = answer.model, answer.usage
+        return answer
+
+    async def _on_the_tab(self, admitted: Admitted, plan: Plan, tab: Tab) -> ModelAnswer:
         router, turn = self._services.router, admitted.turn
         try:
-            calling = router.complete(turn, plan, admitted.checked)
-            answer = await timed(self._services, record, "model", calling)
+            answer = await router.complete(turn, plan, admitted.checked)
         except Exception as error:
             billed = router.billed_lines(error)
             tab.add(abandoned_lines(plan.candidates[0], turn) if billed is None else billed, router.attempts(error))
@@ -81,7 +122,6 @@ class Asking:
             tab.add(abandoned_lines(plan.candidates[0], turn), ())
             raise
         tab.add(answer.lines, answer.attempts)
-        record.model, record.usage = answer.model, answer.usage
         return answer
 
     async def _check(self, admitted: Admitted, answer: ModelAnswer, record: Record) -> CheckedOutput:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.orchestrator.core.admission import Services
-from services.orchestrator.core.model import Record, Reservation, UsageLine
+from services.orchestrator.core.model import ModelAnswer, Record, Reservation, UsageLine
 from services.orchestrator.core.policy import total_usage
 
 
 @dataclass(slots=True)
 class Tab:
-    """Tries of all calls of one request, in order; their numbers go on from call to call."""
+    """Tries of all calls of one request, in order; their numbers go on from call to call.
+
+    `left` is a call whose caller is gone, which goes on all the same and puts itself on the tab when it ends.
+    """
 
     lines: tuple[UsageLine, ...] = ()
     attempts: tuple[object, ...] = ()
+    left: asyncio.Future[ModelAnswer] | None = None
 
     def add(self, lines: Sequence[UsageLine], attempts: Sequence[object]) -> None:
         """The tries of one more call."""
@@ -28,6 +33,7 @@ def settle(services: Services, record: Record, reservation: Reservation, lines: 
     """Books what was used, after the answer; the cost is known now, at the reservation's prices."""
     ledger, afterwards = services.ledger, services.afterwards
     if not lines:
+        record.cost_nano_usd = 0
         afterwards.run("void", lambda: ledger.void(reservation, "upstream-refused"))
         return
     record.cost_nano_usd = ledger.cost_nano_usd(reservation, lines)

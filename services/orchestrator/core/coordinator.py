@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from services.orchestrator.core.admission import Admitted, Services, admit, from_cache
 from services.orchestrator.core.asking import UNTRUSTED, Asking
-from services.orchestrator.core.booking import mark_dispatched, settle
-from services.orchestrator.core.errors import ModelFailed, OutputBlocked, SchemaMismatch, StreamCut
+from services.orchestrator.core.draining import Drains
+from services.orchestrator.core.errors import ModelFailed, OutputBlocked, SchemaMismatch
 from services.orchestrator.core.ladder import stand_in
-from services.orchestrator.core.metering import Meter
 from services.orchestrator.core.model import (
     Answer,
     CheckedOutput,
-    Continued,
     Delta,
     Finished,
     ModelAnswer,
@@ -23,19 +21,20 @@ from services.orchestrator.core.model import (
     Record,
     Started,
     StreamEvent,
-    UsageLine,
 )
-from services.orchestrator.core.policy import Policy, is_covered, lines_so_far, may_store
+from services.orchestrator.core.policy import Policy, may_store
 from services.orchestrator.core.shadows import Shadows
+from services.orchestrator.core.streaming import Streaming
 
 
 class Coordinator:
     """Runs requests. Holds nothing of them when they have ended."""
 
-    def __init__(self, services: Services, policy: Policy, shadows: Shadows | None = None) -> None:
+    def __init__(self, services: Services, policy: Policy, drains: Drains, shadows: Shadows | None = None) -> None:
         self._services = services
         self._policy = policy
-        self._asking = Asking(services, policy)
+        self._asking = Asking(services, policy, drains)
+        self._streaming = Streaming(services, policy, drains)
         self._shadows = shadows
 
     async def complete(self, request: object, record: Record) -> Answer:
@@ -67,8 +66,6 @@ class Coordinator:
                     record.duration_s = self._services.clock.monotonic() - started_s
                     yield event
         except BaseException as error:
-            if isinstance(error, StreamCut):
-                error.bill(record.cost_nano_usd)
             note_failure(record, error)
             raise
         finally:
@@ -96,9 +93,10 @@ class Coordinator:
         progress, failed = Progress(), admitted.plan.refusal
         if failed is None:
             try:
-                async with aclosing(self._stream_model(admitted, record, progress)) as events:
+                async with aclosing(self._streaming.events(admitted, record, progress)) as events:
                     async for event in events:
                         yield event
+                self._accept(admitted, record, progress)
             except ModelFailed as error:
                 if progress.received_bytes:
                     raise
@@ -112,91 +110,13 @@ class Coordinator:
         for part in _as_stream(answer):
             yield part
 
-    async def _stream_model(
-        self, admitted: Admitted, record: Record, progress: Progress
-    ) -> AsyncGenerator[StreamEvent, None]:
-        assert admitted.reservation is not None
-        started_s = self._services.clock.monotonic()
-        lines: Sequence[UsageLine] | None = None
-        meter = self._meter(admitted, progress)
-        meter.open()
-        mark_dispatched(self._services, admitted.reservation)
-        try:
-            async with aclosing(self._pieces(admitted, record, progress)) as events:
-                async for event in events:
-                    yield event
-        except Exception as error:
-            lines = self._services.router.billed_lines(error)
-            progress.attempts = progress.attempts or self._services.router.attempts(error)
-            raise
-        finally:
-            meter.close()
-            record.steps.append(("model", self._services.clock.monotonic() - started_s))
-            self._settle_stream(admitted, record, progress, lines)
+    def _accept(self, admitted: Admitted, record: Record, progress: Progress) -> None:
+        """A guard that blocks in mid-stream ends it before the model does: there is no answer then."""
         assert progress.output is not None
-        # A guard that blocks in mid-stream ends it before the model does: there is no answer then.
         raise_if_blocked(progress.output)
         assert progress.answer is not None
         self._keep(admitted, progress.answer, progress.output)
         self._copy(admitted, record)
-
-    def _meter(self, admitted: Admitted, progress: Progress) -> Meter:
-        services, turn, plan, reservation = self._services, admitted.turn, admitted.plan, admitted.reservation
-        assert reservation is not None
-        covered = is_covered(turn, plan, reservation.covered_output_tokens)
-        return Meter(
-            services.ledger,
-            services.afterwards,
-            self._policy.metering,
-            reservation,
-            turn,
-            plan,
-            progress,
-            covered=covered,
-        )
-
-    async def _pieces(
-        self, admitted: Admitted, record: Record, progress: Progress
-    ) -> AsyncGenerator[StreamEvent, None]:
-        """Router, guard, caller: each pulls from the one before, so a slow caller slows the provider."""
-        router, guard = self._services.router, self._services.guard
-        begun, continued = False, False
-        async with (
-            aclosing(router.stream(admitted.turn, admitted.plan, admitted.checked, progress)) as pieces,
-            aclosing(guard.check_stream(admitted.turn, admitted.checked, pieces, progress)) as released,
-        ):
-            async for piece in released:
-                if not begun:
-                    begun = True
-                    record.model = progress.model
-                    yield Started(record)
-                if progress.continued and not continued:
-                    continued = True
-                    yield Continued(progress.model)
-                yield Delta(piece)
-        if not begun and progress.output is not None and not progress.output.blocked:
-            record.model = progress.model
-            yield Started(record)
-
-    def _settle_stream(
-        self, admitted: Admitted, record: Record, progress: Progress, billed: Sequence[UsageLine] | None
-    ) -> None:
-        """Books a stream that ended in whatever way: by the provider's word, or else by what was seen."""
-        assert admitted.reservation is not None
-        record.model = progress.model
-        record.attempts = progress.attempts
-        if progress.output is not None:
-            record.output_verdict, record.grounding_score = progress.output.verdict, progress.output.grounding_score
-        if progress.answer is not None:
-            record.usage = progress.answer.usage
-            lines: Sequence[UsageLine] = progress.answer.lines
-        elif billed is not None and (billed or not progress.received_bytes):
-            lines = billed
-        elif not progress.asked:
-            lines = ()
-        else:
-            lines = lines_so_far(progress, admitted.plan, admitted.turn, progress.received_bytes)
-        settle(self._services, record, admitted.reservation, lines)
 
     def _keep(self, admitted: Admitted, answer: ModelAnswer, output: CheckedOutput) -> None:
         if may_store(admitted.turn, admitted.checked, answer, output):

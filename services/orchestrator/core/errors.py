@@ -121,9 +121,11 @@ class StreamCut(BudgetExhausted):
         super().__init__(refusal.quota_violations, refusal.retry_after_s)
         self.args = (f"the answer was cut: the budget does not cover the rest of it ({self.described})",)
 
-    def bill(self, amount_nano_usd: int) -> None:
-        """Says what was booked for what came."""
+    def bill(self, amount_nano_usd: int, *, final: bool) -> None:
+        """Says what was booked for what came; not final while the provider goes on, and will be paid for it."""
         self.metadata["billed_nano_usd"] = str(amount_nano_usd)
+        if not final:
+            self.metadata["billed_final"] = "false"
 
 
 class GuardUnavailable(RequestFailed):

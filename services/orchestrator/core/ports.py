@@ -276,6 +276,14 @@ class ShadowEvents(Protocol):
         ...
 
 
+class DrainEvents(Protocol):
+    """What an operator wants to see of calls that are read to their end although their caller has left."""
+
+    def drained(self, outcome: str) -> None:
+        """One is over: "counted" by the provider, "estimated" because it did not say, or "no-room": not read at all."""
+        ...
+
+
 class Clock(Protocol):
     """Time."""
 

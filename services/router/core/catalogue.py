@@ -20,7 +20,8 @@ class ModelSpec:
 
     `kind` is "chat" or "embeddings"; vectors of different `vector_space` must not be compared.
     Models with the same `quota` are limited together; empty stands for the provider's model. `bills_cancelled` is what
-    the provider charges for a call that is cancelled: "full", "delivered" or "nothing".
+    the provider charges for a call that is cancelled: "full", "delivered" or "nothing". `drain_on_cancel` asks whoever
+    holds money for a call to read it to its end when its caller has left.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelSpec:
     vector_space: str = ""
     quota: str = ""
     bills_cancelled: str = "full"
+    drain_on_cancel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

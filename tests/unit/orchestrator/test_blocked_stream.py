@@ -30,7 +30,7 @@ async def test_a_block_in_mid_stream_is_a_block_and_not_a_defect() -> None:
     ports = BlockingGuard(script)
     policy = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
     record = Record("q-1", "t" * 32, "acme", 1)
-    events = Coordinator(ports.services(MemoryRecords(10)), policy).stream("request", record)
+    events = Coordinator(ports.services(MemoryRecords(10)), policy, ports.drains()).stream("request", record)
     shown = []
     with pytest.raises(OutputBlocked):
         async for event in events:

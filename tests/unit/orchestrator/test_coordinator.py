@@ -51,7 +51,7 @@ class Case:
         self.ports = ScriptedServices(script)
         self.records = MemoryRecords(10)
         self.record = Record("q-1", "t" * 32, "acme", 1)
-        self.coordinator = Coordinator(self.ports.services(self.records), policy)
+        self.coordinator = Coordinator(self.ports.services(self.records), policy, self.ports.drains())
 
     async def complete(self) -> object:
         try:

@@ -342,11 +342,12 @@ async def test_the_answer_says_that_the_ledger_was_away() -> None:
     services = desk.ports.services(MemoryRecords(10))
     record = Record("q-1", "t" * 32, "acme", 1)
     policy = Policy(guard_required=True, semantic_cache=False, assumed_output_tokens=100)
-    answered = await Coordinator(replace(services, ledger=desk.ledger), policy).complete("request", record)
+    coordinator = Coordinator(replace(services, ledger=desk.ledger), policy, desk.ports.drains())
+    answered = await coordinator.complete("request", record)
     assert answered.record.degraded == ["ledger"]
     refused = Record("q-2", "t" * 32, "acme", 1)
     desk.now_s += 61
     with pytest.raises(RequestFailed):
-        await Coordinator(replace(services, ledger=desk.ledger), policy).complete("request", refused)
+        await coordinator.complete("request", refused)
     assert (refused.degraded, refused.reason) == ([], "BUDGET_UNAVAILABLE")
     await desk.ports.settled()

@@ -37,7 +37,7 @@ class Case:
         self.script = played
         self.ports = ScriptedServices(played)
         self.record = Record("q-1", "t" * 32, "acme", 1)
-        self.coordinator = Coordinator(self.ports.services(MemoryRecords(10)), policy)
+        self.coordinator = Coordinator(self.ports.services(MemoryRecords(10)), policy, self.ports.drains())
         self.shown = 0
 
     async def stream(self) -> None:

@@ -59,13 +59,16 @@ def test_what_is_no_setting_is_told(key: str, value: object, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("section", "key", "value", "told"),
     [
-        ("max_at_once", 0, "take `shadow` out of the routes"),
-        ("timeout_s", 0, "above 0 and at most 900"),
-        ("timeout_s", 901, "above 0 and at most 900"),
+        ("shadows", "max_at_once", 0, "take `shadow` out of the routes"),
+        ("shadows", "timeout_s", 0, "above 0 and at most 900"),
+        ("shadows", "timeout_s", 901, "above 0 and at most 900"),
+        ("drains", "max_at_once", 0, "take `drain_on_cancel` out of router.providers"),
+        ("drains", "timeout_s", 0, "above 0 and at most 900"),
+        ("drains", "timeout_s", 901, "above 0 and at most 900"),
     ],
 )
-def test_what_is_no_setting_of_shadows_is_told(key: str, value: object, told: str) -> None:
+def test_what_is_no_setting_of_shadows_and_drains_is_told(section: str, key: str, value: object, told: str) -> None:
     with pytest.raises(SettingsError, match=told):
-        load(OrchestratorSettings, {"shadows": {key: value}}, "orchestrator", {})
+        load(OrchestratorSettings, {section: {key: value}}, "orchestrator", {})

@@ -43,7 +43,9 @@ class Stage:
         self.copied: list[Turn] = []
         ports = ShadowPorts(self.copies, self.copies, self.copies, self.copies, self.copies, self.events, self._copy_of)
         self.shadows = Shadows(ports, POLICY, max_at_once)
-        self.coordinator = Coordinator(self.ports.services(MemoryRecords(10)), POLICY, self.shadows)
+        self.coordinator = Coordinator(
+            self.ports.services(MemoryRecords(10)), POLICY, self.ports.drains(), self.shadows
+        )
         self.record = Record("q-1", "t" * 32, "acme", 1)
 
     def _copy_of(self, turn: Turn, shadow: Shadow) -> Turn:

@@ -246,20 +246,22 @@ class PlanRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Union[_context_pb2.CallLabels, _Mapping]] = ..., uses_tools: bool = ..., input_tokens: _Optional[int] = ..., uses_images: bool = ..., structured_output: bool = ..., language: _Optional[str] = ..., embedding: _Optional[_Union[_context_pb2.Embedding, _Mapping]] = ..., planned_request_id: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class PlannedCandidate(_message.Message):
-    __slots__ = ("model_name", "provider", "model", "timeout", "max_output_tokens", "reason")
+    __slots__ = ("model_name", "provider", "model", "timeout", "max_output_tokens", "reason", "drain_on_cancel")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_ON_CANCEL_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     provider: str
     model: str
     timeout: _duration_pb2.Duration
     max_output_tokens: int
     reason: str
-    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_output_tokens: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    drain_on_cancel: bool
+    def __init__(self, model_name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_output_tokens: _Optional[int] = ..., reason: _Optional[str] = ..., drain_on_cancel: bool = ...) -> None: ...
 
 class RejectedCandidate(_message.Message):
     __slots__ = ("model_name", "reason", "detail", "retry_after", "rate_limited")
