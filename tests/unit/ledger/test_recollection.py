@@ -77,15 +77,18 @@ def test_holds_that_end_at_once_leave_nothing_that_grows() -> None:
         hold = held(NOW_US + 900 * MICROSECONDS)._replace(reservation_id=f"hold-{number}")
         recollection.learn(books(hold))
         recollection.learn(books(hold._replace(state=State.COMMITTED)))
-    assert len(recollection._expiries) <= 101
+    assert len(recollection._expiries) == len(recollection._held) == 0
     assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
 
 
 def test_memory_is_bounded() -> None:
-    recollection = learned(held(), max_remembered=1)
-    recollection.learn(books())
+    recollection = Recollection(max_remembered=4)
+    for number in range(1, 6):
+        recollection.learn(books(held(NOW_US + MICROSECONDS)._replace(reservation_id=f"hold-{number}")))
+    assert len(recollection._held) == len(recollection._expiries) == 3
+    # The oldest gave way, without the newer ones and the counters.
     assert recollection.recall([VOID], LIMITS, NOW_US) is None
-    assert recollection.recall([RESERVE], LIMITS, NOW_US) is not None
+    assert recollection.recall([VOID._replace(reservation_id="hold-5"), RESERVE], LIMITS, NOW_US) is not None
 
 
 def test_what_is_guessed_next_rests_on_the_guess_before_it() -> None:

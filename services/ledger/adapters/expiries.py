@@ -1,0 +1,58 @@
+"""When remembered holds end. Nothing here takes time that grows with what is remembered, and what left is gone."""
+
+from __future__ import annotations
+
+import heapq
+
+# 16 milliseconds: a handful of holds at twenty thousand a second, and few enough slots in the longest life of a hold.
+_SLOT_BITS = 14
+
+
+class Expiries:
+    """Ids by the time at which they are due, in slots: a heap alone would keep those that ended before their time."""
+
+    def __init__(self) -> None:
+        self._due_us: dict[str, int] = {}
+        self._slots: dict[int, dict[str, None]] = {}
+        # Every slot that is there, and some that were: once each.
+        self._queue: list[int] = []
+        self._queued: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._due_us)
+
+    def put(self, name: str, due_us: int) -> None:
+        """Notes when it is due, in place of what was noted before."""
+        self.drop(name)
+        self._due_us[name] = due_us
+        slot = due_us >> _SLOT_BITS
+        self._slots.setdefault(slot, {})[name] = None
+        if slot not in self._queued:
+            self._queued.add(slot)
+            heapq.heappush(self._queue, slot)
+
+    def drop(self, name: str) -> None:
+        """Forgets it, if it is known."""
+        due_us = self._due_us.pop(name, None)
+        if due_us is None:
+            return
+        slot = due_us >> _SLOT_BITS
+        names = self._slots[slot]
+        del names[name]
+        if not names:
+            del self._slots[slot]
+
+    def take_due(self, now_us: int) -> list[str]:
+        """Forgets what is due by now, and returns it."""
+        taken: list[str] = []
+        last = now_us >> _SLOT_BITS
+        while self._queue and self._queue[0] <= last:
+            slot = self._queue[0]
+            due = [name for name in self._slots.get(slot, ()) if self._due_us[name] <= now_us]
+            for name in due:
+                self.drop(name)
+            taken += due
+            if slot == last and slot in self._slots:
+                break
+            self._queued.discard(heapq.heappop(self._queue))
+        return taken
