@@ -92,6 +92,7 @@ async def build(settings: OrchestratorSettings, kit: Kit) -> AsyncIterator[None]
         await once.close(settings.idempotency.drain_s)
         # Before the accounts are closed: what a copy, or a call that was left, has cost is booked.
         await copies.stop()
+        drains.close()
         await left_calls.stop()
         await work.close()
         await unbooked.close()

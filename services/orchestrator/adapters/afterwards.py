@@ -57,6 +57,8 @@ class BackgroundWork:
 
     async def stop(self) -> None:
         """Ends what is under way."""
+        # A task that is cancelled before its first step does nothing, not even give up: let each begin.
+        await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await self.close()

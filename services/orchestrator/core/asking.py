@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from services.orchestrator.core.admission import Admitted, Services, timed
-from services.orchestrator.core.booking import Tab, mark_dispatched, settle
+from services.orchestrator.core.booking import LeftCall, Tab, mark_dispatched, note_estimate, settle
 from services.orchestrator.core.cascade import Raters, first_and_others, is_trusted, others_may_answer
 from services.orchestrator.core.draining import Drains, is_drained
 from services.orchestrator.core.errors import GuardUnavailable, ModelFailed
-from services.orchestrator.core.model import CheckedOutput, ModelAnswer, Plan, Record
+from services.orchestrator.core.model import CheckedOutput, ModelAnswer, Plan, Record, Usage
 from services.orchestrator.core.policy import Policy, abandoned_lines
 
 # In `degraded`: the first model was left out because nobody rates answers here; and its answer, which was not trusted,
@@ -40,20 +40,29 @@ class Asking:
 
     async def _settle(self, admitted: Admitted, record: Record, tab: Tab) -> None:
         """Books the calls, or has the one that was left read to its end first."""
-        call = tab.left
-        if call is not None:
-            if self._drains.take(lambda: self._drain(admitted, record, tab, call)):
-                return
-            call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
-        self._book(admitted, record, tab)
-
-    async def _drain(self, admitted: Admitted, record: Record, tab: Tab, call: asyncio.Future[ModelAnswer]) -> bool:
+        left = tab.left
+        if left is None:
+            self._book(admitted, record, tab)
+            return
+        if self._drains.take(lambda: self._drain(admitted, record, tab, left.task)):
+            assert admitted.reservation is not None
+            lines = () if left.task.done() else abandoned_lines(left.plan.candidates[0], admitted.turn)
+            note_estimate(self._services, record, admitted.reservation, (*tab.lines, *lines))
+            record.attempts = tab.attempts
+            return
+        left.task.cancel()
         try:
-            answer = await call
+            await asyncio.gather(left.task, return_exceptions=True)
+        finally:  # whoever is impatient here has ended the task all the same
+            self._book(admitted, record, tab)
+
+    async def _drain(self, admitted: Admitted, record: Record, tab: Tab, task: asyncio.Future[ModelAnswer]) -> bool:
+        try:
+            answer = await task
         except Exception:  # noqa: BLE001 - it is on the tab as any call that failed
             return False
         finally:
+            record.usage = Usage()
             self._book(admitted, record, tab)
         record.model, record.usage = answer.model, answer.usage
         return True
@@ -99,11 +108,11 @@ class Asking:
     async def _ask(self, admitted: Admitted, plan: Plan, record: Record, tab: Tab) -> ModelAnswer:
         calling = self._on_the_tab(admitted, plan, tab)
         if is_drained(plan):
-            call = asyncio.ensure_future(calling)
+            task = asyncio.ensure_future(calling)
             try:
-                answer = await timed(self._services, record, "model", asyncio.shield(call))
+                answer = await timed(self._services, record, "model", asyncio.shield(task))
             except asyncio.CancelledError:
-                tab.left = call
+                tab.left = LeftCall(plan, task)
                 raise
         else:
             answer = await timed(self._services, record, "model", calling)

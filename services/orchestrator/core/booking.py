@@ -7,26 +7,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.orchestrator.core.admission import Services
-from services.orchestrator.core.model import ModelAnswer, Record, Reservation, UsageLine
+from services.orchestrator.core.model import ModelAnswer, Plan, Record, Reservation, UsageLine
 from services.orchestrator.core.policy import total_usage
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCall:
+    """A call that outlives its caller. However it ends, it puts itself on the tab."""
+
+    plan: Plan
+    task: asyncio.Future[ModelAnswer]
 
 
 @dataclass(slots=True)
 class Tab:
-    """Tries of all calls of one request, in order; their numbers go on from call to call.
-
-    `left` is a call whose caller is gone, which goes on all the same and puts itself on the tab when it ends.
-    """
+    """Tries of all calls of one request, in order; their numbers go on from call to call."""
 
     lines: tuple[UsageLine, ...] = ()
     attempts: tuple[object, ...] = ()
-    left: asyncio.Future[ModelAnswer] | None = None
+    left: LeftCall | None = None
 
     def add(self, lines: Sequence[UsageLine], attempts: Sequence[object]) -> None:
         """The tries of one more call."""
         before = max([len(self.attempts), *(line.attempt for line in self.lines)])
         self.lines += tuple(replace(line, attempt=line.attempt + before) for line in lines)
         self.attempts += tuple(attempts)
+
+
+def note_estimate(services: Services, record: Record, reservation: Reservation, lines: Sequence[UsageLine]) -> None:
+    """What a request costs as far as is known, while a call of it goes on without its caller."""
+    record.cost_nano_usd = services.ledger.cost_nano_usd(reservation, lines)
+    record.usage = total_usage(lines)
 
 
 def settle(services: Services, record: Record, reservation: Reservation, lines: Sequence[UsageLine]) -> None:

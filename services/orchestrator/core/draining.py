@@ -32,6 +32,10 @@ class Drains:
         self._max_at_once = max_at_once
         self._under_way = 0
 
+    def close(self) -> None:
+        """Takes no more: the process ends."""
+        self._max_at_once = 0
+
     def take(self, read: Callable[[], Awaitable[bool]]) -> bool:
         """Takes a call over, or not. `read` books it however it ends, and says whether the provider's count came."""
         if self._under_way >= self._max_at_once:
@@ -54,15 +58,17 @@ class Drains:
 class DetachedStream:
     """A stream that a task of its own reads, at most two pieces ahead, so that whoever takes them may leave it.
 
-    What the stream's alarm raises ends `pieces` as if the stream had raised it, but not the reading.
+    What the stream's alarm raises ends `pieces` as if the stream had raised it, but not the reading. `model` and
+    `continued` are those of the progress when the last piece that was taken came.
     """
 
     def __init__(self, stream: AsyncGenerator[object, None], plan: Plan, progress: Progress) -> None:
         self._stream = stream
         self._plan = plan
         self._progress = progress
-        self._pieces: asyncio.Queue[object] = asyncio.Queue(1)
+        self._pieces: asyncio.Queue[tuple[object, str, bool]] = asyncio.Queue(1)
         self._reader: asyncio.Task[None] | None = None
+        self.model, self.continued = "", False
         self._alone = self._ended = False
         self._cut: StreamCut | None = None
 
@@ -76,7 +82,8 @@ class DetachedStream:
         self._reader = asyncio.get_running_loop().create_task(self._read())
         try:
             while self._cut is None or not self._pieces.empty():
-                if (piece := await self._pieces.get()) is _END:
+                piece, self.model, self.continued = await self._pieces.get()
+                if piece is _END:
                     break
                 yield piece
             if self._cut is not None:
@@ -106,12 +113,15 @@ class DetachedStream:
             async with aclosing(self._stream):
                 async for piece in self._stream:
                     if not self._alone:
-                        await self._pieces.put(piece)
+                        await self._pieces.put(self._with_progress(piece))
                     elif not is_drained(self._plan, self._progress):
                         return
         finally:
             if not self._alone:
-                await self._pieces.put(_END)
+                await self._pieces.put(self._with_progress(_END))
+
+    def _with_progress(self, piece: object) -> tuple[object, str, bool]:
+        return piece, self._progress.model, self._progress.continued
 
     def _noting(self, alarm: Callable[[], None]) -> Callable[[], None]:
         def note() -> None:
@@ -120,6 +130,6 @@ class DetachedStream:
             except StreamCut as cut:
                 self._cut, self._alone = cut, True
                 if self._pieces.empty():  # whoever takes them may be waiting
-                    self._pieces.put_nowait(_END)
+                    self._pieces.put_nowait(self._with_progress(_END))
 
         return note

@@ -1,87 +1,30 @@
-"""Calls that their caller left: read to their end where the provider bills them all the same, and booked once."""
+"""Streams that their caller left: read to their end where the provider bills them all the same, and booked once."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
-from services.orchestrator.adapters.memory import MemoryRecords
-from services.orchestrator.core.coordinator import Coordinator
-from services.orchestrator.core.errors import BudgetExhausted, ModelFailed, OutputBlocked, StreamCut
+from services.orchestrator.core.draining import DetachedStream
+from services.orchestrator.core.errors import BudgetExhausted, OutputBlocked, StreamCut
 from services.orchestrator.core.model import (
-    Candidate,
     CheckedOutput,
+    Continued,
     Delta,
     Finished,
-    Plan,
-    Record,
+    Progress,
     Reservation,
     Started,
     Usage,
     UsageLine,
 )
-from services.orchestrator.core.policy import Metering, Policy
-from tests.support.orchestrator_ports import CHEAP, USED, Script, ScriptedServices
-
-POLICY = Policy(
-    guard_required=True, semantic_cache=False, assumed_output_tokens=1000, metering=Metering(report_s=3600.0)
-)
-OTHER = Candidate("other-ai", "big-1")
-MARKED = Plan((CHEAP,), ("cheap",), 0, "route#1", drained=frozenset({CHEAP}))
-COUNTED = (UsageLine(CHEAP, USED, 1),)
-COUNTED_NANO_USD = 2 * USED.input_tokens + 10 * USED.output_tokens
-LOST = ModelFailed("UNAVAILABLE", "UPSTREAM_STREAM_CUT", "cut", {})
-
-
-class Case:
-    """`more` lets the model write its next pieces; `closed` says that its call was ended before its end."""
-
-    def __init__(self, script: Script, max_at_once: int = 8) -> None:
-        self.script = script
-        self.more = asyncio.Event()
-        self.closed = asyncio.Event()
-        self.read = 0
-        script.pace = self._pace
-        self.ports = ScriptedServices(script)
-        self.records = MemoryRecords(10)
-        self.record = Record("q-1", "t" * 32, "acme", 1)
-        self.coordinator = Coordinator(
-            self.ports.services(self.records), POLICY, self.ports.drains(max_at_once=max_at_once)
-        )
-
-    async def _pace(self) -> None:
-        self.read += 1
-        try:
-            await self.more.wait()
-        except (asyncio.CancelledError, GeneratorExit):
-            self.closed.set()
-            raise
-
-    async def leave(self) -> None:
-        """After the first piece."""
-        async with aclosing(self.coordinator.stream("request", self.record)) as events:
-            assert isinstance(await anext(events), Started)
-            assert isinstance(await anext(events), Delta)
-        for _ in range(5):
-            await asyncio.sleep(0)
-
-    async def left_call(self) -> asyncio.Task[object]:
-        """A whole answer whose caller leaves while the model works on it."""
-        self.script.model_gate = asyncio.Event()
-        asking: asyncio.Task[object] = asyncio.create_task(self.coordinator.complete("request", self.record))  # type: ignore[arg-type]
-        while "model" not in self.script.log:
-            await asyncio.sleep(0)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        return asking
-
-
-def estimated(pieces: int) -> Usage:
-    return Usage(26, 10 * pieces, estimated=True)
+from tests.support.left_calls import COUNTED, COUNTED_NANO_USD, LOST, MARKED, OTHER, Case, estimated
+from tests.support.orchestrator_ports import CHEAP, USED, Script
 
 
 async def test_litellm_36008_a_stream_that_was_left_is_read_to_its_end_and_booked_by_the_providers_count() -> None:
@@ -199,6 +142,39 @@ async def test_a_stream_that_breaks_off_without_its_caller_is_booked_as_any_othe
     await case.ports.settled()
     [[line]] = case.script.committed
     assert (line.usage, case.script.drained) == (booked, ["estimated"])
+    assert case.record.usage == booked
+
+
+async def test_a_stream_that_was_left_after_its_end_had_come_is_booked_at_once() -> None:
+    case = Case(Script(plan=MARKED, pieces=("a",)))
+    case.more.set()
+    await case.leave()
+    await case.ports.settled()
+    assert (case.script.committed, case.script.drained) == ([COUNTED], [])
+    assert (case.record.usage, case.record.cost_nano_usd) == (USED, COUNTED_NANO_USD)
+
+
+async def test_whoever_waits_for_a_piece_learns_of_the_cut() -> None:
+    progress = Progress(candidate=CHEAP)
+    refused = StreamCut(BudgetExhausted([("organisation", "spent")], None))
+
+    def alarm() -> None:
+        raise refused
+
+    async def stream() -> AsyncGenerator[object, None]:
+        yield "a"
+        await asyncio.sleep(0.01)
+        progress.alarm()
+        await asyncio.sleep(0.01)
+
+    progress.alarm = alarm
+    detached, taken = DetachedStream(stream(), MARKED, progress), []
+    with pytest.raises(StreamCut):
+        async for piece in detached.pieces():
+            taken.append(piece)
+    assert taken == ["a"]
+    assert detached.left
+    await detached.end()
 
 
 async def test_a_process_that_ends_gives_such_a_call_up_and_books_what_came() -> None:
@@ -271,46 +247,33 @@ async def test_a_stream_that_the_guard_blocks_is_read_to_its_end() -> None:
     assert (case.script.committed, case.script.drained, case.read) == ([COUNTED], ["counted"], 3)
 
 
-async def test_a_whole_answer_that_nobody_waits_for_is_booked_by_the_providers_count() -> None:
-    case = Case(Script(plan=MARKED))
-    await case.left_call()
-    assert case.script.committed == []
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
+async def test_the_reader_is_ahead_of_what_is_shown_and_the_names_are_not() -> None:
+    case = Case(Script(plan=replace(MARKED, drained=frozenset({CHEAP, OTHER})), pieces=("a", "b")))
+
+    async def goes_on() -> None:
+        progress = case.ports.progress
+        progress.continued, progress.earlier_bytes = True, progress.received_bytes
+        progress.model, progress.candidate = "other-ai/big-1", OTHER
+
+    case.script.pace = goes_on
+    seen = []
+    async for event in case.coordinator.stream("request", case.record):
+        seen.append((type(event), case.record.model))
+        await asyncio.sleep(0)
+    first, second = "acme-ai/cheap-1", "other-ai/big-1"
+    assert seen[:2] == [(Started, first), (Delta, first)]
+    assert [kind for kind, _ in seen[2:]] == [Continued, Delta, Finished]
+    assert case.record.model == second
+
+
+async def test_a_call_without_its_caller_is_metered_to_its_end() -> None:
+    """Others may spend what the hold leaves them, and a process that dies is charged what it reported."""
+    held = Reservation("r-1", None, held_nano_usd=2 * 26 + 10 * 100)
+    case = Case(Script(plan=MARKED, pieces=("a",) * 12, reservation=held))
+    await case.leave()
+    assert case.script.extended == []
+    case.more.set()
     await case.ports.settled()
-    assert (case.script.committed, case.script.drained) == ([COUNTED], ["counted"])
-    kept = case.records.get("acme", "q-1")
-    assert (kept.status, kept.model, kept.usage) == ("CANCELLED", "acme-ai/cheap-1", USED)
-    assert (kept.cost_nano_usd, tuple(kept.attempts)) == (COUNTED_NANO_USD, ("attempt",))  # type: ignore[arg-type]
-    assert "check_output" not in case.script.log
-
-
-async def test_a_whole_answer_without_the_mark_or_without_room_is_ended_at_once() -> None:
-    for case, outcomes in ((Case(Script()), []), (Case(Script(plan=MARKED), max_at_once=0), ["no-room"])):
-        await case.left_call()
-        await case.ports.settled()
-        [[line]] = case.script.committed
-        assert (line.usage, case.script.drained) == (estimated(0), outcomes)
-
-
-async def test_a_call_that_fails_without_its_caller_is_booked_as_any_other() -> None:
-    case = Case(Script(plan=MARKED, answer=LOST))
-    await case.left_call()
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
-    await case.ports.settled()
-    assert (case.script.voided, case.script.committed) == (["upstream-refused"], [])
-    assert (case.script.drained, case.record.cost_nano_usd) == (["estimated"], 0)
-
-
-async def test_a_whole_answer_is_given_up_when_the_process_ends() -> None:
-    case = Case(Script(plan=MARKED))
-    await case.left_call()
-    [drain] = [task for task in case.ports.tasks if not task.done()]
-    drain.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await drain
-    case.ports.tasks.remove(drain)
-    await case.ports.settled()
-    [[line]] = case.script.committed
-    assert (line.usage, case.script.drained) == (estimated(0), ["estimated"])
+    assert len(case.script.extended) == 1
+    assert case.script.committed == [COUNTED]
+    assert case.ports.progress.alarm_bytes == math.inf
