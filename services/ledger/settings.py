@@ -155,7 +155,7 @@ class LedgerSettings:
     max_expiries_per_batch: int = 64
     sweep_interval_s: float = 5.0
     sweep_batch: int = 256
-    seal_interval_s: float = 2.0
+    seal_interval_s: float = 1.0
     seal_max_entries: int = 4096
     # None: the launcher's state folder. Empty: what was seen is remembered in memory only.
     witness_path: str | None = None

@@ -107,7 +107,9 @@ def test_no_service_queues_behind_an_advisory_lock() -> None:
     takers = {str(file.relative_to(ROOT)) for file in files if re.search("pg_(try_)?advisory", file.read_text())}
     seals = "services/ledger/migrations/versions/0004_sealed_journal.py"
     joins = "services/ledger/migrations/versions/0005_writers_join_early.py"
-    assert takers == {"meshkit/postgres.py", seals, joins}
+    tries = "services/ledger/adapters/statements.py"
+    assert takers == {"meshkit/postgres.py", seals, joins, tries}
+    assert re.findall(r"pg_\w*advisory\w*\(\d+", (ROOT / tries).read_text()) == ["pg_try_advisory_xact_lock(7312"]
     assert set(re.findall(r"pg_(?:try_)?advisory\w*\(\d+", (ROOT / joins).read_text())) == {
         "pg_advisory_xact_lock_shared(7311"
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ _TELL_US = 3600 * MICROSECONDS
 # So long may the last seal of a process take.
 _LAST_SEAL_S = 2.0
 _LEAST_SEQ = -(2**63)
+# A sealer shares its cores with the writers, who wait for whatever it does at a stretch: it hashes so many entries,
+# half a millisecond's work, and rests in between, at most so many times as long as they took.
+_PIECE = 64
+_REST_PER_WORK = 4.0
 
 
 class SealReport(NamedTuple):
@@ -55,8 +60,9 @@ class Sealer:
     async def run(self, interval_s: float) -> None:
         """Seals every `interval_s` until it is cancelled. What fails is tried again."""
         while True:
-            await self._try()
-            await asyncio.sleep(interval_s)
+            started_s = time.monotonic()
+            await self._try(interval_s)
+            await asyncio.sleep(max(0.0, interval_s - (time.monotonic() - started_s)))
 
     async def close(self) -> None:
         """Seals what was written last: a copy that is older than this is told from the original."""
@@ -66,11 +72,13 @@ class Sealer:
         except TimeoutError:
             self._logger.warning("the last entries are not sealed yet; the next start seals them")
 
-    async def seal(self) -> int:
+    async def seal(self, within_s: float = 0.0) -> int:
         """Seals every entry that is committed by now; returns how many.
 
-        Returns 0 as well when writers kept it waiting, or another process seals. Raises LedgerRestored.
+        Takes up to `within_s` for it on purpose, and rests between pieces of a block. Returns 0 as well when writers
+        kept it waiting, or another process seals. Raises LedgerRestored.
         """
+        end_s = time.monotonic() + within_s
         sealed = 0
         async with self._database.pool.acquire() as connection:
             await self._continuity.check(connection)
@@ -78,11 +86,9 @@ class Sealer:
             # Nothing is waited for when there is nothing new.
             if (await connection.fetchval(statements.NEWEST_ENTRY) or 0) > (newest["last_seq"] if newest else 0):
                 settled_seq = await connection.fetchval(statements.SETTLED_SEQ)
-                arguments = (settled_seq, self._max_entries, self._time_us())
                 entries = self._max_entries
-                # A block that is not full was the last: nothing is asked for after it, where no place may be left.
                 while entries == self._max_entries:
-                    entries = await connection.fetchval(statements.SEAL_BLOCK, *arguments)
+                    entries = await self._seal_block(connection, settled_seq, end_s)
                     sealed += entries
             head = await self._continuity.look(connection)
         if head is not None and abs(self._time_us() - self._told_us) >= _TELL_US:
@@ -90,15 +96,43 @@ class Sealer:
             self._logger.info("the journal is sealed", extra={"fields": {"head": str(head)}})
         return sealed
 
-    async def _try(self) -> None:
+    async def _seal_block(self, connection: Any, settled_seq: int, end_s: float) -> int:
+        """One block, its leaves hashed piece by piece. What is settled never changes, so no snapshot is held for it."""
+        async with connection.transaction():
+            if not await connection.fetchval(statements.TRY_TO_SEAL):
+                return 0
+            last_seq, leaves = await connection.fetchval(statements.LAST_SEALED), bytearray()
+            left = self._max_entries
+            while left:
+                asked, started_s = min(left, _PIECE), time.monotonic()
+                piece = await connection.fetchrow(statements.LEAVES, last_seq, settled_seq, asked)
+                if piece["entries"]:
+                    last_seq, left = piece["last_seq"], left - piece["entries"]
+                    leaves += piece["leaves"]
+                if piece["entries"] < asked:
+                    break
+                await asyncio.sleep(_rest_s(started_s, end_s, settled_seq - last_seq))
+            entries = self._max_entries - left
+            if entries:
+                await connection.execute(statements.APPEND_BLOCK, last_seq, entries, bytes(leaves), self._time_us())
+            return entries
+
+    async def _try(self, within_s: float = 0.0) -> None:
         try:
-            await self.seal()
+            await self.seal(within_s)
         except LedgerRestored:
             pass  # said by who found it
         except asyncpg.LockNotAvailableError:
             self._logger.info("the journal is sealed later: a writer did not end")
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             self._logger.warning("the journal was not sealed", extra={"fields": {"error": type(error).__name__}})
+
+
+def _rest_s(started_s: float, end_s: float, places_left: int) -> float:
+    """How long to rest after a piece, so that the places that are left (some may be empty) are done in time."""
+    now_s = time.monotonic()
+    took_s, pieces_left = now_s - started_s, max(1, -(-places_left // _PIECE))
+    return min(_REST_PER_WORK * took_s, max(0.0, (end_s - now_s) / pieces_left - took_s))
 
 
 async def verify_seals(connection: Any, expected: Head | None = None) -> SealReport:

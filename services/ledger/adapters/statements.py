@@ -107,7 +107,11 @@ DELETE FROM reservations r USING old WHERE r.reservation_id = old.reservation_id
 ORIGIN = "SELECT origin FROM journal_origin"
 NEWEST_ENTRY = "SELECT max(seq) FROM journal"
 SETTLED_SEQ = "SELECT settled_seq()"
-SEAL_BLOCK = "SELECT seal_block($1, $2, $3)"
+# One sealer at a time; whoever comes second has nothing to do.
+TRY_TO_SEAL = "SELECT pg_try_advisory_xact_lock(7312, 'journal'::regclass::oid::integer)"
+LAST_SEALED = "SELECT coalesce(max(last_seq), 0) FROM journal_blocks"
+LEAVES = "SELECT entries, last_seq, leaves FROM journal_leaves($1, $2, $3)"
+APPEND_BLOCK = "SELECT append_block($1, $2, $3, $4)"
 NEWEST_BLOCK = "SELECT number, hash, last_seq FROM journal_blocks ORDER BY number DESC LIMIT 1"
 BLOCK_HASH = "SELECT hash FROM journal_blocks WHERE number = $1"
 ACCEPTED_NUMBER = "SELECT max((answer ->> 0)::bigint) FROM journal WHERE organisation = '' AND kind = 10"

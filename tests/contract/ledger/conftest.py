@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,15 @@ from services.ledger.main import MIGRATIONS
 from tests.unit.ledger.builders import TurnableClock
 
 OpenStore = Callable[..., Awaitable[PostgresStore]]
+
+
+def migrations_before(revision: str, folder: Path) -> Path:
+    """Those of an older release, in a folder that is made."""
+    shutil.copytree(MIGRATIONS, folder)
+    for migration in (folder / "versions").glob("0*.py"):
+        if migration.name >= revision:
+            migration.unlink()
+    return folder
 
 
 @pytest.fixture

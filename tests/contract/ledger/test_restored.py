@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +20,7 @@ from meshkit.errors import CallError
 from meshkit.postgres import DatabaseSettings, open_database
 from meshkit.runtime import Runtime
 from meshkit.settings import Secret, SettingsError
-from services.ledger.main import MIGRATIONS
+from tests.contract.ledger.conftest import migrations_before
 from tests.contract.ledger.test_service import SETTINGS, a_commit, a_reserve, running
 from tests.support.one_service import CALLER, OPERATOR
 
@@ -303,11 +302,8 @@ async def test_litellm_30684_a_restore_under_a_running_ledger_is_seen_by_its_nex
 
 async def test_a_backup_from_before_the_seals_is_an_older_copy(world: World, tmp_path: Path) -> None:
     """Restored, it is migrated again: an origin at random would make it a ledger that nobody ever saw."""
-    shutil.copytree(MIGRATIONS, tmp_path / "old")
-    for newer in ("0004_*.py", "0005_*.py"):
-        for migration in (tmp_path / "old" / "versions").glob(newer):
-            migration.unlink()
-    old = await open_database(DatabaseSettings(url=Secret(world.url), pool_size=2), "ledger", tmp_path / "old")
+    settings = DatabaseSettings(url=Secret(world.url), pool_size=2)
+    old = await open_database(settings, "ledger", migrations_before("0004", tmp_path / "old"))
     async with old.pool.acquire() as connection:
         await connection.execute(
             "INSERT INTO journal (at_us, kind, organisation, request_id, fingerprint, reservation_id,"

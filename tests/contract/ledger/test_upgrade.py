@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import uuid
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from services.ledger.adapters.sql import PostgresStore, StoreOptions
 from services.ledger.core.limits import LimitSet, Scope
 from services.ledger.core.windows import MICROSECONDS, Period, SteadyClock
 from services.ledger.main import MIGRATIONS
+from tests.contract.ledger.conftest import migrations_before
 from tests.contract.ledger.test_postgres import ledger_on
 from tests.unit.ledger.builders import ADA, UNIT, TurnableClock, limit, used_tokens
 
@@ -39,13 +39,10 @@ VALUES ($1::uuid, 'acme', 1, '', 3, $2, 120)
 
 async def test_holds_of_an_older_program(postgres_url: str, tmp_path: Path, clock: TurnableClock) -> None:
     schema, settings = f"ledger_{uuid.uuid4().hex[:16]}", DatabaseSettings(url=Secret(postgres_url), pool_size=2)
-    shutil.copytree(MIGRATIONS, tmp_path / "old")
-    for newer in ("0003_meters_and_events.py", "0004_sealed_journal.py", "0005_writers_join_early.py"):
-        (tmp_path / "old" / "versions" / newer).unlink()
     now_us = clock.ns // 1000
     (binding,) = LimitSet(1, [DAY]).bindings(ADA, now_us // MICROSECONDS)
     assert binding.key is not None
-    old = await open_database(settings, schema, tmp_path / "old")
+    old = await open_database(settings, schema, migrations_before("0003", tmp_path / "old"))
     async with old.pool.acquire() as connection:
         terms = text((ADA, (UNIT,)))
         await connection.execute(OLD_HOLDS, now_us + 30 * MICROSECONDS, binding.counter_id, terms)
