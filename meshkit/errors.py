@@ -64,7 +64,13 @@ class MeshError(Exception):
 
 
 class CallError(MeshError):
-    """A call failed; `status` and `reason` are those of the callee. What every stub raises, on every transport."""
+    """A call failed; `status` and `reason` are those of the callee. What every stub raises, on every transport.
+
+    `unheard`: the connection broke when the callee had the call, or may have had it: whether it did anything is not
+    known. Only a multiplexed stream knows that; over plain gRPC it is never set.
+    """
+
+    unheard = False
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message, metadata=failure.metadata, retry_after_s=failure.retry_after_s)

@@ -86,7 +86,7 @@ class MuxCall(asyncio.Future[Any]):
         self._deadline_s = deadline_s
         self._attempt: asyncio.Future[Any] | None = None
         self.id = call_id
-        self.written = False
+        self.written = self._unheard = False
         self.framed = framed
         self._timer = loop.call_at(deadline_s, self._expire)
 
@@ -121,6 +121,7 @@ class MuxCall(asyncio.Future[Any]):
             return
         self._carrier = None
         self._timer.cancel()
+        self._unheard = self.written
         if not self.written:
             self._send_again()
         elif not self._repeated():
@@ -163,7 +164,12 @@ class MuxCall(asyncio.Future[Any]):
 
     def _fail(self, code: grpc.StatusCode, message: str, details: bytes = b"") -> None:
         trailers = ((DETAILS_KEY, details),) if details else ()
-        self.set_exception(CallError(decode(code, message, trailers, self._rpc.method.path)))
+        self._end(CallError(decode(code, message, trailers, self._rpc.method.path)))
+
+    def _end(self, error: BaseException) -> None:
+        if isinstance(error, CallError):
+            error.unheard = self._unheard
+        self.set_exception(error)
 
     def _send_again(self) -> None:
         """By an RPC of its own: gRPC waits for connections and repeats where the contract allows."""
@@ -186,7 +192,7 @@ class MuxCall(asyncio.Future[Any]):
         if self.done():
             return
         if error is not None:
-            self.set_exception(error)
+            self._end(error)
         else:
             self.set_result(attempt.result())
 

@@ -50,7 +50,7 @@ class RemoteLedger:
             response: ledger_pb2.ReserveResponse = await self._stub.Reserve(request)
         except CallError as error:
             failed = BudgetUnavailable(outage=is_outage(error)) if is_absent(error) else refused(error)
-            failed.unanswered = request if error.status == "DEADLINE_EXCEEDED" else None
+            failed.unanswered = request if error.status == "DEADLINE_EXCEEDED" or error.unheard else None
             raise failed from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
             raise refusal(response)

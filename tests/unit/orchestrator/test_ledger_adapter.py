@@ -77,8 +77,9 @@ async def test_accounting_ends_with_its_time() -> None:
 class LateLedger:
     """A channel on which the first reservation is made and its answer lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: CallError) -> None:
         self.requests: list[Any] = []
+        self._error = error
 
     def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
         return lambda *_, **__: self._call
@@ -86,13 +87,26 @@ class LateLedger:
     async def _call(self, request: Any) -> object:
         self.requests.append(request)
         if len(self.requests) == 1:
-            raise CallError(Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "too late"))
+            raise self._error
         return ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, reservation_id="r-7")
 
 
-async def test_a_reservation_whose_answer_was_lost_is_withdrawn() -> None:
-    """The ledger made it when its tables were free again, and money was held until the hold expired."""
-    channel = LateLedger()
+def ended(status: str, reason: str, *, unheard: bool) -> CallError:
+    error = CallError(Failure(status, reason, "lost"))
+    error.unheard = unheard
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ended("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", unheard=False),
+        ended("UNAVAILABLE", "SERVICE_UNAVAILABLE", unheard=True),
+    ],
+)
+async def test_a_reservation_whose_answer_was_lost_is_withdrawn(error: CallError) -> None:
+    """The ledger made it when its tables were free again, or before it died; money was held until the hold expired."""
+    channel = LateLedger(error)
     ledger = remote(channel, retry_pause_s=0)
     turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
     with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
@@ -102,6 +116,15 @@ async def test_a_reservation_whose_answer_was_lost_is_withdrawn() -> None:
     lost, again, void = channel.requests
     assert lost == again
     assert void.reservation_id == "r-7"
+
+
+async def test_a_reservation_that_never_left_is_not_withdrawn() -> None:
+    """While the ledger is away every request would leave work behind that asks it again and again."""
+    channel = LateLedger(ended("UNAVAILABLE", "SERVICE_UNAVAILABLE", unheard=False))
+    turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
+    with call_context(deadline_s=asyncio.get_running_loop().time() + 5), pytest.raises(BudgetUnavailable) as caught:
+        await remote(channel).reserve(turn, Plan((LINE.candidate,), ("cheap",), 10, "route#1"), 1, 1)
+    assert caught.value.unanswered is None
 
 
 class AnsweringLedger:
@@ -240,7 +263,7 @@ async def test_a_refused_raise_names_the_limit_and_an_absent_ledger_is_absent() 
 async def test_the_money_of_every_call_that_may_be_billed_is_held() -> None:
     """A hedge was an overrun: the hold covered one of the two calls that were billed."""
     for calls in (1, 3):
-        channel = LateLedger()
+        channel = LateLedger(ended("UNAVAILABLE", "SERVICE_UNAVAILABLE", unheard=False))
         channel.requests.append(None)
         plan = Plan((LINE.candidate,), ("cheap",), 10, "route#1", max_billed_calls=calls)
         turn = Turn("q-1", CONVERSATION, "default", 3, None, "", "", CacheWish(lookup=True, store=True, semantic=True))
