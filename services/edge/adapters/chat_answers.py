@@ -15,8 +15,9 @@ from services.edge.adapters.reports import (
     started_facts,
 )
 from services.edge.core import sse
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.errors import CallFailed
-from services.edge.core.ports import AnswerFacts, ChatAnswer, ChatRequest
+from services.edge.core.ports import ChatAnswer, ChatRequest
 
 _encode = msgspec.json.Encoder().encode
 _ID_PREFIX = "chatcmpl-"

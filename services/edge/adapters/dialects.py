@@ -16,7 +16,8 @@ from services.edge.adapters.messages_requests import read_messages
 from services.edge.adapters.responses_answers import ResponsesWriter, whole_response
 from services.edge.adapters.responses_requests import read_responses
 from services.edge.core import embeddings_parameters, messages_parameters, parameters, responses_parameters
-from services.edge.core.ports import CHAT, MESSAGES, RESPONSES, AnswerFacts, ChatAnswer, ChatRequest
+from services.edge.core.answer_facts import AnswerFacts
+from services.edge.core.ports import CHAT, MESSAGES, RESPONSES, ChatAnswer, ChatRequest
 
 
 class StreamWriter(Protocol):

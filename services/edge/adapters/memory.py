@@ -13,9 +13,10 @@ from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.edge.adapters.dialects import DIALECTS
 from services.edge.adapters.embeddings import read_embeddings, written_vectors
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.errors import CallFailed, SlowReader
 from services.edge.core.origin import CallTerms
-from services.edge.core.ports import CHAT, AnswerFacts, ChatAnswer, ChatRequest, EmbeddingsRequest, ListedModel
+from services.edge.core.ports import CHAT, ChatAnswer, ChatRequest, EmbeddingsRequest, ListedModel
 
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _NANO_USD_PER_WORD = 1_000

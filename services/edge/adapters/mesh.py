@@ -13,9 +13,10 @@ from meshkit.errors import MeshError, Overloaded
 from meshkit.executors import Executor
 from services.edge.adapters.dialects import CHAT_NAMES, DIALECTS, EMBEDDINGS_NAMES, Names
 from services.edge.adapters.embeddings import read_embeddings, written_vectors
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.errors import CallFailed
 from services.edge.core.origin import CallTerms
-from services.edge.core.ports import CHAT, AnswerFacts, ChatAnswer, ChatRequest, EmbeddingsRequest, ListedModel
+from services.edge.core.ports import CHAT, ChatAnswer, ChatRequest, EmbeddingsRequest, ListedModel
 
 Read = TypeVar("Read")
 

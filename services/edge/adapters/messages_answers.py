@@ -15,7 +15,8 @@ from services.edge.adapters.reports import (
 )
 from services.edge.adapters.stream_order import StreamOrder
 from services.edge.core import sse
-from services.edge.core.ports import AnswerFacts, ChatAnswer, ChatRequest
+from services.edge.core.answer_facts import AnswerFacts
+from services.edge.core.ports import ChatAnswer, ChatRequest
 from services.edge.core.voices import MESSAGES_VOICE
 
 _encode = msgspec.json.Encoder().encode

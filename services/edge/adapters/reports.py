@@ -14,7 +14,7 @@ from llmops.common.v1 import chat_pb2, usage_pb2, verdict_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.router.v1 import router_pb2
 
-from services.edge.core.ports import AnswerFacts, RateFacts
+from services.edge.core.answer_facts import AnswerFacts, RateFacts
 
 _REPLAYED = {"replayed": True}
 

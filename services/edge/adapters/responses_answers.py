@@ -17,7 +17,8 @@ from services.edge.adapters.reports import (
     started_facts,
 )
 from services.edge.adapters.stream_order import StreamOrder
-from services.edge.core.ports import AnswerFacts, ChatAnswer, ChatRequest
+from services.edge.core.answer_facts import AnswerFacts
+from services.edge.core.ports import ChatAnswer, ChatRequest
 from services.edge.core.voices import ResponsesVoice
 
 _encode = msgspec.json.Encoder().encode

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.origin import Origin
-
-if TYPE_CHECKING:
-    from services.edge.core.ports import AnswerFacts
 
 # Instead of the HTTP library's own, which tells versions.
 SERVER_NAME = "llmops"

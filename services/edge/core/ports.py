@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.origin import CallTerms
 from services.edge.core.voices import CHAT_VOICE, Voice
 
@@ -38,30 +39,6 @@ class EmbeddingsRequest:
     model: str
     as_base64: bool
     call: object
-
-
-@dataclass(frozen=True, slots=True)
-class RateFacts:
-    """What is left of a limit on rates; `unit` is "requests" or "tokens"."""
-
-    unit: str
-    limit_count: int
-    remaining_count: int
-    reset_after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerFacts:
-    """What response headers tell about an answer. Empty where it is not known."""
-
-    trace_id: str = ""
-    model: str = ""
-    prompt_version: str = ""
-    cache_status: str = ""
-    cost_nano_usd: int | None = None
-    replayed: bool = False
-    rates: tuple[RateFacts, ...] = ()
-    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

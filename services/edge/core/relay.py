@@ -14,10 +14,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from services.edge.core import sse
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.answer_headers import answer_headers, id_headers
 from services.edge.core.errors import CallFailed, EdgeError
 from services.edge.core.origin import Origin
-from services.edge.core.ports import AnswerFacts, EventSink, Observer
+from services.edge.core.ports import EventSink, Observer
 from services.edge.core.voices import CHAT_VOICE, Voice
 
 

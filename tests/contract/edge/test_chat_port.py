@@ -12,9 +12,10 @@ import pytest
 from meshkit.kit import Kit
 from services.edge.adapters.memory import MemoryChat, echo_events
 from services.edge.adapters.mesh import Codec, MeshChat
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.errors import CallFailed, InvalidRequest
 from services.edge.core.origin import CallTerms, Origin
-from services.edge.core.ports import CHAT, MESSAGES, RESPONSES, AnswerFacts, Chat
+from services.edge.core.ports import CHAT, MESSAGES, RESPONSES, Chat
 from tests.contract.edge.harness import KEY, ScriptedOrchestrator, ScriptedRouter, mesh
 
 TERMS = CallTerms(Origin("req-1", ""), KEY, "", 30.0)

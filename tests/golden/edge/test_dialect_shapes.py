@@ -15,10 +15,11 @@ from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.edge.adapters.dialects import DIALECTS
 from services.edge.adapters.embeddings import read_embeddings, written_vectors
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.answer_headers import answer_headers
 from services.edge.core.error_table import BY_REASON, anthropic_error_answer
 from services.edge.core.errors import CallFailed
-from services.edge.core.ports import MESSAGES, RESPONSES, AnswerFacts, ChatRequest
+from services.edge.core.ports import MESSAGES, RESPONSES, ChatRequest
 from tests.golden.edge.test_shapes import ANSWERS, CREATED_S, FOLDER, ORIGIN, STREAMS, as_dict, compare, pretty
 
 OTHERS = [MESSAGES, RESPONSES]

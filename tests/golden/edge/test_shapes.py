@@ -14,11 +14,12 @@ from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.edge.adapters.chat_answers import ChunkWriter, whole_answer
 from services.edge.adapters.chat_requests import read_chat
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.answer_headers import answer_headers
 from services.edge.core.error_table import BY_REASON, error_answer
 from services.edge.core.errors import CallFailed
 from services.edge.core.origin import Origin
-from services.edge.core.ports import AnswerFacts, ChatRequest
+from services.edge.core.ports import ChatRequest
 from services.edge.core.sse import DONE
 
 FOLDER = Path(__file__).parent

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from services.edge.adapters.memory import MemoryObserver, MemorySink
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.errors import CallFailed, SlowReader
 from services.edge.core.origin import Origin
-from services.edge.core.ports import AnswerFacts
 from services.edge.core.relay import Pulse, Relay
 from services.edge.core.sse import DONE, PING
 

@@ -9,11 +9,11 @@ from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 
 from services.edge.adapters.reports import facts_of, started_facts
 from services.edge.core.admission import Admission
+from services.edge.core.answer_facts import AnswerFacts
 from services.edge.core.answer_headers import answer_headers, duration_text, id_headers
 from services.edge.core.cors import cors_headers, preflight_headers
 from services.edge.core.errors import EdgeOverloaded
 from services.edge.core.origin import Origin
-from services.edge.core.ports import AnswerFacts
 from services.edge.settings import EdgeLimits, EdgeSettings
 
 
