@@ -45,6 +45,10 @@ class Expiries:
     def take_due(self, now_us: int) -> list[str]:
         """Forgets what is due by now, and returns it."""
         taken: list[str] = []
+        if not self._due_us:
+            self._queue.clear()
+            self._queued.clear()
+            return taken
         last = now_us >> _SLOT_BITS
         while self._queue and self._queue[0] <= last:
             slot = self._queue[0]

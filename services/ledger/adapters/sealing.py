@@ -26,6 +26,12 @@ _LEAST_SEQ = -(2**63)
 # half a millisecond's work, and rests in between, at most so many times as long as they took.
 _PIECE = 64
 _REST_PER_WORK = 4.0
+# Less than the server's patience with a transaction that does nothing.
+_MAX_REST_S = 1.0
+# A sealer that is late rests no more, and pays fewer round trips for as many entries.
+_LATE_PIECE = 16 * _PIECE
+# While another process seals, or a writer does not end, the last seal is tried again after this.
+_RETRY_S = 0.05
 
 
 class SealReport(NamedTuple):
@@ -56,6 +62,7 @@ class Sealer:
         self._logger = logger
         self._max_entries = max_entries
         self._told_us = 0
+        self._kept_out = False
 
     async def run(self, interval_s: float) -> None:
         """Seals every `interval_s` until it is cancelled. What fails is tried again."""
@@ -68,7 +75,10 @@ class Sealer:
         """Seals what was written last: a copy that is older than this is told from the original."""
         try:
             async with asyncio.timeout(_LAST_SEAL_S):
-                await self._try()
+                done = await self._try()
+                while not done:
+                    await asyncio.sleep(_RETRY_S)
+                    done = await self._try()
         except TimeoutError:
             self._logger.warning("the last entries are not sealed yet; the next start seals them")
 
@@ -79,7 +89,7 @@ class Sealer:
         kept it waiting, or another process seals. Raises LedgerRestored.
         """
         end_s = time.monotonic() + within_s
-        sealed = 0
+        sealed, self._kept_out = 0, False
         async with self._database.pool.acquire() as connection:
             await self._continuity.check(connection)
             newest = await connection.fetchrow(statements.NEWEST_BLOCK)
@@ -99,40 +109,53 @@ class Sealer:
     async def _seal_block(self, connection: Any, settled_seq: int, end_s: float) -> int:
         """One block, its leaves hashed piece by piece. What is settled never changes, so no snapshot is held for it."""
         async with connection.transaction():
-            if not await connection.fetchval(statements.TRY_TO_SEAL):
+            self._kept_out = not await connection.fetchval(statements.TRY_TO_SEAL)
+            if self._kept_out:
                 return 0
             last_seq, leaves = await connection.fetchval(statements.LAST_SEALED), bytearray()
-            left = self._max_entries
+            left, most = self._max_entries, _PIECE
             while left:
-                asked, started_s = min(left, _PIECE), time.monotonic()
+                asked, started_s = min(left, most), time.monotonic()
                 piece = await connection.fetchrow(statements.LEAVES, last_seq, settled_seq, asked)
                 if piece["entries"]:
                     last_seq, left = piece["last_seq"], left - piece["entries"]
                     leaves += piece["leaves"]
                 if piece["entries"] < asked:
                     break
-                await asyncio.sleep(_rest_s(started_s, end_s, settled_seq - last_seq))
+                rest_s = _rest_s(started_s, end_s, -(-(settled_seq - last_seq) // asked))
+                most = _PIECE if rest_s else _LATE_PIECE
+                await asyncio.sleep(rest_s)
             entries = self._max_entries - left
             if entries:
                 await connection.execute(statements.APPEND_BLOCK, last_seq, entries, bytes(leaves), self._time_us())
             return entries
 
-    async def _try(self, within_s: float = 0.0) -> None:
+    async def _try(self, within_s: float = 0.0) -> bool:
+        """False when it was kept waiting, so that it is worth trying again soon."""
         try:
             await self.seal(within_s)
         except LedgerRestored:
-            pass  # said by who found it
+            return True  # said by who found it
         except asyncpg.LockNotAvailableError:
             self._logger.info("the journal is sealed later: a writer did not end")
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            return False
+        except (
+            OSError,  # TimeoutError is one
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,  # of a connection that broke between two statements
+        ) as error:
             self._logger.warning("the journal was not sealed", extra={"fields": {"error": type(error).__name__}})
+            return True
+        return not self._kept_out
 
 
-def _rest_s(started_s: float, end_s: float, places_left: int) -> float:
-    """How long to rest after a piece, so that the places that are left (some may be empty) are done in time."""
+def _rest_s(started_s: float, end_s: float, pieces_left: int) -> float:
+    """How long to rest after a piece, so that as many more are done in time. Zero when it is late."""
     now_s = time.monotonic()
-    took_s, pieces_left = now_s - started_s, max(1, -(-places_left // _PIECE))
-    return min(_REST_PER_WORK * took_s, max(0.0, (end_s - now_s) / pieces_left - took_s))
+    took_s = now_s - started_s
+    spare_s = (end_s - now_s) / max(1, pieces_left) - took_s
+    return max(0.0, min(_REST_PER_WORK * took_s, spare_s, _MAX_REST_S))
 
 
 async def verify_seals(connection: Any, expected: Head | None = None) -> SealReport:

@@ -109,7 +109,7 @@ NEWEST_ENTRY = "SELECT max(seq) FROM journal"
 SETTLED_SEQ = "SELECT settled_seq()"
 # One sealer at a time; whoever comes second has nothing to do.
 TRY_TO_SEAL = "SELECT pg_try_advisory_xact_lock(7312, 'journal'::regclass::oid::integer)"
-LAST_SEALED = "SELECT coalesce(max(last_seq), 0) FROM journal_blocks"
+LAST_SEALED = "SELECT coalesce((SELECT last_seq FROM journal_blocks ORDER BY number DESC LIMIT 1), 0)"
 LEAVES = "SELECT entries, last_seq, leaves FROM journal_leaves($1, $2, $3)"
 APPEND_BLOCK = "SELECT append_block($1, $2, $3, $4)"
 NEWEST_BLOCK = "SELECT number, hash, last_seq FROM journal_blocks ORDER BY number DESC LIMIT 1"

@@ -261,48 +261,6 @@ async def test_l16_the_tail_is_missed_only_by_who_noted_the_head(sealed: Postgre
     assert (await damaged(sealed, *rewriting, head=whole.head)).fault is not None
 
 
-async def test_a_block_of_many_pieces_is_one_block(open_postgres: OpenStore, clock: TurnableClock) -> None:
-    store = await open_postgres()
-    async with connected(store) as connection:
-        await connection.executemany(ENTRY, [(f"e{number}",) for number in range(300)])
-    sealer = sealer_of(store, clock, max_entries=200)
-    assert await sealer.seal(within_s=0.2) == 300
-    report = await verified(store)
-    assert (report.fault, report.entries, report.blocks, report.unsealed) == (None, 300, 2, 0)
-
-
-async def test_a_seal_that_is_given_up_between_pieces_leaves_nothing(
-    open_postgres: OpenStore, clock: TurnableClock
-) -> None:
-    store = await open_postgres()
-    async with connected(store) as connection:
-        await connection.executemany(ENTRY, [(f"e{number}",) for number in range(3000)])
-    sealing = asyncio.create_task(sealer_of(store, clock, max_entries=3000).seal(within_s=3600))
-    while not await rows(store, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7312"):
-        await asyncio.sleep(0)
-    sealing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await sealing
-    assert (await verified(store)).blocks == 0
-    # Nor the sealers' lock.
-    assert await sealer_of(store, clock, max_entries=3000).seal() == 3000
-    assert (await verified(store)).fault is None
-
-
-async def test_two_sealers_seal_each_entry_once(open_postgres: OpenStore, clock: TurnableClock) -> None:
-    store = await open_postgres()
-    async with connected(store) as connection:
-        await connection.executemany(ENTRY, [(f"e{number}",) for number in range(300)])
-    sealed = await asyncio.gather(*(sealer_of(store, clock, 100).seal(within_s=0.1) for _ in range(3)))
-    assert sum(sealed) == 300
-    assert (await verified(store)).fault is None
-
-
-async def test_leaves_that_do_not_fit_their_entries_are_refused(sealed: PostgresStore) -> None:
-    with pytest.raises(asyncpg.RaiseError, match="32 bytes of leaves for 2 entries"):
-        await rows(sealed, f"SELECT append_block(9999, 2, decode('{'00' * 32}', 'hex'), 1)")
-
-
 async def test_blocks_and_origin_are_append_only(sealed: PostgresStore) -> None:
     for statement in (
         "UPDATE journal_blocks SET sealed_at_us = 1",

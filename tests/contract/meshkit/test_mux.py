@@ -113,22 +113,6 @@ async def test_a_call_that_may_be_repeated_is_when_its_stream_breaks() -> None:
         assert two.seen.methods[CHECK_INPUT] == 1
 
 
-async def test_a_call_whose_peer_stays_away_says_whether_it_was_there_before() -> None:
-    """Whoever reserved money must know whether there may be a hold: the one that had the call died with it."""
-    gate = Gate()
-    async with peer(gate) as there, channel_to(there) as channel:
-        await up(channel)
-        call = guard_of(channel).CheckInput(check(), metadata=AUTHORISED, timeout=2)
-        await until(lambda: gate.begun == 1)
-        await there.kill()
-        with pytest.raises(CallError) as lost:
-            await call
-        with pytest.raises(CallError) as never_sent:
-            await guard_of(channel).CheckInput(check(), metadata=AUTHORISED, timeout=2)
-        assert (lost.value.status, lost.value.unheard) == ("UNAVAILABLE", True)
-        assert (never_sent.value.status, never_sent.value.unheard) == ("UNAVAILABLE", False)
-
-
 async def test_a_call_that_was_never_written_is_sent_by_itself_whatever_it_is() -> None:
     async with peer() as there, channel_to(there, service=ORCHESTRATOR) as channel:
         await up(channel)

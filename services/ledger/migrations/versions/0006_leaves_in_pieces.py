@@ -28,18 +28,37 @@ COLUMNS = (
 )
 TEXTS = ", ".join(f"j.{column}::text AS {column}" for column in COLUMNS)
 
-JOURNAL_LEAVES = """
+
+def leaf(length: str) -> str:
+    """SQL of a leaf over the columns of `x` as texts; `length` is that of one in bytes of UTF-8."""
+    rendered = ", ".join(f"{length.format('x.' + column)}, ':', x.{column}, ','" for column in COLUMNS)
+    return f"sha256(convert_to(concat(E'llmops journal entry 1\\n', {rendered}), 'UTF8'))"
+
+
+def leaves(length: str) -> str:
+    """SQL that hashes the next entries."""
+    return f"""
+        SELECT count(*), max(x.place), string_agg({leaf(length)}, ''::bytea ORDER BY x.place)
+            INTO entries, last_seq, leaves
+            FROM (
+                SELECT j.seq AS place, {TEXTS} FROM journal j
+                WHERE j.seq > p_after_seq AND j.seq <= p_settled_seq ORDER BY j.seq LIMIT p_max_entries
+            ) x;
+    """  # noqa: S608 - constants
+
+
+# Asked each time: a dump may be restored into a database of another encoding.
+JOURNAL_LEAVES = f"""
 CREATE FUNCTION journal_leaves(
     p_after_seq bigint, p_settled_seq bigint, p_max_entries integer,
     OUT entries integer, OUT last_seq bigint, OUT leaves bytea
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    SELECT count(*), max(x.place), string_agg({leaf}, ''::bytea ORDER BY x.place)
-        INTO entries, last_seq, leaves
-        FROM (
-            SELECT j.seq AS place, {texts} FROM journal j
-            WHERE j.seq > p_after_seq AND j.seq <= p_settled_seq ORDER BY j.seq LIMIT p_max_entries
-        ) x;
+    IF current_setting('server_encoding') = 'UTF8' THEN
+        {leaves("octet_length({})")}
+    ELSE
+        {leaves("octet_length(convert_to({}, 'UTF8'))")}
+    END IF;
 END $$
 """
 
@@ -76,14 +95,6 @@ END $$
 """
 
 
-def leaf(encoding: str) -> str:
-    """SQL of a leaf over the columns as texts of `x`."""
-    length = "octet_length({})" if encoding == "UTF8" else "octet_length(convert_to({}, 'UTF8'))"
-    rendered = ", ".join(f"{length.format('x.' + column)}, ':', x.{column}, ','" for column in COLUMNS)
-    return f"sha256(convert_to(concat(E'llmops journal entry 1\\n', {rendered}), 'UTF8'))"
-
-
 def upgrade() -> None:
-    encoding = op.get_bind().exec_driver_sql("SHOW server_encoding").scalar()
-    op.execute(JOURNAL_LEAVES.format(leaf=leaf(str(encoding)), texts=TEXTS))
+    op.execute(JOURNAL_LEAVES)
     op.execute(APPEND_BLOCK)
