@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,13 +24,14 @@ _TELL_US = 3600 * MICROSECONDS
 _LAST_SEAL_S = 2.0
 _LEAST_SEQ = -(2**63)
 # A sealer shares its cores with the writers, who wait for whatever it does at a stretch: it hashes so many entries,
-# half a millisecond's work, and rests in between, at most so many times as long as they took.
-_PIECE = 64
+# half a millisecond's work, and rests in between, at most so many times as long as they took. Whoever has little time
+# for each takes up to so many more of them at once: a piece costs a round trip, and a turn of a busy loop.
+_PIECE, _MAX_PIECE = 64, 1024
 _REST_PER_WORK = 4.0
 # Less than the server's patience with a transaction that does nothing.
 _MAX_REST_S = 1.0
-# A sealer that is late rests no more, and pays fewer round trips for as many entries.
-_LATE_PIECE = 16 * _PIECE
+# So much of its interval it may spread its work over.
+_SPREAD = 0.8
 # While another process seals, or a writer does not end, the last seal is tried again after this.
 _RETRY_S = 0.05
 
@@ -68,7 +70,7 @@ class Sealer:
         """Seals every `interval_s` until it is cancelled. What fails is tried again."""
         while True:
             started_s = time.monotonic()
-            await self._try(interval_s)
+            await self._try(_SPREAD * interval_s)
             await asyncio.sleep(max(0.0, interval_s - (time.monotonic() - started_s)))
 
     async def close(self) -> None:
@@ -122,8 +124,8 @@ class Sealer:
                     leaves += piece["leaves"]
                 if piece["entries"] < asked:
                     break
-                rest_s = _rest_s(started_s, end_s, -(-(settled_seq - last_seq) // asked))
-                most = _PIECE if rest_s else _LATE_PIECE
+                now_s = time.monotonic()
+                most, rest_s = _next_piece(settled_seq - last_seq, now_s - started_s, end_s - now_s)
                 await asyncio.sleep(rest_s)
             entries = self._max_entries - left
             if entries:
@@ -150,12 +152,16 @@ class Sealer:
         return not self._kept_out
 
 
-def _rest_s(started_s: float, end_s: float, pieces_left: int) -> float:
-    """How long to rest after a piece, so that as many more are done in time. Zero when it is late."""
-    now_s = time.monotonic()
-    took_s = now_s - started_s
-    spare_s = (end_s - now_s) / max(1, pieces_left) - took_s
-    return max(0.0, min(_REST_PER_WORK * took_s, spare_s, _MAX_REST_S))
+def _next_piece(entries_left: int, took_s: float, left_s: float) -> tuple[int, float]:
+    """How many entries to take next, and how long to rest before, so that all are done in time if each piece takes so.
+
+    Of the entries that are left some may not be there: places that transactions left empty.
+    """
+    if left_s <= 0:
+        return _MAX_PIECE, 0.0
+    size = min(_MAX_PIECE, max(_PIECE, math.ceil(entries_left * took_s / left_s)))
+    spare_s = left_s / max(1, -(-entries_left // size)) - took_s
+    return size, max(0.0, min(_REST_PER_WORK * took_s, spare_s, _MAX_REST_S))
 
 
 async def verify_seals(connection: Any, expected: Head | None = None) -> SealReport:

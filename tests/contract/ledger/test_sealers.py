@@ -151,15 +151,22 @@ async def test_a_sealer_that_is_late_takes_larger_pieces(open_postgres: OpenStor
     assert (await verified(store)).fault is None
 
 
-def test_a_rest_is_no_longer_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing.time, "monotonic", lambda: 10.0)
-    # Took 0.1 s; 2 s are left for 4 more: each may take 0.5 s. For one more it may rest four times as long as it took.
-    assert sealing._rest_s(9.9, 12.0, 4) == pytest.approx(0.4)
-    assert sealing._rest_s(9.9, 12.0, 5) == pytest.approx(0.3)
-    assert sealing._rest_s(9.9, 10.3, 5) == 0
-    assert sealing._rest_s(9.9, 9.0, 1) == 0
-    # The server ends transactions that do nothing for five seconds.
-    assert sealing._rest_s(5.0, 1000.0, 1) == 1.0
+@pytest.mark.parametrize(
+    ("entries_left", "took_s", "left_s", "size", "rest_s"),
+    [
+        (640, 0.001, 1.0, 64, 0.004),  # ten more: each might take a tenth of a second
+        (640, 0.05, 1.0, 64, 0.05),
+        (64_000, 0.002, 1.0, 128, 0.0),  # half as many must do
+        (64_000, 0.1, 1.0, 1024, 0.0),
+        (1, 0.001, 0.0, 1024, 0.0),
+        (1, 5.0, 1000.0, 64, 1.0),  # the server ends transactions that do nothing for five seconds
+        (0, 0.001, 1.0, 64, 0.004),
+    ],
+)
+def test_pieces_and_rests_fit_the_time(
+    entries_left: int, took_s: float, left_s: float, size: int, rest_s: float
+) -> None:
+    assert sealing._next_piece(entries_left, took_s, left_s) == (size, pytest.approx(rest_s))
 
 
 async def test_the_newest_block_is_found_by_its_number(open_postgres: OpenStore) -> None:
