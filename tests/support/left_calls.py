@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import aclosing
 
 import pytest
@@ -63,16 +64,38 @@ class Case:
         for _ in range(5):
             await asyncio.sleep(0)
 
-    async def left_call(self) -> asyncio.Task[object]:
+    async def left_call(self) -> None:
         """A whole answer whose caller leaves while the model works on it."""
+        await self._left(self.coordinator.complete("request", self.record))
+
+    async def left_stream(self) -> None:
+        """A stream that is left before its first piece."""
+        self.more.set()
+        await self._left(anext(self.coordinator.stream("request", self.record)))
+
+    async def _left(self, answer: Awaitable[object]) -> None:
         self.script.model_gate = asyncio.Event()
-        asking: asyncio.Task[object] = asyncio.create_task(self.coordinator.complete("request", self.record))  # type: ignore[arg-type]
+        asking = asyncio.ensure_future(answer)
         while "model" not in self.script.log:
             await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        return asking
+
+    async def answered(self) -> None:
+        """The model ends its work, and everything is booked."""
+        assert self.script.model_gate is not None
+        self.script.model_gate.set()
+        await self.ports.settled()
+
+    async def given_up(self) -> None:
+        """What reads on is cancelled, and everything is booked."""
+        [drain] = [task for task in self.ports.tasks if not task.done()]
+        drain.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await drain
+        self.ports.tasks.remove(drain)
+        await self.ports.settled()
 
 
 def estimated(pieces: int) -> Usage:

@@ -77,18 +77,10 @@ async def test_a_slow_reader_slows_the_provider_also_when_a_task_of_its_own_read
 
 
 async def test_a_stream_that_was_left_before_its_first_piece_is_read_too() -> None:
-    case = Case(Script(plan=MARKED, model_gate=asyncio.Event()))
-    case.more.set()
-    asking = asyncio.ensure_future(anext(case.coordinator.stream("request", case.record)))
-    while "model" not in case.script.log:
-        await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    case = Case(Script(plan=MARKED))
+    await case.left_stream()
     assert case.script.committed == []
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
-    await case.ports.settled()
+    await case.answered()
     assert (case.script.committed, case.script.drained) == ([COUNTED], ["counted"])
 
 
@@ -105,17 +97,9 @@ async def test_another_model_that_answers_in_its_place_is_ended_at_once() -> Non
 
 async def test_a_model_that_only_answers_once_the_caller_has_left_is_ended_at_its_first_piece() -> None:
     plan = replace(MARKED, candidates=(OTHER, CHEAP), model_names=("big", "cheap"), drained=frozenset({OTHER}))
-    case = Case(Script(plan=plan, pieces=("a", "b", "c"), model_gate=asyncio.Event()))
-    case.more.set()
-    asking = asyncio.ensure_future(anext(case.coordinator.stream("request", case.record)))
-    while "model" not in case.script.log:
-        await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
-    await case.ports.settled()
+    case = Case(Script(plan=plan, pieces=("a", "b", "c")))
+    await case.left_stream()
+    await case.answered()
     [[line]] = case.script.committed
     assert (line.candidate, line.usage) == (CHEAP, estimated(1))
     assert (case.read, case.script.drained) == (0, ["estimated"])
@@ -180,12 +164,7 @@ async def test_whoever_waits_for_a_piece_learns_of_the_cut() -> None:
 async def test_a_process_that_ends_gives_such_a_call_up_and_books_what_came() -> None:
     case = Case(Script(plan=MARKED, pieces=("a", "b", "c")))
     await case.leave()
-    [drain] = [task for task in case.ports.tasks if not task.done()]
-    drain.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await drain
-    case.ports.tasks.remove(drain)
-    await case.ports.settled()
+    await case.given_up()
     assert case.closed.is_set()
     [[line]] = case.script.committed
     assert (line.usage, case.script.drained) == (estimated(1), ["estimated"])

@@ -29,9 +29,7 @@ async def test_a_whole_answer_that_nobody_waits_for_is_booked_by_the_providers_c
     case = Case(Script(plan=MARKED))
     await case.left_call()
     assert case.script.committed == []
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
-    await case.ports.settled()
+    await case.answered()
     assert (case.script.committed, case.script.drained) == ([COUNTED], ["counted"])
     kept = case.records.get("acme", "q-1")
     assert (kept.status, kept.model, kept.usage) == ("CANCELLED", "acme-ai/cheap-1", USED)
@@ -51,9 +49,7 @@ async def test_a_whole_answer_without_the_mark_or_without_room_is_ended_at_once(
 async def test_a_call_that_fails_without_its_caller_is_booked_as_any_other(billed: tuple[UsageLine, ...]) -> None:
     case = Case(Script(plan=MARKED, answer=LOST, billed=billed))
     await case.left_call()
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
-    await case.ports.settled()
+    await case.answered()
     assert case.script.voided == ([] if billed else ["upstream-refused"])
     assert case.script.committed == ([billed] if billed else [])
     assert case.script.drained == ["estimated"]
@@ -63,12 +59,7 @@ async def test_a_call_that_fails_without_its_caller_is_booked_as_any_other(bille
 async def test_a_whole_answer_is_given_up_when_the_process_ends() -> None:
     case = Case(Script(plan=MARKED))
     await case.left_call()
-    [drain] = [task for task in case.ports.tasks if not task.done()]
-    drain.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await drain
-    case.ports.tasks.remove(drain)
-    await case.ports.settled()
+    await case.given_up()
     [[line]] = case.script.committed
     assert (line.usage, case.script.drained) == (estimated(0), ["estimated"])
 
@@ -94,9 +85,7 @@ async def test_a_keyed_call_that_is_given_up_has_spent_and_its_key_stays(plan: P
     await world.once.close(0.0)
     await asyncio.gather(asking, return_exceptions=True)
     assert [entry.outcome is not None for entry in world.store._entries.values()] == [True]
-    assert case.script.model_gate is not None
-    case.script.model_gate.set()
-    await case.ports.settled()
+    await case.answered()
     assert len(case.script.committed) == 1
 
 
