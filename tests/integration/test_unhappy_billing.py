@@ -168,7 +168,7 @@ async def test_a_cut_over_http_is_the_last_event(callers: MeshCallers, accounts:
 
 
 async def test_a_provider_that_bills_although_cancelled(callers: MeshCallers) -> None:
-    """BerriAI/litellm#36008. What came is charged; the rest is the provider's word, which only its invoice tells."""
+    """F29, BerriAI/litellm#36008. What came is charged; the rest is what only the provider's invoice tells."""
     before = await settled(callers)
     request_id = await left_after(callers, "alpha/stubborn", "Bill me.", b'"content":"The')
     await idle(callers)
@@ -192,7 +192,10 @@ async def test_a_provider_that_bills_although_cancelled(callers: MeshCallers) ->
 
 @pytest.mark.usefixtures("accounts")
 async def test_a_provider_whose_calls_are_read_to_their_end_is_booked_to_the_nano_usd(callers: MeshCallers) -> None:
-    """BerriAI/litellm#36008, with `drain_on_cancel`: left in mid-stream, before the first token, and as a whole."""
+    """F29, BerriAI/litellm#36008, with `drain_on_cancel`; the test above is its control.
+
+    Left in mid-stream, before the first token, and as a whole answer.
+    """
     sim, left = callers.deployment.sim, []
     began = len(sim.billing)
     left.append(await left_after(callers, "gamma/thorough", "Bill me.", b'"content":"The'))
