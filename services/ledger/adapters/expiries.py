@@ -1,4 +1,7 @@
-"""When remembered holds end. Nothing here takes time that grows with what is remembered, and what left is gone."""
+"""When remembered holds end. A hold comes and goes in the same time however many there are, and leaves nothing behind.
+
+Taking what is due takes time for each hold that is, and a little for each 16 ms since it was last asked.
+"""
 
 from __future__ import annotations
 
