@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import uuid
 from collections.abc import AsyncIterator
@@ -180,6 +181,17 @@ async def test_the_newest_block_is_found_by_its_number(open_postgres: OpenStore)
         plan = await connection.fetch(f"EXPLAIN {statements.LAST_SEALED}")
     assert any("Index Scan Backward" in row[0] for row in plan), plan
     assert not any("Seq Scan" in row[0] for row in plan), plan
+
+
+async def test_leaves_are_read_along_the_index(open_postgres: OpenStore) -> None:
+    """Of a table without statistics all entries were fetched and sorted, for 128 leaves: 23 ms instead of one."""
+    store = await open_postgres()
+    await written(store, 20_000)
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT journal_leaves(0, 20000, 128)"
+    async with connected(store) as connection:
+        for _ in range(3):  # the first plans it, and reads the catalogue for that
+            plan = json.loads(await connection.fetchval(explain))[0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50, plan
 
 
 async def test_leaves_that_do_not_fit_their_entries_are_refused(open_postgres: OpenStore) -> None:
