@@ -22,7 +22,11 @@ from services.router.core.plan import Rejected
 
 _RETRYABLE = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
 _HEALING = _RETRYABLE | {FailureKind.TIMED_OUT, FailureKind.BROKEN}
-_COOLING = frozenset({FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
+# What an operator must heal is no illness, but asking again at once only makes callers wait for the next model.
+_COOLING = frozenset(
+    {FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED, FailureKind.CREDENTIAL, FailureKind.UNKNOWN_MODEL}
+    | {FailureKind.UNREACHABLE}
+)
 _ILL = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.BROKEN})
 # The model is there and has understood.
 _ANSWERED = frozenset({FailureKind.REJECTED, FailureKind.CONTENT_POLICY, FailureKind.CONTEXT_TOO_LONG})

@@ -75,6 +75,27 @@ async def test_f13_a_short_limit_is_waited_for(serve: Serve, sim: ProviderSim) -
     assert seen.tokens() == billed(sim.billing)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("status", "reason"), [(401, "UPSTREAM_CREDENTIAL"), (404, "UPSTREAM_UNAVAILABLE")])
+async def test_who_refuses_key_or_name_is_not_asked_first_each_time(
+    serve: Serve, sim: ProviderSim, status: int, reason: str, *, streamed: bool
+) -> None:
+    """Every call went there first and waited for the refusal. Whoever has no other model learns the cause each time."""
+    sim.script = [Rule(model="first", last_call=3, status=status)]
+    limits = {"cooldown_s": 0.3}
+    router = await serve(with_healthy(faulty(sim.base_url, "first", limits=limits), sim))
+    assert (await ask(router, streamed=streamed)).names() == [("first", "REFUSED"), ("healthy", "SUCCEEDED")]
+    for _ in range(3):
+        seen = await ask(router, streamed=streamed)
+        assert seen.names() == [("healthy", "SUCCEEDED")]
+    assert seen.tokens() == billed(sim.billing[-1:])
+    for _ in range(2):
+        alone = await ask(router, "first", streamed=streamed)
+        assert (alone.names(), alone.reason) == ([("first", "REFUSED")], reason)
+    await asyncio.sleep(0.3)
+    assert (await ask(router, streamed=streamed)).names() == [("first", "SUCCEEDED")], "and comes back by itself"
+
+
 BREAKER = {"breaker_min_calls": 3, "breaker_wait_s": 0.4}
 
 

@@ -29,6 +29,7 @@ from services.router.core.fallback import (
     TryNext,
     cooldown_after,
     final_error,
+    healthy_after,
     ladder_after,
     next_action,
 )
@@ -149,6 +150,13 @@ def test_cooldowns_follow_the_provider_and_are_capped() -> None:
     assert cooldown_after(absurd, 100.0, POLICY) == Cooldown(400.0, rate_limited=True)
     assert cooldown_after(down, 100.0, POLICY) == Cooldown(105.0, rate_limited=False)
     assert cooldown_after(Failure(FailureKind.REJECTED, "http-400"), 100.0, POLICY) is None
+
+
+@pytest.mark.parametrize("kind", [FailureKind.CREDENTIAL, FailureKind.UNKNOWN_MODEL, FailureKind.UNREACHABLE])
+def test_what_an_operator_must_heal_rests_and_is_no_illness(kind: FailureKind) -> None:
+    failure = Failure(kind, "refused")
+    assert cooldown_after(failure, 100.0, POLICY) == Cooldown(105.0, rate_limited=False)
+    assert healthy_after(failure, 10.0, 10.0, 10.0) is None
 
 
 def planned(route: RouteSpec, needs: Needs, load: Deployments, now_s: float) -> Plan:
