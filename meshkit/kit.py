@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from meshkit.clock import Clock
 from meshkit.context import CallContext, TraceContext, new_request_id, running
 from meshkit.executors import Executor
-from meshkit.identity import NOBODY
+from meshkit.identity import NOBODY, Authenticator
 from meshkit.postgres import Database, open_database
 from meshkit.reloading import Prepare
 from meshkit.runtime import Runtime
@@ -46,6 +46,13 @@ class Kit:
     def channel(self, service: str) -> Any:
         """The channel to a service ("guard"): in this process when it runs here, else to its configured peer."""
         return self._runtime.channel(service)
+
+    def authenticator_of(self, service: str) -> Authenticator | None:
+        """Who knows here whether `service` would know a caller: it runs here, or identity tells both. None elsewhere.
+
+        The service identifies its callers all the same.
+        """
+        return self._runtime.authenticator_of(service)
 
     @property
     def has_database(self) -> bool:

@@ -174,9 +174,11 @@ class Runtime:
         self._pushed = self._push_metrics()
         clock_s = asyncio.get_running_loop().time
         self._identity = self._ask_identity()
-        authenticator: Authenticator = self._identity or configured_keys(settings.auth)
+        self._authenticator: Authenticator = self._identity or configured_keys(settings.auth)
         actions, mesh_key = self._record_actions(), settings.auth.mesh_key.reveal()
-        chain = build_chain(self.tracing, self.metrics, settings.admission, authenticator, clock_s, actions, mesh_key)
+        chain = build_chain(
+            self.tracing, self.metrics, settings.admission, self._authenticator, clock_s, actions, mesh_key
+        )
         self.table = HandlerTable(chain)
         self.ready_checks: dict[str, Callable[[], Awaitable[None]]] = {}
         self.drain_callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -201,6 +203,10 @@ class Runtime:
             name, mesh_key = f"llmops.{service}.v1.{service.capitalize()}Service", self.settings.auth.mesh_key.reveal()
             self._remote[service] = opened(name, peer, mesh_key=mesh_key)
         return self._remote[service]
+
+    def authenticator_of(self, service: str) -> Authenticator | None:
+        """See Kit.authenticator_of."""
+        return self._authenticator if service in self.targets or self._has_identity else None
 
     async def encoder(self) -> Encoder | None:
         """Loads the encoder on first use; everyone shares it."""

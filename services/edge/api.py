@@ -20,6 +20,7 @@ from services.edge.core.origin import (
     CallTerms,
     Deadlines,
     Origin,
+    credential_of,
     request_id7,
     sent_request_id,
     sent_traceparent,
@@ -31,6 +32,7 @@ from services.edge.core.ports import (
     RESPONSES,
     Chat,
     ChatRequest,
+    Door,
     Embeddings,
     EventSink,
     ListedModel,
@@ -83,6 +85,7 @@ class Ports:
     chat: Chat
     embeddings: Embeddings
     models: Models
+    door: Door
     probes: Probes
     observer: Observer
     bodies: BodyReader
@@ -169,8 +172,7 @@ class EdgeApi:
         return answer
 
     async def _answer(self, request: web.BaseRequest, origin: Origin, dialect: str) -> web.StreamResponse:
-        held_bytes = self._ports.bodies.announced_bytes(request)
-        self._admission.enter(held_bytes)
+        held_bytes = await self._let_in(request)
         try:
             chat = await self._ports.chat.read(await self._ports.bodies.read(request), dialect)
             terms = terms_of(request.headers, origin, self._deadlines, stream=chat.stream)
@@ -184,8 +186,7 @@ class EdgeApi:
         return web.Response(body=answer.body, headers=headers)
 
     async def _vectors(self, request: web.BaseRequest, origin: Origin) -> web.StreamResponse:
-        held_bytes = self._ports.bodies.announced_bytes(request)
-        self._admission.enter(held_bytes)
+        held_bytes = await self._let_in(request)
         try:
             wanted = await self._ports.embeddings.read(await self._ports.bodies.read(request))
             terms = terms_of(request.headers, origin, self._deadlines, stream=False)
@@ -193,6 +194,13 @@ class EdgeApi:
         finally:
             self._admission.leave(held_bytes)
         return web.Response(body=answer.body, headers=answer_headers(origin, answer.facts) | _JSON)
+
+    async def _let_in(self, request: web.BaseRequest) -> int:
+        """How many bytes the body may take. Of a caller whom nobody knows it is not received."""
+        held_bytes = self._ports.bodies.announced_bytes(request)
+        await self._ports.door.admit(credential_of(request.headers))
+        self._admission.enter(held_bytes)
+        return held_bytes
 
     async def _stream(
         self, request: web.BaseRequest, chat: ChatRequest, terms: CallTerms, created_s: int

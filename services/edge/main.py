@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from meshkit.kit import Kit
 from services.edge.adapters.bodies import Bodies, HttpSink
 from services.edge.adapters.http_server import HttpSite
-from services.edge.adapters.kit_ports import KitObserver, KitProbes
+from services.edge.adapters.kit_ports import KitDoor, KitObserver, KitProbes
 from services.edge.adapters.mesh import Codec, MeshChat, MeshEmbeddings, MeshModels
 from services.edge.api import EdgeApi, Ports
 from services.edge.core.admission import Admission
@@ -43,6 +43,7 @@ def _api(settings: EdgeSettings, kit: Kit) -> EdgeApi:
         chat=MeshChat(kit.channel("orchestrator"), codec),
         embeddings=MeshEmbeddings(kit.channel("orchestrator"), codec),
         models=MeshModels(kit.channel("router")),
+        door=KitDoor(kit),
         probes=KitProbes(kit, kit.executor("metrics", threads=1, max_queue=4)),
         observer=KitObserver(kit),
         bodies=Bodies(limits.max_body_bytes, limits.receipt_timeout_s),

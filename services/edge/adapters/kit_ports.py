@@ -1,13 +1,34 @@
-"""Ports that the kit fulfils: probes and metrics of the process."""
+"""Ports that the kit fulfils: the door, probes and metrics of the process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meshkit.errors import MeshError
 from meshkit.executors import Executor
+from meshkit.identity import Principal
 from meshkit.kit import Kit
+from services.edge.adapters.mesh import call_failed
 
 _DURATION_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0)
+
+
+class KitDoor:
+    """Asks who identifies the orchestrator's callers, where this process knows; lets everybody pass elsewhere."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._authenticator = kit.authenticator_of("orchestrator")
+
+    async def admit(self, credential: str) -> None:
+        """See Door."""
+        if self._authenticator is None:
+            return
+        try:
+            answer = self._authenticator.authenticate(credential)
+            if not isinstance(answer, Principal):
+                await answer
+        except MeshError as error:
+            raise call_failed(error) from None
 
 
 class KitProbes:

@@ -61,6 +61,14 @@ class ListedModel:
     kind: str = ""
 
 
+class Door(Protocol):
+    """Who may send a body."""
+
+    async def admit(self, credential: str) -> None:
+        """Raises CallFailed for a credential that nobody has, as the mesh would."""
+        ...
+
+
 class Chat(Protocol):
     """Answers of models, from wire bytes to wire bytes, in the dialect of the request."""
 

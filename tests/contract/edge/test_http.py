@@ -18,6 +18,7 @@ from tests.contract.edge.harness import AUTHORISED, KEY, Edge, data_lines, post,
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "one two three"}]}
 STREAMED = HELLO | {"stream": True}
 CHAT = "/v1/chat/completions"
+POST = f"POST /v1/chat/completions HTTP/1.1\r\nhost: edge\r\nx-api-key: {KEY}\r\n".encode()
 
 
 def limited(**limits: object) -> EdgeSettings:
@@ -171,8 +172,8 @@ async def test_a_client_that_leaves_cancels_the_call(transport: str, body: dict[
     [
         b"POST /v1/chat",
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: edge\r\nx-slow: ",
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: edge\r\ncontent-length: 100\r\n\r\n{",
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: edge\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+        POST + b"content-length: 100\r\n\r\n{",
+        POST + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
     ],
 )
 async def test_a_request_that_drips_in_is_ended(sent: bytes) -> None:
@@ -191,6 +192,24 @@ async def _drip(client: object, sent: bytes) -> None:
     while True:
         await asyncio.sleep(0.02)
         await client.send(b"1")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "messages", "embeddings"])
+@pytest.mark.parametrize("credential", ["", "authorization: Bearer not-a-key\r\n", "authorization: Basic YQ==\r\n"])
+async def test_of_an_unknown_caller_no_body_is_received(edge: Edge, path: str, credential: str) -> None:
+    """It was received, held against the limits and parsed, and the answer told of its mistakes."""
+    head = f"POST /v1/{path} HTTP/1.1\r\nhost: edge\r\n{credential}content-length: 100\r\n\r\n{{"
+    async with raw_client(edge) as client:
+        await client.send(head.encode())
+        answer = await client.read_until(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 401 ")
+    assert not edge.orchestrator.calls
+
+
+async def test_where_only_the_orchestrator_knows_the_keys_it_is_asked() -> None:
+    async with running_edge(transport="remote") as edge, raw_client(edge) as client:
+        await client.send(post(HELLO).replace(b"ada-secret", b"bob-secret"))
+        assert (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 401 ")
 
 
 async def test_headers_in_pieces_within_the_time_are_fine(edge: Edge) -> None:
