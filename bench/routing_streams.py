@@ -26,6 +26,8 @@ from bench.routing_faults import open_router
 from bench.statistics import median
 from llmops_cli.launcher import tune
 from meshkit.testing import call_context
+from services.router.adapters.call_answers import CallAnswers
+from services.router.adapters.call_requests import CallRequests
 from services.router.api import Budgets, RouterApi
 
 CHUNKS: Final = 100
@@ -104,7 +106,8 @@ async def _ways(together: int) -> tuple[float, float]:
     request = pb.CompleteStreamRequest(call=pb.ModelCall(messages=[message]))
     async with _provider(together) as base_url, open_router(base_url) as router, aiohttp.ClientSession() as session:
         # Vectors and canaries are not asked for here.
-        api = RouterApi(router, cast("Any", None), Budgets(30.0, 30.0, 0.0), cast("Any", None))
+        unused, budgets = cast("Any", None), Budgets(30.0, 30.0, 0.0)
+        api = RouterApi(router, unused, budgets, unused, CallRequests(), CallAnswers())
 
         async def service() -> int:
             with call_context():

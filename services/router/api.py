@@ -6,33 +6,30 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-import numpy as np
-from llmops.common.v1 import chat_pb2, context_pb2, usage_pb2
 from llmops.router.v1 import router_pb2 as pb
 from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.context import current, remaining_s
 from meshkit.errors import InvalidField, PermissionDenied
 from services.router.core import chat
-from services.router.core.attempts import Attempt, Purpose
 from services.router.core.canaries import Canaries, Judgement
 from services.router.core.catalogue import CHAT, ModelSpec, RouteSpec
 from services.router.core.deployments import ModelState
 from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import ModelNotFound
 from services.router.core.facts import Needs, Origin
-from services.router.core.failure import Outcome
 from services.router.core.plan import Plan, Rejected
 from services.router.core.ports import EmbedTexts
-from services.router.core.router import Answer, Continued, Finished, ListedModel, Router, Started, StreamEvent
+from services.router.core.router import Answer, ListedModel, Router, StreamEvent
 from services.router.core.under_way import UnderWay
 
 _MAX_PAGE_SIZE = 1000
 _DEFAULT_PAGE_SIZE = 100
+_STATES: dict[ModelState, Any] = {state: pb.ModelState.Value(f"MODEL_STATE_{state.value}") for state in ModelState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,47 @@ class CanaryDesk(Protocol):
         """Whether there was a quarantine to end."""
 
 
+class Requests(Protocol):
+    """What is asked of a model, in the core's terms; an adapter, because the parts of a conversation fill a file."""
+
+    def model_call(self, call: pb.ModelCall, request_id: str) -> chat.ModelCall:
+        """Of Complete and CompleteStream. Raises InvalidField."""
+
+    def texts(self, request: pb.EmbedRequest, request_id: str) -> EmbedTexts:
+        """Of Embed."""
+
+    def origin(self, request: pb.PlanRequest, request_id: str) -> Origin:
+        """Of Plan: who would call. Raises InvalidField."""
+
+
+class Answers(Protocol):
+    """What came of it, in the contract's terms; an adapter for the same reason."""
+
+    def whole(self, answer: Answer) -> pb.CompleteResponse:
+        """Of Complete."""
+
+    def event(self, event: StreamEvent) -> pb.CompleteStreamResponse:
+        """A piece of CompleteStream."""
+
+    def vectors(self, embedded: Embedded) -> pb.EmbedResponse:
+        """Of Embed."""
+
+
 class RouterApi(router_pb2_grpc.RouterServiceServicer):
     """llmops.router.v1.RouterService."""
 
-    def __init__(self, router: Router, embeddings: Embeddings, budgets: Budgets, canaries: CanaryDesk) -> None:
+    def __init__(
+        self,
+        router: Router,
+        embeddings: Embeddings,
+        budgets: Budgets,
+        canaries: CanaryDesk,
+        requests: Requests,
+        answers: Answers,
+    ) -> None:
         self._canaries = canaries
+        self._requests = requests
+        self._answers = answers
         self._under_way = UnderWay()
         self.take_over(router, embeddings, budgets)
 
@@ -75,10 +108,10 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         """One answer."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.call.model, self._router.route)
-        call, budget_s = _model_call(request.call, request_id), self._time_s(self._budgets.unary_s)
+        call, budget_s = self._requests.model_call(request.call, request_id), self._time_s(self._budgets.unary_s)
         with self._under_way:
             answer = await self._router.complete(call, request_id, budget_s)
-        return _complete_response(answer)
+        return self._answers.whole(answer)
 
     async def CompleteStream(
         self, request: pb.CompleteStreamRequest, context: object
@@ -86,28 +119,21 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         """The same as a stream."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.call.model, self._router.route)
-        call, budget_s = _model_call(request.call, request_id), self._time_s(self._budgets.stream_s)
+        call, budget_s = self._requests.model_call(request.call, request_id), self._time_s(self._budgets.stream_s)
         events = self._router.stream(call, request_id, budget_s)
         with self._under_way:
             async with aclosing(events):
                 async for event in events:
-                    yield _stream_response(event)
+                    yield self._answers.event(event)
 
     async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
         """Vectors of texts."""
         request_id = request.request_id or current().request_id
         self._require_scope(request.model, self._embeddings.route)
-        wanted = EmbedTexts(
-            request.model,
-            tuple(request.texts),
-            request.dimensions,
-            _TEXT_PURPOSES.get(request.purpose, ""),
-            tuple(request.model_names),
-            _owner(request.labels, request_id),
-        )
+        wanted = self._requests.texts(request, request_id)
         with self._under_way:
             embedded = await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s))
-        return _embed_response(embedded)
+        return self._answers.vectors(embedded)
 
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
         """What Complete, or Embed, would do."""
@@ -115,7 +141,7 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         self._require_scope(request.model, self._router.route if kind == CHAT else self._embeddings.route)
         needs = Needs(request.uses_tools, request.uses_images, request.structured_output, request.input_tokens)
         request_id = request.planned_request_id or current().request_id
-        origin = _origin(request, request_id)
+        origin = self._requests.origin(request, request_id)
         plan, policy = self._router.plan(request.model, needs, origin, kind)
         timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
         return _plan_response(plan, policy, timeouts_s, self._budgets.unary_s)
@@ -214,26 +240,6 @@ def _rejected(no: Rejected) -> pb.RejectedCandidate:
     )
 
 
-def _owner(labels: context_pb2.CallLabels, request_id: str) -> Origin:
-    """Of a call without a conversation. The organisation is the credential's; the rest is what the caller says."""
-    principal = current().principal
-    user = labels.end_user or principal.user
-    return Origin(
-        principal.organisation, labels.feature, labels.conversation_id, user, labels.data_class, "", request_id
-    )
-
-
-def _origin(asked: pb.PlanRequest | pb.ModelCall, request_id: str) -> Origin:
-    vector = None
-    if asked.embedding.values_f32_le:
-        try:
-            vector = np.frombuffer(asked.embedding.values_f32_le, "<f4")
-        except ValueError:
-            raise InvalidField("embedding.values_f32_le", "must be whole numbers of 4 bytes") from None
-    owner = _owner(asked.labels, request_id)
-    return replace(owner, language=asked.language, encoder=asked.embedding.model, embedding=vector)
-
-
 def _in_scope(route: RouteSpec) -> bool:
     candidates = (spec.name for spec in route.everyone())
     return current().principal.scopes.allow_route(route.name, candidates, is_model=route.is_model)
@@ -249,198 +255,6 @@ def _decode_token(token: str) -> str:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         raise InvalidField("page_token", "must be the token of the last answer") from None
-
-
-_ROLES: dict[int, chat.Role] = {
-    chat_pb2.CHAT_ROLE_SYSTEM: "system",
-    chat_pb2.CHAT_ROLE_DEVELOPER: "developer",
-    chat_pb2.CHAT_ROLE_USER: "user",
-    chat_pb2.CHAT_ROLE_ASSISTANT: "assistant",
-    chat_pb2.CHAT_ROLE_TOOL: "tool",
-}
-_FINISH_REASONS = {
-    chat.FinishReason.UNKNOWN: chat_pb2.FINISH_REASON_UNSPECIFIED,
-    chat.FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
-    chat.FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
-    chat.FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
-    chat.FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
-}
-_OUTCOMES = {
-    None: pb.ATTEMPT_OUTCOME_UNSPECIFIED,
-    Outcome.SUCCEEDED: pb.ATTEMPT_OUTCOME_SUCCEEDED,
-    Outcome.REFUSED: pb.ATTEMPT_OUTCOME_REFUSED,
-    Outcome.RATE_LIMITED: pb.ATTEMPT_OUTCOME_RATE_LIMITED,
-    Outcome.TIMED_OUT: pb.ATTEMPT_OUTCOME_TIMED_OUT,
-    Outcome.NOT_CONNECTED: pb.ATTEMPT_OUTCOME_NOT_CONNECTED,
-    Outcome.BROKEN: pb.ATTEMPT_OUTCOME_BROKEN,
-    Outcome.CANCELLED: pb.ATTEMPT_OUTCOME_CANCELLED,
-}
-_TEXT_PURPOSES = {pb.EMBEDDING_PURPOSE_DOCUMENT: "document", pb.EMBEDDING_PURPOSE_QUERY: "query"}
-_PURPOSES = {purpose: pb.AttemptPurpose.Value(f"ATTEMPT_PURPOSE_{purpose.value}") for purpose in Purpose}
-_STATES: dict[ModelState, Any] = {state: pb.ModelState.Value(f"MODEL_STATE_{state.value}") for state in ModelState}
-_NO_PARAMETERS = chat.Parameters()
-
-
-def _model_call(call: pb.ModelCall, request_id: str) -> chat.ModelCall:
-    return chat.ModelCall(
-        call.model,
-        tuple(_message(message) for message in call.messages),
-        tuple(_tool(tool) for tool in call.tools),
-        _parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
-        tuple(call.model_names),
-        _origin(call, request_id),
-    )
-
-
-def _message(message: chat_pb2.ChatMessage) -> chat.Message:
-    role = _ROLES.get(message.role)
-    if role is None:
-        raise InvalidField("call.messages.role", "must be a role that this version knows")
-    calls: tuple[chat.ToolCall, ...] = ()
-    parts: tuple[chat.TextPart | chat.ImagePart, ...] = ()
-    if message.tool_calls:
-        calls = tuple(chat.ToolCall(c.id, c.name, c.arguments_json, c.index) for c in message.tool_calls)
-    if message.parts:
-        parts = tuple(_part(part) for part in message.parts)
-    return chat.Message(role, message.content, parts, calls, message.tool_call_id, message.name)
-
-
-def _part(part: chat_pb2.ContentPart) -> chat.TextPart | chat.ImagePart:
-    if part.WhichOneof("kind") == "image":
-        # A provider of one's own would fetch http: from its network and read file: from its disk.
-        if not part.image.url.lower().startswith(("https://", "data:")):
-            raise InvalidField("call.messages.parts.image.url", "must be an https: or a data: address")
-        return chat.ImagePart(part.image.url, part.image.detail)
-    return chat.TextPart(part.text)
-
-
-def _tool(tool: chat_pb2.ToolDefinition) -> chat.ToolDefinition:
-    strict = tool.strict if tool.HasField("strict") else None
-    return chat.ToolDefinition(tool.name, tool.description, tool.parameters_json_schema, strict)
-
-
-def _parameters(message: chat_pb2.GenerationParameters) -> chat.Parameters:
-    has = message.HasField
-    return chat.Parameters(
-        temperature=message.temperature if has("temperature") else None,
-        top_p=message.top_p if has("top_p") else None,
-        max_output_tokens=message.max_output_tokens if has("max_output_tokens") else None,
-        stop=tuple(message.stop),
-        seed=message.seed if has("seed") else None,
-        presence_penalty=message.presence_penalty if has("presence_penalty") else None,
-        frequency_penalty=message.frequency_penalty if has("frequency_penalty") else None,
-        response_format=_form(message.response_format) if has("response_format") else _NO_PARAMETERS.response_format,
-        tool_choice=_choice(message.tool_choice) if has("tool_choice") else _NO_PARAMETERS.tool_choice,
-        parallel_tool_calls=message.parallel_tool_calls if has("parallel_tool_calls") else None,
-        reasoning_effort=message.reasoning_effort,
-        extra_json=message.extra_json,
-    )
-
-
-def _form(form: chat_pb2.ResponseFormat) -> chat.ResponseFormat:
-    strict = form.strict if form.HasField("strict") else None
-    return chat.ResponseFormat(form.type, form.schema_name, form.json_schema, strict)
-
-
-def _choice(choice: chat_pb2.ToolChoice) -> chat.ToolChoice:
-    return chat.ToolChoice(choice.mode, choice.tool_name)
-
-
-def _complete_response(answer: Answer) -> pb.CompleteResponse:
-    """Filled in place: a message that is handed to a constructor is copied."""
-    response = pb.CompleteResponse(served_model=answer.served_model, provider_response_id=answer.response_id)
-    completion = answer.completion
-    response.completion.content = completion.content
-    response.completion.finish_reason = _FINISH_REASONS[completion.finish_reason]
-    response.completion.refusal = completion.refusal
-    response.completion.tool_calls.extend(_tool_call(call) for call in completion.tool_calls)
-    response.completion.citations.extend(_citation(citation) for citation in completion.citations)
-    _fill_usage(response.usage, answer.usage)
-    _fill_attempts(response.attempts, answer.attempts)
-    return response
-
-
-def _embed_response(embedded: Embedded) -> pb.EmbedResponse:
-    response = pb.EmbedResponse(
-        values_f32_le=embedded.vectors.astype("<f4", copy=False).tobytes(),
-        dimensions=embedded.vectors.shape[1],
-        vector_space=embedded.vector_space,
-        served_model=embedded.served_model,
-    )
-    _fill_usage(response.usage, embedded.usage)
-    _fill_attempts(response.attempts, embedded.attempts)
-    return response
-
-
-def _stream_response(event: StreamEvent) -> pb.CompleteStreamResponse:
-    """Filled in place, as all answers."""
-    response = pb.CompleteStreamResponse()
-    if isinstance(event, chat.Delta):
-        _fill_delta(response.delta, event)
-    elif isinstance(event, Started):
-        response.started.served_model = event.served_model
-        _fill_attempts(response.started.attempts, event.attempts)
-    elif isinstance(event, Continued):
-        response.continued.served_model = event.served_model
-        _fill_attempts(response.continued.attempts, event.attempts)
-    else:
-        _fill_finished(response.finished, event)
-    return response
-
-
-def _fill_delta(target: chat_pb2.CompletionDelta, delta: chat.Delta) -> None:
-    target.content = delta.content
-    if delta.tool_calls or delta.refusal or delta.citations:  # hardly any chunk of hardly any stream
-        target.refusal = delta.refusal
-        target.tool_calls.extend(_tool_call(call) for call in delta.tool_calls)
-        target.citations.extend(_citation(citation) for citation in delta.citations)
-
-
-def _fill_finished(target: pb.StreamFinished, event: Finished) -> None:
-    target.finish_reason = _FINISH_REASONS[event.finish_reason]
-    target.provider_response_id = event.response_id
-    _fill_usage(target.usage, event.usage)
-    _fill_attempts(target.attempts, event.attempts)
-
-
-def _tool_call(call: chat.ToolCall) -> chat_pb2.ToolCall:
-    return chat_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json, index=call.index)
-
-
-def _citation(citation: chat.Citation) -> chat_pb2.Citation:
-    return chat_pb2.Citation(
-        index=citation.index,
-        message_index=citation.message_index,
-        start_char=citation.start_char,
-        end_char=citation.end_char,
-        quote=citation.quote,
-    )
-
-
-def _fill_usage(target: usage_pb2.Usage, usage: chat.Usage) -> None:
-    target.input_tokens = usage.input_tokens
-    target.output_tokens = usage.output_tokens
-    target.cached_input_tokens = usage.cached_input_tokens
-    target.reasoning_tokens = usage.reasoning_tokens
-    target.cache_write_input_tokens = usage.cache_write_input_tokens
-    target.estimated = usage.estimated
-
-
-def _fill_attempts(target: Any, attempts: Sequence[Attempt]) -> None:
-    """A running try has no outcome yet and is sent as unspecified."""
-    for attempt in attempts:
-        row = target.add(
-            model_name=attempt.model_name,
-            provider=attempt.provider,
-            model=attempt.model,
-            outcome=_OUTCOMES[attempt.outcome],
-            http_status=attempt.http_status,
-            cause=attempt.cause,
-            purpose=_PURPOSES[attempt.purpose],
-        )
-        row.duration.FromNanoseconds(round(attempt.duration_s * 1e9))
-        if attempt.usage is not None:
-            _fill_usage(row.usage, attempt.usage)
 
 
 def _listed(model: ListedModel, alarms: Mapping[str, str]) -> pb.Model:

@@ -13,6 +13,8 @@ from llmops.router.v1 import router_pb2_grpc
 
 from meshkit.executors import Executor
 from meshkit.kit import Kit
+from services.router.adapters.call_answers import CallAnswers
+from services.router.adapters.call_requests import CallRequests
 from services.router.adapters.canary_desk import CanaryDesk
 from services.router.adapters.canary_file import CanaryFile
 from services.router.adapters.complexity import ShippedScorer, load_complexity
@@ -52,7 +54,8 @@ async def build(settings: RouterSettings, kit: Kit) -> AsyncIterator[None]:
     try:
         running = await generations.prepare(settings)
         await desk.open(settings.canaries.plan(), running.catalogue, _canary_store(settings, kit))
-        api = RouterApi(running.router, running.embeddings, running.budgets, desk)
+        requests, answers = CallRequests(), CallAnswers()
+        api = RouterApi(running.router, running.embeddings, running.budgets, desk, requests, answers)
         generations.begin(running, api)
         kit.serve(router_pb2_grpc.add_RouterServiceServicer_to_server, api)
         kit.on_reload(generations.on_reload)
