@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmops_cli.configuration import Configuration
 
 budget_app = typer.Typer(help="Limits and usage of a running mesh.", no_args_is_help=True)
-ledger_app = typer.Typer(help="The books in the database.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The books: in the database, and against an invoice.", no_args_is_help=True)
 AddressOption = Annotated[str, typer.Option("--address", envvar="LLMOPS_GRPC", help="host:port of a gRPC server.")]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="mesh.yaml; default: $LLMOPS_CONFIG, then ./mesh.yaml, then none.")
@@ -117,3 +117,27 @@ def ledger_export(
     from llmops_cli.ledger_books import export_journal
 
     raise typer.Exit(export_journal(*_books(config), out, organisation))
+
+
+@ledger_app.command("reconcile")
+def ledger_reconcile(
+    provider: Annotated[str, typer.Argument(help="As in the price table: openai of openai/gpt-4o-mini.")],
+    invoice: Annotated[
+        str, typer.Argument(metavar="INVOICE.csv", help="What it asks in USD for days of UTC; `-` is standard input.")
+    ],
+    tolerance_usd: Annotated[str, typer.Option(help="What a day may differ by, in USD.")] = "0",
+    day_column: Annotated[str, typer.Option(help="Header of the column of days, 2026-11-24.")] = "day",
+    amount_column: Annotated[str, typer.Option(help="Header of the column of amounts, 12.50.")] = "amount_usd",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, amounts in nano-USD.")] = False,
+    address: AddressOption = HERE,
+) -> None:
+    """Compare a provider's invoice with what is booked, day by day; exit code 1 where a day differs. Books nothing.
+
+    Rows of one day add up, and negative amounts are credits. A day that the invoice leaves out between its first and
+    its last counts as 0. Needs role operator; the books are those of the key's organisation.
+    """
+    from llmops_cli.invoices import Columns
+    from llmops_cli.reconciliation import Wanted, reconcile
+
+    wanted = Wanted(provider, invoice, Columns(day_column, amount_column), tolerance_usd, as_json)
+    raise typer.Exit(reconcile(_door(address), wanted))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import grpc
@@ -16,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from llmops_cli.call import explain
-from meshkit.money import NANO_USD_PER_USD, format_usd
+from meshkit.money import format_usd
 from meshkit.settings import SettingsError, nearest
+from services.ledger.core.prices import nano_usd
 
 _TIMEOUT_S = 30.0
 _PAGE = 1000
@@ -49,14 +49,14 @@ def list_budgets(door: Door) -> int:
     """Prints every limit of the key's organisation."""
 
     def work(stub: Any, options: dict[str, Any]) -> int:
-        table = _table("scope", "subject", "period", "cap", "alert", "stop", "mode", "zone", "version")
+        table = new_table("scope", "subject", "period", "cap", "alert", "stop", "mode", "zone", "version")
         for limit in _pages(stub.ListLimits, pb.ListLimitsRequest, "limits", options):
             lines, version = _lines(limit), str(limit.version)
-            _add_row(table, *_names(limit), _cap(limit), *lines, _mode(limit), limit.time_zone, version)
-        _print(table)
+            add_row(table, *_names(limit), _cap(limit), *lines, _mode(limit), limit.time_zone, version)
+        print_table(table)
         return 0
 
-    return _asked(door, "ledger.ListLimits", work)
+    return ask_ledger(door, "ledger.ListLimits", work)
 
 
 def set_budget(door: Door, wanted: WantedLimit) -> int:
@@ -70,7 +70,7 @@ def set_budget(door: Door, wanted: WantedLimit) -> int:
     if wanted.mode is not None:
         limit.mode = _enum(pb.LimitMode, "LIMIT_MODE_", wanted.mode)
     if wanted.unit == "money":
-        limit.cap_nano_usd = _nano_usd(wanted.usd)
+        limit.cap_nano_usd = _cap_nano_usd(wanted.usd)
     elif wanted.most is None:
         raise SettingsError(f"--count says how many {wanted.unit} are allowed; 0 suspends")
     else:
@@ -82,7 +82,7 @@ def set_budget(door: Door, wanted: WantedLimit) -> int:
         sys.stdout.write(f"{saved.limit_id}: {' '.join(filter(None, _names(saved)))} {_cap(saved)} ({_mode(saved)})\n")
         return 0
 
-    return _asked(door, "ledger.SetLimit", work)
+    return ask_ledger(door, "ledger.SetLimit", work)
 
 
 def _keep_what_is_not_named(limit: Any, wanted: WantedLimit, limits: Iterable[Any]) -> None:
@@ -103,10 +103,10 @@ def show_usage(door: Door, subject: str) -> int:
 
     def work(stub: Any, options: dict[str, Any]) -> int:
         usages = _pages(stub.GetUsage, pb.GetUsageRequest, "usages", options, subject=subject)
-        _print(_usage_table(usages))
+        print_table(_usage_table(usages))
         return 0
 
-    return _asked(door, "ledger.GetUsage", work)
+    return ask_ledger(door, "ledger.GetUsage", work)
 
 
 def why_blocked(door: Door, request_id: str) -> int:
@@ -116,7 +116,7 @@ def why_blocked(door: Door, request_id: str) -> int:
         why = stub.WhyBlocked(pb.WhyBlockedRequest(request_id=request_id), **options)
         decided = why.decide_time.ToDatetime().isoformat(timespec="seconds")
         sys.stdout.write(f"{why.request_id} was denied at {decided}Z by:\n")
-        table = _table("scope", "subject", "period", "cap", "left then", "asked", "passes after")
+        table = new_table("scope", "subject", "period", "cap", "left then", "asked", "passes after")
         for violation in why.violations:
             limit = violation.limit
             money = limit.unit == pb.LIMIT_UNIT_MONEY
@@ -125,22 +125,31 @@ def why_blocked(door: Door, request_id: str) -> int:
             if money:
                 amounts = (format_usd(violation.remaining_nano_usd), format_usd(violation.requested_nano_usd))
             wait = f"{violation.retry_after.ToTimedelta()}" if violation.HasField("retry_after") else "never"
-            _add_row(table, *_names(limit), _cap(limit), *amounts, wait)
-        _print(table)
+            add_row(table, *_names(limit), _cap(limit), *amounts, wait)
+        print_table(table)
         sys.stdout.write("now:\n")
-        _print(_usage_table(why.usages))
+        print_table(_usage_table(why.usages))
         sys.stdout.write(f"the same request would {'pass' if why.would_pass_now else 'be denied'} now\n")
         return 0
 
-    return _asked(door, "ledger.WhyBlocked", work)
+    return ask_ledger(door, "ledger.WhyBlocked", work)
 
 
-def _asked(door: Door, rpc: str, work: Any) -> int:
+def ask_ledger(door: Door, rpc: str, work: Callable[[Any, dict[str, Any]], int]) -> int:
+    """What `work` returns, given a stub and the options of its calls; 1 and the reason where the ledger refuses.
+
+    Raises SettingsError where something else answers.
+    """
     options = {"metadata": (("authorization", f"Bearer {door.key}"),), "timeout": _TIMEOUT_S}
     with grpc.insecure_channel(door.address) as channel:
         try:
-            return int(work(ledger_pb2_grpc.LedgerServiceStub(channel), options))
+            return work(ledger_pb2_grpc.LedgerServiceStub(channel), options)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise SettingsError(
+                    f"{door.address} does not run the ledger; --address names the process that does "
+                    "(`make mesh`: 127.0.0.1:50063)"
+                ) from None
             return explain(error, door.address, rpc)
 
 
@@ -155,13 +164,13 @@ def _pages(method: Any, request: Any, field: str, options: dict[str, Any], **fie
 
 
 def _usage_table(usages: Iterable[Any]) -> Table:
-    table = _table("scope", "subject", "period", "cap", "spent", "held", "used", "window ends")
+    table = new_table("scope", "subject", "period", "cap", "spent", "held", "used", "window ends")
     for usage in usages:
         limit = usage.limit
         ends = usage.window_end_time.ToDatetime().isoformat(timespec="minutes") + "Z"
         money = (format_usd(usage.spent_nano_usd), format_usd(usage.held_nano_usd), _NOTHING)
         counted = (_NOTHING, _NOTHING, str(usage.used_count))
-        _add_row(
+        add_row(
             table,
             _short(pb.LimitScope, limit.scope),
             usage.subject,
@@ -173,16 +182,18 @@ def _usage_table(usages: Iterable[Any]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table with these columns."""
     return Table(*columns, box=None, pad_edge=False)
 
 
-def _add_row(table: Table, *cells: str) -> None:
-    """Names are what callers choose: text, never markup."""
+def add_row(table: Table, *cells: str) -> None:
+    """Adds a row. Names are what callers choose: text, never markup."""
     table.add_row(*map(Text, cells))
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Prints a table to standard output."""
     Console(file=sys.stdout, soft_wrap=True, width=200 if not sys.stdout.isatty() else None).print(table)
 
 
@@ -222,11 +233,8 @@ def _enum(kind: Any, prefix: str, name: str) -> Any:
     return kind.Value(prefix + name.upper())
 
 
-def _nano_usd(usd: str) -> int:
+def _cap_nano_usd(usd: str) -> int:
     try:
-        nano = Decimal(usd) * NANO_USD_PER_USD
-    except InvalidOperation:
-        raise SettingsError(f"--usd {usd!r} is not an amount; write it like 5.00, or 0 to suspend") from None
-    if not nano.is_finite() or nano < 0 or nano != nano.to_integral_value():
-        raise SettingsError(f"--usd {usd} must be at least 0 and have at most nine decimals")
-    return int(nano)
+        return nano_usd(usd)
+    except ValueError as error:
+        raise SettingsError(f"--usd: {error}; 0 suspends") from None

@@ -144,6 +144,45 @@ async def test_budgets_and_books(world: World, up: Up, tmp_path: Path) -> None:
     assert any(",reserve,cli-1," in row for row in rows)
 
 
+async def test_an_invoice_is_reconciled_with_the_books(world: World, up: Up, tmp_path: Path) -> None:
+    async def llmops(*words: str, code: int = 0, **environ: str) -> str:
+        ran = await run(world.environ | environ, world.folder, *words)
+        assert ran.code == code, ran.out + ran.err
+        assert "Traceback" not in ran.err
+        return ran.out + ran.err
+
+    async def reconcile(text: str, *options: str, provider: str = "gamma", code: int = 0, **environ: str) -> str:
+        (tmp_path / "invoice.csv").write_text(text)
+        return await llmops("ledger", "reconcile", provider, f"{tmp_path}/invoice.csv", *options, code=code, **environ)
+
+    model = {"provider": "gamma", "model": "thorough"}  # which no other test here asks
+    asked = {"request_id": "invoice-1", "models": [model], "input_tokens": 900, "max_output_tokens": 500}
+    held = json.loads(await llmops("call", "ledger.Reserve", json.dumps(asked)))
+    lines = [{"model": model, "usage": {"input_tokens": 880, "output_tokens": 120}, "attempt": 1}]
+    usage = {"request_id": "invoice-2", "reservation_id": held["reservation_id"], "lines": lines}
+    await llmops("call", "ledger.Commit", json.dumps(usage))
+    journal = (await llmops("ledger", "export")).splitlines()
+    day = next(row for row in journal if ",commit,invoice-2," in row).split(",")[1][:10]
+
+    # 880 tokens at 2 and 120 at 6 USD per million.
+    agreed = await reconcile(f"day,amount_usd\n{day},0.002\n{day},0.00048\n")
+    assert [line.split() for line in agreed.splitlines()][1][:5] == [day, "0.00248", "USD", "0.00248", "USD"]
+    assert "0 of 1 days differ.\n" in agreed
+    higher = f"day,amount_usd\n{day},0.003\n"
+    differs = await reconcile(higher, code=1)
+    assert "+0.00052 USD" in differs
+    assert "1 of 1 days differ.\n" in differs
+    assert "by more than 0.00052 USD" in await reconcile(higher, "--tolerance-usd", "0.00052")
+    assert "Nothing is booked for provider 'gama'" in await reconcile(higher, provider="gama", code=1)
+    assert "invoice.csv, line 2: amount_usd: 'x' is not" in await reconcile("day,amount_usd\n2026-11-24,x\n", code=2)
+    refused = await reconcile(higher, code=1, LLMOPS_KEY="llmops-not-a-key")
+    assert "UNAUTHENTICATED" in refused
+    assert "llmops-not-a-key" not in refused
+    with free_ports(1) as (port,):
+        pass
+    assert "is `llmops up` running?" in await reconcile(higher, "--address", f"{HOST}:{port}", code=1)
+
+
 async def test_config_print_hides_secrets(world: World) -> None:
     printed = await run(world.environ, world.folder, "config", "print")
     assert printed.code == 0

@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import NamedTuple
 
-_NANO_PER_USD = Decimal(10**9)
+_NANO_USD = Decimal("1e-9")
 # int64 nano-USD ends at 9.2 billion USD.
 MAX_USD = Decimal(9_000_000_000)
 
@@ -47,10 +47,11 @@ def nano_usd(usd: str | Decimal) -> int:
         raise ValueError(f"{usd!r} is not a decimal number; write it like '0.15'") from None
     if not amount.is_finite() or amount < 0 or amount > MAX_USD:
         raise ValueError(f"{usd} is not an amount in USD; it must be at least 0 and at most {MAX_USD}")
-    nano = amount * _NANO_PER_USD
-    if nano != nano.to_integral_value():
+    # A product would be rounded to 28 digits before it is compared, and hide what comes after them.
+    exact = amount.quantize(_NANO_USD)
+    if exact != amount:
         raise ValueError(f"{usd} has more than nine decimals; it would not be booked exactly")
-    return int(nano)
+    return int(exact / _NANO_USD)
 
 
 @lru_cache(maxsize=1024)

@@ -13,6 +13,7 @@ from llmops.ledger.v1 import ledger_pb2 as pb
 from llmops.ledger.v1 import ledger_pb2_grpc
 
 from llmops_cli.budgets import Door, WantedLimit, set_budget, show_usage
+from meshkit.settings import SettingsError
 
 DAY = pb.Limit(
     limit_id="lim-1",
@@ -56,7 +57,7 @@ class FixedLedger(ledger_pb2_grpc.LedgerServiceServicer):
 
 
 @contextmanager
-def serving(ledger: FixedLedger) -> Iterator[Door]:
+def serving(ledger: ledger_pb2_grpc.LedgerServiceServicer) -> Iterator[Door]:
     with ThreadPoolExecutor(1) as pool:
         server = grpc.server(pool)
         ledger_pb2_grpc.add_LedgerServiceServicer_to_server(ledger, server)
@@ -100,3 +101,10 @@ def test_review_15_an_end_users_name_is_no_markup(capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "[/x]" in shown
     assert "[red]eve[/red]" in shown
+
+
+@pytest.mark.parametrize("usd", ["", "five", "1,50", "-1", "nan", "1e999999", "9000000001", "0.1234567891"])
+def test_a_cap_that_is_no_amount_is_refused_with_what_to_write(usd: str) -> None:
+    """Beyond 64 bits it ended in a traceback."""
+    with pytest.raises(SettingsError, match=r"--usd: .*; 0 suspends"):
+        set_budget(Door("127.0.0.1:1", "llmops-key"), wanted("team", "day", usd=usd))
