@@ -25,8 +25,12 @@ CONTEXT_CHARS = 160
 FORCED_LOOKAHEAD_CHARS = 256
 _UNSPLIT = re.compile(TOKEN.pattern + r"|\\(?:u[0-9a-fA-F]{0,4}|.)")
 _MAX_UNSPLIT_CHARS = 64
-# Text is released in pieces of at least this size, so that a delta of one token costs next to nothing.
+# Text is released in pieces of at least this size, so that a delta of one token costs next to nothing. The first ones
+# are smaller: somebody waits for the answer to begin.
 MIN_RELEASE_CHARS = 48
+FIRST_RELEASE_CHARS = 12
+# No built-in detector's match reaches over a cut point, so nothing beyond it is waited for but what makes it one.
+_CUT_LOOKAHEAD_CHARS = 1
 
 
 @dataclass(slots=True, repr=False)
@@ -84,7 +88,10 @@ class OutputRun:
 class OutputChannel:
     """One text. `json`: the text is JSON source, and stays valid JSON."""
 
-    __slots__ = ("_context", "_in_string", "_json", "_offset", "_pending", "_run", "_searched", "_tokens", "_window")
+    __slots__ = (
+        *("_context", "_in_string", "_json", "_least", "_offset", "_pending", "_run", "_searched", "_tokens"),
+        "_window",
+    )
 
     def __init__(self, run: OutputRun, *, json: bool) -> None:
         self._run = run
@@ -94,7 +101,9 @@ class OutputChannel:
         self._offset = 0
         self._searched = 0
         self._in_string = False
-        self._window = run.active.policy.stream_window_bytes
+        self._least = FIRST_RELEASE_CHARS
+        custom = run.active.output_plan.custom
+        self._window = run.active.policy.stream_window_bytes if custom else _CUT_LOOKAHEAD_CHARS
         # Numbers start after those of the request's map; what an answer's masks hide is never restored.
         self._tokens = TokenMap(known=run.masked_values)
 
@@ -107,13 +116,13 @@ class OutputChannel:
         """Takes the next piece; returns what may be shown now, often nothing."""
         self._run.count(len(text))
         self._pending += text
-        if len(self._pending) - self._window - self._searched < MIN_RELEASE_CHARS:
+        if len(self._pending) - self._window - self._searched < self._least:
             return ""
         released: list[str] = []
         max_hold = self._run.active.policy.stream_max_hold_chars
         while not self._run.blocked:
             limit = min(len(self._pending) - self._window, max_hold)
-            if limit - self._searched < MIN_RELEASE_CHARS and limit < max_hold:
+            if limit - self._searched < self._least and limit < max_hold:
                 break
             forced = limit == max_hold and len(self._pending) >= max_hold + FORCED_LOOKAHEAD_CHARS
             piece = self._release(limit, forced=forced)
@@ -191,6 +200,7 @@ class OutputChannel:
         self._context = text[-CONTEXT_CHARS:]
         self._offset += cut
         self._searched = 0
+        self._least = min(2 * self._least, MIN_RELEASE_CHARS)
         return shown
 
     def _rewritten(self, piece: str, masks: Sequence[Match]) -> str:

@@ -134,7 +134,8 @@ class Policy:
     allow_values: tuple[str, ...] = ()
     # Detector names that are switched off, for example "pii-phone" or "injection-role-reset".
     disabled_detectors: tuple[str, ...] = ()
-    # How much of a streamed answer is held back, at least. Counted in code points, so never fewer bytes.
+    # How much of a streamed answer is held back where `custom` has patterns for answers: they may match anything. The
+    # built-in detectors need none of it. Counted in code points, so never fewer bytes.
     stream_window_bytes: int = MIN_STREAM_WINDOW_BYTES
     # A streamed answer without any place to cut (one endless word) is cut after this many code points.
     stream_max_hold_chars: int = 16_384

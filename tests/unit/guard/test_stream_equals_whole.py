@@ -93,11 +93,11 @@ def text_of(delta: AnswerDelta, kind: str) -> str:
 
 
 @settings(max_examples=400, deadline=None)
-@given(TEXTS, SIZES, st.sampled_from(["content", "refusal", "arguments"]), st.sampled_from([8, 256]))
-def test_a_stream_shows_what_the_whole_shows(text: str, sizes: list[int], kind: str, window: int) -> None:
+@given(TEXTS, SIZES, st.sampled_from(["content", "refusal", "arguments"]))
+def test_a_stream_shows_what_the_whole_shows(text: str, sizes: list[int], kind: str) -> None:
     for policy in (DEFAULT, SMALL_HOLD):
         whole = released(open_check(policy), [text] if text else [], kind)
-        assert released(open_check(policy, window), pieces_of(text, sizes), kind) == whole
+        assert released(open_check(policy), pieces_of(text, sizes), kind) == whole
 
 
 @pytest.mark.parametrize("distance", range(1, 30))
@@ -159,16 +159,42 @@ def test_what_has_nothing_to_find_comes_through_unchanged(text: str, sizes: list
         assert shown == plain
 
 
-def test_the_window_is_held_until_the_end() -> None:
-    check = open_check(DEFAULT)
+def held_after_each(check: OutputCheck, pieces: Sequence[str]) -> list[int]:
     fed = shown = 0
-    for number in range(200):
-        piece = f"word{number} and more. "
+    held = []
+    for piece in pieces:
         delta = check.feed(AnswerDelta(content=piece))
         fed += len(piece)
         shown += len(delta.content) if delta is not None else 0
-        assert fed - shown >= min(256, fed)
-    assert fed - shown <= 256 + 48 + 64
+        held.append(fed - shown)
+    return held
+
+
+WORDS = [f"word{number} and more. " for number in range(200)]
+
+
+def test_custom_patterns_hold_the_window_until_the_end() -> None:
+    held = held_after_each(open_check(CUSTOM), WORDS)
+    assert all(kept >= min(256, sum(map(len, WORDS[: at + 1]))) for at, kept in enumerate(held))
+    assert held[-1] <= 256 + 48 + 64
+
+
+def test_without_custom_patterns_the_answer_begins_with_its_first_words() -> None:
+    """The window was held for everybody: at fifty tokens a second the first word was seen after a second and a half."""
+    held = held_after_each(open_check(DEFAULT), [char for word in WORDS for char in word])
+    begins = next(at for at in range(1, len(held)) if held[at] <= held[at - 1])
+    assert begins <= 20
+    assert max(held) <= 48 + max(map(len, WORDS))
+
+
+@pytest.mark.parametrize("leak", ["ann.smith@corp.example", "4111 1111 1111 1111", "+1 415 555 2671", SECRET])
+def test_what_is_hidden_is_held_while_it_grows(leak: str) -> None:
+    """Also at the very beginning, where the least is waited for."""
+    for before in ("", "To ", "Write to ", "Please do write to "):
+        shown = released(open_check(DEFAULT), list(f"{before}{leak} today, or to nobody at all."), "content")
+        assert shown.startswith(before)
+        assert shown.endswith(" today, or to nobody at all.")
+        assert leak[:6] not in shown
 
 
 def test_a_large_answer_in_one_piece_equals_its_stream() -> None:
