@@ -213,7 +213,7 @@ def provider_sim(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8090,
     script: Annotated[Path | None, typer.Option(help="Rules for latency, tokens and faults (YAML or JSON).")] = None,
 ) -> None:
-    """Simulate OpenAI and Anthropic, with faults and a billing log."""
+    """Simulate the providers that the router speaks to, with faults and a billing log."""
     import asyncio
 
     from llmops_cli.provider_sim import serve as serve_sim

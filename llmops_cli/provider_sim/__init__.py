@@ -1,7 +1,7 @@
 """A simulated LLM provider for tests and benchmarks: scripted behaviour and a billing log that is the truth.
 
-It speaks the OpenAI Chat Completions and the Anthropic Messages formats, delays, streams and fails exactly as a
-script says, and records what a real provider would charge. It is no model: its text has no meaning.
+It speaks the formats of the router's providers, for chat and for embeddings, delays, streams and fails exactly as a
+script says, and records what a real provider would charge. It is no model: its text and its vectors have no meaning.
 """
 
 from llmops_cli.provider_sim.billing import BillingRecord, Cancellation, Stats

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import orjson
 
-from llmops_cli.provider_sim.request import ChatRequest, instance_of
+from llmops_cli.provider_sim.request import ChatRequest, WantedVectors, instance_of
 from llmops_cli.provider_sim.script import Rule, ScriptedToolCall
 
 _TEXT: Final = (
@@ -26,6 +26,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     `pieces[i]` is the text of content event i; for tool calls the pieces are the argument fragments of
     `tool_calls` in order. `tokens_after[i]` is the number of output tokens generated once event i is out.
+    `dimensions` is the length of each vector of an embeddings call, which are one event without tokens.
     """
 
     text: str
@@ -37,10 +38,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int
     cached_tokens: int
     reasoning_tokens: int
+    dimensions: int = 0
 
 
 def compose(rule: Rule, request: ChatRequest) -> Answer:
     """The answer of a rule to a request; `finish` is stop, length or tool_calls."""
+    if request.vectors is not None:
+        return _vectors(rule, request, request.vectors)
     limit = request.max_tokens
     calls = () if rule.echo or rule.text is not None else rule.tool_calls or _forced(request)
     finish = "tool_calls" if calls else "stop"
@@ -75,6 +79,21 @@ def generated_tokens(answer: Answer, chunks: int) -> int:
     if chunks <= 0 or not answer.tokens_after:
         return 0
     return answer.reasoning_tokens + answer.tokens_after[min(chunks, len(answer.tokens_after)) - 1]
+
+
+def _vectors(rule: Rule, request: ChatRequest, wanted: WantedVectors) -> Answer:
+    return Answer(
+        text="",
+        pieces=("",),
+        tokens_after=(0,),
+        tool_calls=(),
+        finish="stop",
+        input_tokens=request.input_tokens if rule.input_tokens is None else rule.input_tokens,
+        output_tokens=0,
+        cached_tokens=0,
+        reasoning_tokens=0,
+        dimensions=wanted.dimensions or rule.dimensions,
+    )
 
 
 def _forced(request: ChatRequest) -> tuple[ScriptedToolCall, ...]:

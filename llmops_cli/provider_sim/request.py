@@ -1,4 +1,4 @@
-"""What the simulator reads of a chat request, whichever dialect it came in."""
+"""What the simulator reads of a request, whichever dialect it came in."""
 
 from __future__ import annotations
 
@@ -49,8 +49,19 @@ class ForcedTool(msgspec.Struct, frozen=True):
     schema: object
 
 
+class WantedVectors(msgspec.Struct, frozen=True, kw_only=True):
+    """The texts of an embeddings request; `dimensions` is None where the request names no length."""
+
+    texts: tuple[str, ...]
+    dimensions: int | None
+    as_base64: bool = False
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The dialect-free part of a chat request; `json_schema` is the schema the answer's text must satisfy."""
+    """The dialect-free part of a request; `json_schema` is the schema the answer's text must satisfy.
+
+    `vectors` is set where vectors are asked for: then nothing is said, and the fields of a conversation are empty.
+    """
 
     model: str
     stream: bool
@@ -60,6 +71,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     forced_tool: ForcedTool | None
     json_schema: object | None
+    vectors: WantedVectors | None = None
 
 
 def unquoted(segment: str) -> str:
@@ -71,6 +83,11 @@ def estimate_tokens(texts: list[str]) -> int:
     """Tokens of the messages with these texts: four characters a token and three tokens a message."""
     characters = sum(map(len, texts))
     return -(-characters // _CHARACTERS_PER_TOKEN) + _TOKENS_PER_MESSAGE * len(texts)
+
+
+def estimate_embedded_tokens(texts: tuple[str, ...]) -> int:
+    """Tokens of texts to embed: four characters a token, each text by itself, and nothing around it."""
+    return sum(-(-len(text) // _CHARACTERS_PER_TOKEN) for text in texts)
 
 
 def last_user_text(messages: list[Message]) -> str:

@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 MAX_OUTPUT_TOKENS: Final = 1_000_000
+MAX_DIMENSIONS: Final = 16_384
 MAX_FAULT_BYTES: Final = 1 << 30
 MAX_DELAY_MS: Final = 600_000.0
 
@@ -75,7 +76,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Content: the first that is set of `echo` (the last user message), `text`, `tool_calls`; otherwise what the
     request asks for (a forced tool, a response_format) and else `output_tokens` words. One word is one token.
     `chunks` spreads the tokens over that many events (default: one token each). `input_tokens` replaces the
-    estimate of four characters a token.
+    estimate of four characters a token. `dimensions` is the length of a vector where the request names none.
 
     Faults: `*_after_chunks` count content events; on a unary answer they mean "after the headers and half
     the body". `cancel_billing` is what a client that leaves still pays for: what was `generated` until the
@@ -100,6 +101,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     input_tokens: int | None = None
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    dimensions: int = 1536
 
     status: int = 200
     error_message: str = "The simulated provider was told to fail."
@@ -143,6 +145,7 @@ _RANGES: Final = (
     ("input_tokens", 0, 1 << 53),
     ("cached_tokens", 0, 1 << 53),
     ("reasoning_tokens", 0, MAX_OUTPUT_TOKENS),
+    ("dimensions", 1, MAX_DIMENSIONS),
     ("status", 200, 599),
     ("hang_after_chunks", 0, MAX_OUTPUT_TOKENS),
     ("cut_after_chunks", 0, MAX_OUTPUT_TOKENS),
@@ -153,6 +156,7 @@ _RANGES: Final = (
 # Fields that leave a unary answer's bytes and timing alone when they have their default.
 _CONTENT_FIELDS: Final = frozenset(
     {"echo", "text", "tool_calls", "output_tokens", "chunks", "input_tokens", "cached_tokens", "reasoning_tokens"}
+    | {"dimensions"}
 )
 _MATCH_FIELDS: Final = frozenset({"model", "path", "first_call", "last_call", "every"})
 _STREAM_ONLY_FIELDS: Final = frozenset({"omit_done", "crlf_lines", "comments", "cancel_billing", "cut_with"})

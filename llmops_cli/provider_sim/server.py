@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,17 +12,16 @@ from typing import Any, Final, Self
 import msgspec
 import orjson
 
-from llmops_cli.provider_sim import bedrock_dialect, gemini_dialect, presets
+from llmops_cli.provider_sim import presets
 from llmops_cli.provider_sim.answer import compose
-from llmops_cli.provider_sim.anthropic_dialect import AnthropicDialect
 from llmops_cli.provider_sim.billing import BillingRecord, Books, Stats, key_hash
 from llmops_cli.provider_sim.clock import Clock, SystemClock
 from llmops_cli.provider_sim.connection import Connection, HttpLimits, HttpRequest
-from llmops_cli.provider_sim.dialects import JSON, Dialect
-from llmops_cli.provider_sim.openai_dialect import AZURE_PATH, OpenAiDialect
+from llmops_cli.provider_sim.dialects import JSON
+from llmops_cli.provider_sim.openai_dialect import openai_error
 from llmops_cli.provider_sim.player import Call, Player, bill
 from llmops_cli.provider_sim.request import ChatRequest, RequestError
-from llmops_cli.provider_sim.responses_dialect import ResponsesDialect
+from llmops_cli.provider_sim.routes import Routes
 from llmops_cli.provider_sim.script import Matcher, Rule, Script, ScriptError, Selected, is_instant
 
 ScriptLike = Script | Mapping[str, object] | Iterable[Rule]
@@ -68,19 +66,7 @@ class ProviderSim:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._calls = 0
-        openai = OpenAiDialect()
-        self._dialects: dict[str, Dialect] = {
-            "/v1/chat/completions": openai,
-            "/openai/v1/chat/completions": openai,
-            "/v1/messages": AnthropicDialect(),
-            "/v1/responses": ResponsesDialect(),
-        }
-        # Dialects that name the model in the path.
-        self._patterns: tuple[tuple[re.Pattern[str], Dialect], ...] = (
-            (AZURE_PATH, openai),
-            (gemini_dialect.PATH, gemini_dialect.GeminiDialect()),
-            (bedrock_dialect.PATH, bedrock_dialect.BedrockDialect()),
-        )
+        self._routes = Routes()
         self._admin: dict[tuple[str, str], Callable[[bytes], _Reply]] = {
             ("GET", "/v1/models"): self._get_models,
             ("GET", "/sim/billing"): self._get_billing,
@@ -166,7 +152,7 @@ class ProviderSim:
     def handle(self, request: HttpRequest, connection: Connection) -> Coroutine[Any, Any, None] | None:
         """Answer at once where the rule has neither delay nor fault, else return the coroutine that answers."""
         path = request.path.partition("?")[0]
-        dialect = self._dialect_of(path)
+        dialect = self._routes.dialect_of(path)
         if dialect is None or request.method != "POST":
             self._other(request, path, connection)
             return None
@@ -195,10 +181,6 @@ class ProviderSim:
             max_hang_s=self._settings.max_hang_s,
         )
         return self._counted(player)
-
-    def _dialect_of(self, path: str) -> Dialect | None:
-        exact = self._dialects.get(path)
-        return exact or next((dialect for pattern, dialect in self._patterns if pattern.fullmatch(path)), None)
 
     def _accept(self, request: HttpRequest, path: str, chat: ChatRequest, selected: Selected, answer_id: str) -> Call:
         headers = request.headers
@@ -250,8 +232,7 @@ class ProviderSim:
     def _other(self, request: HttpRequest, path: str, connection: Connection) -> None:
         admin = self._admin.get((request.method, path))
         if admin is None:
-            body = self._dialects["/v1/chat/completions"].error(404, _NO_ROUTE, "")
-            connection.respond(404, {}, JSON, body)
+            connection.respond(404, {}, JSON, orjson.dumps(openai_error(404, _NO_ROUTE)))
         else:
             status, content_type, body = admin(request.body)
             connection.respond(status, {}, content_type, body)
@@ -278,8 +259,9 @@ class ProviderSim:
 
 
 _NO_ROUTE: Final = (
-    "The simulator serves /v1/{chat/completions,responses,messages,models}, /v1beta/models/MODEL:generateContent, "
-    "/model/MODEL/converse, /openai/deployments/NAME/chat/completions and /sim/{billing,script,stats}."
+    "The simulator serves /v1/{chat/completions,responses,messages,embeddings,models}, "
+    "/v1beta/models/MODEL:{generateContent,batchEmbedContents}, /model/MODEL/{converse,invoke}, "
+    "/openai/deployments/NAME/{chat/completions,embeddings} and /sim/{billing,script,stats}."
 )
 _PLAIN: Final = Selected(Rule(), instant=True, seed="plain")
 

@@ -289,15 +289,21 @@ async def test_a_stream_that_breaks_off_keeps_its_text_and_says_so(
 
 
 # Embeddings. Their model is the mesh's own, which the simulated provider does not know: the ledger alone is compared.
+# Those of a provider are in test_remote_embeddings.py.
 
 
 async def embedded(
-    callers: MeshCallers, wanted: Any, caller: Caller = ACME, headers: Mapping[str, str] | None = None, **more: Any
+    callers: MeshCallers,
+    wanted: Any,
+    caller: Caller = ACME,
+    headers: Mapping[str, str] | None = None,
+    model: str = "auto",
+    **more: Any,
 ) -> Any:
     base_url = f"{callers.deployment.http_url}/v1"
     sent = {"x-request-id": f"it-{uuid.uuid4().hex}", **(headers or {})}
     async with AsyncOpenAI(base_url=base_url, api_key=caller.key, max_retries=0) as client:
-        return await client.embeddings.with_raw_response.create(model="auto", input=wanted, extra_headers=sent, **more)
+        return await client.embeddings.with_raw_response.create(model=model, input=wanted, extra_headers=sent, **more)
 
 
 def likeness(one: list[float], other: list[float]) -> float:

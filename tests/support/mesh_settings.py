@@ -69,9 +69,10 @@ RULES = (
     Rule(model="limited*", status=429, headers={"Retry-After": "60"}),
     Rule(model="failing*", status=500),
     Rule(model="hanging*", hang_before_headers=True),
+    Rule(model="broken*", malformed="truncated"),
     # Slow enough that what came before the cut was read: a client loses what it had not read yet.
     Rule(model="cut*", output_tokens=300, cut_after_chunks=200, token_interval_ms=1),
-    Rule(model="endless*", output_tokens=100_000, token_interval_ms=5),
+    Rule(model="endless*", output_tokens=20_000, token_interval_ms=5),
     # Plain words for a second, so that some are shown however busy the machine is; a credential that no request held;
     # more words than anyone waits for.
     Rule(model="leaky", text="Plain words. " * 400 + LEAKED + " and more" * 5_000, token_interval_ms=1),
@@ -102,6 +103,12 @@ _ALPHA = (
 _BETA = ("words", "echo", "capital", "essay", "weather")
 # Of a provider whose calls are read to their end when their callers leave.
 _GAMMA = ("thorough", "late", "torrent", "spilling")
+# Vectors of one space, of two providers and of models that fail.
+_VECTORS = (
+    *("alpha/vectors", "gamma/vectors", "alpha/limited-vectors", "alpha/failing-vectors", "alpha/hanging-vectors"),
+    *("alpha/limited-vectors-alone", "alpha/failing-vectors-alone", "alpha/hanging-vectors-alone"),
+    *("alpha/broken-vectors-alone",),
+)
 MINILM = "local/minilm"
 _IMPATIENT_S = 0.4
 # Candidates in order; none is tried twice, so that what happens does not depend on a random pause.
@@ -114,6 +121,9 @@ ROUTES = {
     "after-500-stream": ("alpha/failing-stream", "beta/essay"),
     "after-timeout-stream": ("alpha/hanging-stream", "beta/essay"),
     "after-cut": ("alpha/cut", "beta/words"),
+    "vectors-after-429": ("alpha/limited-vectors", "gamma/vectors"),
+    "vectors-after-500": ("alpha/failing-vectors", "gamma/vectors"),
+    "vectors-after-timeout": ("alpha/hanging-vectors", "gamma/vectors"),
 }
 # Two models are billed for one answer: beside one that is slow, and after one that broke off.
 SECOND_MODELS: dict[str, dict[str, Any]] = {
@@ -168,6 +178,7 @@ def mesh_yaml(sim_base_url: str) -> dict[str, Any]:
             "models": {f"alpha/{name}": _model("alpha", name) for name in _ALPHA}
             | {f"beta/{name}": _model("beta", name) for name in _BETA}
             | {f"gamma/{name}": _model("gamma", name) for name in _GAMMA}
+            | {name: _vectors_model(*name.split("/")) for name in _VECTORS}
             | {MINILM: {"provider": "local", "model": "minilm", "kind": "embeddings"}},
             "routes": {name: {"candidates": list(models), "max_retries": 0} for name, models in ROUTES.items()}
             | {name: {"candidates": list(models), "max_retries": 1} for name, models in RETRIED.items()}
@@ -188,10 +199,17 @@ def _model(provider: str, name: str) -> dict[str, Any]:
     return model
 
 
+def _vectors_model(provider: str, name: str) -> dict[str, Any]:
+    model: dict[str, Any] = {"provider": provider, "model": name, "kind": "embeddings", "vector_space": "vectors"}
+    if name.startswith("hanging"):
+        model["timeout_s"] = _IMPATIENT_S
+    return model
+
+
 def _prices() -> dict[str, Any]:
     price = {"input_usd_per_million": str(INPUT_USD), "output_usd_per_million": str(OUTPUT_USD)}
     names = [f"alpha/{name}" for name in _ALPHA if name != "unpriced"]
-    names += [f"beta/{name}" for name in _BETA] + [f"gamma/{name}" for name in _GAMMA]
+    names += [f"beta/{name}" for name in _BETA] + [f"gamma/{name}" for name in _GAMMA] + [*_VECTORS]
     # The mesh's own encoder is free elsewhere: here its vectors cost something, so that their accounts can be compared.
     names.append(MINILM)
     return dict.fromkeys(names, price)

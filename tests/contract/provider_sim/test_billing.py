@@ -106,4 +106,4 @@ async def test_a_wrong_script_is_refused_and_the_old_one_stays(sim: ProviderSim)
 
 async def test_other_paths_are_not_found(sim: ProviderSim) -> None:
     assert (await exchange(sim, wire("GET", "/v1/chat/completions"))).status == 404
-    assert (await exchange(sim, wire("POST", "/v1/embeddings", b"{}"))).status == 404
+    assert (await exchange(sim, wire("POST", "/v1/moderations", b"{}"))).status == 404
