@@ -20,6 +20,9 @@ from services.orchestrator.core.model import (
 # English averages four bytes per token and Chinese three; three never holds too little for either by much.
 _BYTES_PER_TOKEN = 3
 _TOKENS_PER_REQUEST = 16
+# What a provider wrote and nobody read when a stream was left: 80 ms, a pause between two reads and a cancellation, of
+# 200 tokens a second.
+UNREAD_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,10 @@ def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: Checked
 def abandoned_lines(
     candidate: Candidate, turn: Turn, received_bytes: int = 0, attempt: int = 1
 ) -> tuple[UsageLine, ...]:
-    """What to book for a call whose end nobody saw: the input, and the output that arrived."""
+    """What to book for a call whose end nobody saw: the input, the output that arrived, and what was on its way."""
     usage = Usage(
         input_tokens=_input_tokens(turn),
-        output_tokens=estimated_tokens(received_bytes),
+        output_tokens=estimated_tokens(received_bytes) + UNREAD_TOKENS if received_bytes else 0,
         estimated=True,
     )
     return (UsageLine(candidate, usage, attempt),)

@@ -20,6 +20,7 @@ from services.orchestrator.core.model import (
     Usage,
     UsageLine,
 )
+from services.orchestrator.core.policy import UNREAD_TOKENS
 from tests.support.orchestrator_ports import CHEAP, USED, Script
 from tests.unit.orchestrator.test_coordinator import EXACT_HIT, FAILED, Case
 
@@ -41,7 +42,7 @@ async def test_a_cut_stream_is_booked_by_what_was_seen() -> None:
         await case.stream()
     assert [type(e) for e in case.events] == [Started, Delta, Delta]
     [[line]] = case.script.committed
-    assert line.usage == Usage(input_tokens=26, output_tokens=20, estimated=True)
+    assert line.usage == Usage(input_tokens=26, output_tokens=20 + UNREAD_TOKENS, estimated=True)
     assert case.script.stored == []
 
 
@@ -60,7 +61,7 @@ async def test_a_reader_who_closes_the_stream_is_booked_by_what_was_seen() -> No
     await case.ports.settled()
     [[line]] = case.script.committed
     assert line.usage.estimated
-    assert line.usage.output_tokens == 10
+    assert line.usage.output_tokens == 10 + UNREAD_TOKENS
     assert case.records.get("acme", "q-1").status == "CANCELLED"
 
 
@@ -95,4 +96,4 @@ async def test_a_stream_that_another_model_goes_on_with_says_so_once_and_books_e
     assert case.record.model == "other-ai/big-1"
     [lines] = case.script.committed
     # Two pieces of 30 bytes are the second model's: the first one's were booked with its own try.
-    assert lines == (first, UsageLine(other, Usage(26, 20, estimated=True), 2))
+    assert lines == (first, UsageLine(other, Usage(26, 20 + UNREAD_TOKENS, estimated=True), 2))

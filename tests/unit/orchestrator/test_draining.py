@@ -32,7 +32,7 @@ async def test_litellm_36008_a_stream_that_was_left_is_read_to_its_end_and_booke
     case = Case(Script(plan=MARKED, pieces=("a", "b", "c")))
     await case.leave()
     assert case.script.committed == []
-    assert case.record.cost_nano_usd == 2 * 26 + 10 * 10
+    assert case.record.cost_nano_usd == 2 * 26 + 10 * estimated(1).output_tokens
     assert case.record.usage.estimated
     case.more.set()
     await case.ports.settled()
@@ -173,7 +173,7 @@ async def test_a_process_that_ends_gives_such_a_call_up_and_books_what_came() ->
 async def test_a_stream_whose_money_ran_out_says_that_its_bill_is_not_final_and_is_read_to_its_end() -> None:
     """What it costs in the end is booked, as an overrun: ending the call would save nothing."""
     refused = BudgetExhausted([("organisation", "spent")], None)
-    held = Reservation("r-1", None, held_nano_usd=2 * 26 + 10 * 100)
+    held = Reservation("r-1", None, held_nano_usd=2 * 26 + 10 * estimated(10).output_tokens)
     case = Case(Script(plan=MARKED, pieces=("a",) * 20, extension=refused, reservation=held))
     shown, permits = 0, asyncio.Semaphore(0)
 
@@ -192,7 +192,7 @@ async def test_a_stream_whose_money_ran_out_says_that_its_bill_is_not_final_and_
     assert caught.value.metadata["billed_final"] == "false"
     # The hold is for ten; one more was read by then.
     assert shown == 10
-    assert int(caught.value.metadata["billed_nano_usd"]) == 2 * 26 + 10 * 10 * 11
+    assert int(caught.value.metadata["billed_nano_usd"]) == 2 * 26 + 10 * estimated(11).output_tokens
     assert case.script.committed == []
     for _ in range(20):
         permits.release()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.orchestrator.core.model import Plan, Progress, Usage, UsageLine
-from services.orchestrator.core.policy import Policy, is_covered, lines_so_far, tokens_to_hold
+from services.orchestrator.core.policy import UNREAD_TOKENS, Policy, is_covered, lines_so_far, tokens_to_hold
 from tests.support.orchestrator_ports import CHEAP, Script, ScriptedServices
 
 POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
@@ -43,6 +43,6 @@ def test_a_request_that_lost_counts_as_long_as_the_answer_while_it_runs() -> Non
     tries = (UsageLine(CHEAP, Usage(5, 0), 1), UsageLine(CHEAP, Usage(7, 0), 2))
     progress = Progress(candidate=CHEAP, lines=tries, lost_beside=frozenset({2}))
     lines = lines_so_far(progress, Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)
-    assert [(line.usage.output_tokens, line.attempt) for line in lines] == [(0, 1), (100, 2), (100, 3)]
+    assert [(line.usage.output_tokens, line.attempt) for line in lines] == [(0, 1), (100, 2), (100 + UNREAD_TOKENS, 3)]
     alone = lines_so_far(replace(progress, lost_beside=frozenset()), Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)
-    assert [line.usage.output_tokens for line in alone] == [0, 0, 100]
+    assert [line.usage.output_tokens for line in alone] == [0, 0, 100 + UNREAD_TOKENS]

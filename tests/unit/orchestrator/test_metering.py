@@ -15,10 +15,11 @@ from services.orchestrator.adapters.memory import MemoryRecords
 from services.orchestrator.core.coordinator import Coordinator
 from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable, StreamCut
 from services.orchestrator.core.model import Delta, Record, Reservation, Usage
-from services.orchestrator.core.policy import Metering, Policy
+from services.orchestrator.core.policy import UNREAD_TOKENS, Metering, Policy
 from tests.support.orchestrator_ports import Script, ScriptedServices
 
-INPUT_NANO_USD, PIECE_NANO_USD, HELD_NANO_USD = 52, 100, 1000
+# Once something came: the input, and what is on its way.
+BEGUN_NANO_USD, PIECE_NANO_USD, HELD_NANO_USD = 52 + 10 * UNREAD_TOKENS, 100, 1000
 POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
 REFUSED = BudgetExhausted([("organisation", "spent")], 60)
 
@@ -53,19 +54,19 @@ async def test_a_hold_is_raised_when_four_fifths_are_used() -> None:
     case = Case(script(pieces=12))
     await case.stream()
     assert case.shown == 12
-    assert case.script.extended == [(HELD_NANO_USD, INPUT_NANO_USD + 8 * PIECE_NANO_USD)]
+    assert case.script.extended == [(HELD_NANO_USD, BEGUN_NANO_USD + 6 * PIECE_NANO_USD)]
 
 
 async def test_a_long_stream_raises_again_and_again() -> None:
     case = Case(script(pieces=40))
     await case.stream()
     spent = [spent for _, spent in case.script.extended]
-    assert spent == [852, 1652, 2452, 3252, 4052]
+    assert spent == [812, 1612, 2412, 3212, 4012]
     assert case.shown == 40
 
 
 async def test_a_stream_within_its_hold_asks_nothing() -> None:
-    case = Case(script(pieces=7))
+    case = Case(script(pieces=5))
     await case.stream()
     assert case.script.extended == []
 
@@ -83,10 +84,10 @@ async def test_without_more_money_the_stream_is_cut_where_its_hold_ends() -> Non
     case = Case(script(extension=REFUSED))
     with pytest.raises(StreamCut) as caught:
         await case.stream()
-    assert (case.shown, len(case.script.extended)) == (10, 1)
+    assert (case.shown, len(case.script.extended)) == (8, 1)
     [[line]] = case.script.committed
-    assert line.usage == Usage(input_tokens=26, output_tokens=100, estimated=True)
-    billed = INPUT_NANO_USD + 10 * PIECE_NANO_USD
+    assert line.usage == Usage(input_tokens=26, output_tokens=80 + UNREAD_TOKENS, estimated=True)
+    billed = BEGUN_NANO_USD + 8 * PIECE_NANO_USD
     assert case.record.cost_nano_usd == billed
     assert caught.value.metadata == {"billed_nano_usd": str(billed)}
     assert (caught.value.reason, caught.value.quota_violations) == ("BUDGET_EXHAUSTED", [("organisation", "spent")])
@@ -95,9 +96,9 @@ async def test_without_more_money_the_stream_is_cut_where_its_hold_ends() -> Non
 
 
 async def test_a_stream_that_ends_within_its_hold_is_not_cut() -> None:
-    case = Case(script(pieces=9, extension=REFUSED))
+    case = Case(script(pieces=7, extension=REFUSED))
     await case.stream()
-    assert (case.shown, len(case.script.extended)) == (9, 1)
+    assert (case.shown, len(case.script.extended)) == (7, 1)
 
 
 async def test_the_operator_may_let_it_finish() -> None:
@@ -142,7 +143,7 @@ async def test_spending_is_reported_while_the_stream_runs() -> None:
     played.pace = until_reported
     case = Case(played, replace(POLICY, metering=Metering(report_s=0.01)))
     await case.stream()
-    assert played.extended[0] == (0, INPUT_NANO_USD + PIECE_NANO_USD)
+    assert played.extended[0] == (0, BEGUN_NANO_USD + PIECE_NANO_USD)
     reports = len(played.extended)
     await asyncio.sleep(0.05)
     assert len(played.extended) == reports, "nothing is reported of a stream that has ended"
@@ -150,17 +151,17 @@ async def test_spending_is_reported_while_the_stream_runs() -> None:
 
 async def test_what_an_earlier_model_wrote_is_not_counted_again_at_the_price_of_the_next() -> None:
     """Its part is in its own try: counted twice, a stream that another model goes on with was cut early."""
-    case = Case(script(pieces=12))
+    case = Case(script(pieces=10))
     shown = 0
 
     async def pace() -> None:
         nonlocal shown
         shown += 1
         progress = case.ports.progress
-        if shown == 6:
+        if shown == 5:
             progress.earlier_bytes = progress.received_bytes
         await asyncio.sleep(0)
 
     case.script.pace = pace
     await case.stream()
-    assert case.script.extended == [], "six pieces of the second model are within the hold"
+    assert case.script.extended == [], "five pieces of the second model are within the hold"
