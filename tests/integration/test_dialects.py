@@ -345,12 +345,13 @@ async def test_vectors_over_grpc_are_those_over_http(callers: MeshCallers) -> No
 
 
 async def test_what_is_embedded_is_what_the_guard_left(callers: MeshCallers) -> None:
-    raw = await embedded(callers, [f"Write to {EMAIL}.", "Write to [EMAIL_1]."])
+    raw = await embedded(callers, [f"Write to {EMAIL}.", "Write to nobody."])
     assert raw.parse().llmops["guard"]["input"]["decision"] == "mask"
-    one, other = (item.embedding for item in raw.parse().data)
-    plain = (await embedded(callers, "Write to somebody@example.org.")).parse()
-    assert likeness(one, plain.data[0].embedding) > 0.999, "whose address it was is gone"
-    assert likeness(one, other) < 1.1
+    one, nobody = (item.embedding for item in raw.parse().data)
+    for same in ("Write to somebody@example.org.", "Write to <EMAIL_1>."):
+        other = (await embedded(callers, same)).parse().data[0].embedding
+        assert likeness(one, other) > 0.999, "whose address it was is gone"
+    assert likeness(one, nobody) < 0.99
 
 
 async def test_refusals_of_embeddings(callers: MeshCallers) -> None:
