@@ -5,13 +5,17 @@ lower case letter or punctuation, a space, a letter), after a comma in JSON, at 
 punctuation, between CJK characters. Card numbers, IBANs, telephone numbers, keys, encoded runs and tokens contain none
 of these. A private key may, in its headers: the places between its BEGIN and END do not count. Because matches never
 span a cut point, scanning the pieces one by one finds what scanning the whole finds: that is why a stream releases
-exactly what a unary check returns.
+exactly what a unary check returns. Places are judged in the text as detectors read it, or an escape, a look-alike or
+something invisible would make one where there is none.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
+from services.guard.core.reading import reading_of
 from services.guard.core.secrets import PRIVATE_KEY_BEGIN, PRIVATE_KEY_END
 
 _LOWER = "a-zß-öø-ÿα-ωа-яё"
@@ -29,17 +33,29 @@ _STEP_CHARS = 128
 _SENTENCE_ENDS = (". ", "! ", "? ", ".\n", "!\n", "?\n", ":\n", "。", "！", "？")
 
 
-def last_cut(text: str, start: int, limit: int, reach: int) -> int:
+def last_cut(text: str, start: int, limit: int, reach: int, *, json: bool = False) -> int:
     """The last cut point in (start, limit], preferring the end of a sentence near it; `start` when there is none.
 
-    Private keys are looked for in text[:reach]; inside one there is no cut.
+    Private keys are looked for in text[:reach]; inside one there is no cut. `json`: it is JSON source.
     """
+    reading, starts = reading_of(text, json=json)
+    if starts is None:
+        return _last(reading, start, limit, reach, None)
+    before = bisect_right(starts, start) - 1
+    found = _last(reading, before, bisect_right(starts, limit) - 1, bisect_left(starts, reach), starts)
+    return start if found <= before else starts[found]
+
+
+def _last(text: str, start: int, limit: int, reach: int, starts: Sequence[int] | None) -> int:
+    """As `last_cut`, in the reading. What one code point of the original became is not cut."""
     zones = _private_key_zones(text[:reach]) if "PRIVATE KEY" in text else []
     high = limit
     while high > start:
         low = max(start, high - _STEP_CHARS)
         found = _CUT.finditer(text, max(0, low - 1), min(len(text), high + 1))
         points = [point for point in (match.start() for match in found) if low < point <= high]
+        if starts is not None:
+            points = [point for point in points if starts[point - 1] < starts[point]]
         if zones:
             points = [point for point in points if not any(first < point < end for first, end in zones)]
         if points:
@@ -50,9 +66,11 @@ def last_cut(text: str, start: int, limit: int, reach: int) -> int:
 
 def _private_key_zones(text: str) -> list[tuple[int, int]]:
     zones: list[tuple[int, int]] = []
-    for begin in PRIVATE_KEY_BEGIN.finditer(text):
+    at = 0
+    while (begin := PRIVATE_KEY_BEGIN.search(text, at)) is not None:
         end = PRIVATE_KEY_END.search(text, begin.end())
         if end is None:
             return [*zones, (begin.start(), len(text) + 1)]
         zones.append((begin.start(), end.end()))
+        at = end.end()
     return zones

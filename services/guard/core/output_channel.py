@@ -16,10 +16,11 @@ from services.guard.core.cut_points import last_cut
 from services.guard.core.findings import Action, Finding, Group, MaskedValue, Match
 from services.guard.core.json_text import in_string_after, unescape
 from services.guard.core.masking import TOKEN, TokenMap, mask, restore
+from services.guard.core.reading import tail_start
 from services.guard.core.scan import LayerBudget, ScanResult, scan
 from services.guard.core.sources import Sources
 
-# What detectors may look back at: the longest cue is 64 code points of the normal form.
+# What detectors may look back at, as they read it: the longest cue is 64 code points of the normal form.
 CONTEXT_CHARS = 160
 # Where text must be cut that has no cut point, this much behind the cut tells what the cut would split.
 FORCED_LOOKAHEAD_CHARS = 256
@@ -31,6 +32,7 @@ MIN_RELEASE_CHARS = 48
 FIRST_RELEASE_CHARS = 12
 # No built-in detector's match reaches over a cut point, so nothing beyond it is waited for but what makes it one.
 _CUT_LOOKAHEAD_CHARS = 1
+_HELD_PER_READ = 16
 
 
 @dataclass(slots=True, repr=False)
@@ -116,13 +118,13 @@ class OutputChannel:
         """Takes the next piece; returns what may be shown now, often nothing."""
         self._run.count(len(text))
         self._pending += text
-        if len(self._pending) - self._window - self._searched < self._least:
+        if len(self._pending) - self._window - self._searched < self._least_now():
             return ""
         released: list[str] = []
         max_hold = self._run.active.policy.stream_max_hold_chars
         while not self._run.blocked:
             limit = min(len(self._pending) - self._window, max_hold)
-            if limit - self._searched < self._least and limit < max_hold:
+            if limit - self._searched < self._least_now() and limit < max_hold:
                 break
             forced = limit == max_hold and len(self._pending) >= max_hold + FORCED_LOOKAHEAD_CHARS
             piece = self._release(limit, forced=forced)
@@ -130,6 +132,10 @@ class OutputChannel:
                 break
             released.append(piece)
         return "".join(released)
+
+    def _least_now(self) -> int:
+        """The more is held, for want of a place to cut, the rarer it is read again: its time stays in proportion."""
+        return max(self._least, len(self._pending) // _HELD_PER_READ)
 
     def hold(self, text: str) -> None:
         """Takes a text of which nothing is wanted before the end."""
@@ -152,13 +158,13 @@ class OutputChannel:
         start = len(self._context)
         text = self._context + self._pending
         reach = start + self._run.active.policy.stream_max_hold_chars
-        cut = last_cut(text, start + self._searched, start + limit, reach) - start
+        cut = last_cut(text, start + self._searched, start + limit, reach, json=self._json) - start
         result = None
         if self._run.active.output_plan.custom:
             # Only custom patterns can match across a cut point: look at all there is, and cut before such a match.
             result = self._scan(text)
             while cut > 0 and (match := _across(result.matches, start + cut, len(text))) is not None:
-                cut = last_cut(text, start, match.start, reach) - start
+                cut = last_cut(text, start, match.start, reach, json=self._json) - start
         if cut <= self._searched:
             if not forced:
                 self._searched = 0 if result is not None else limit
@@ -197,7 +203,8 @@ class OutputChannel:
         if self._json:
             self._in_string = in_string_after(piece, in_string=self._in_string)
         self._pending = self._pending[cut:]
-        self._context = text[-CONTEXT_CHARS:]
+        held_most = len(text) - self._run.active.policy.stream_max_hold_chars
+        self._context = text[max(held_most, tail_start(text, CONTEXT_CHARS, json=self._json)) :]
         self._offset += cut
         self._searched = 0
         self._least = min(2 * self._least, MIN_RELEASE_CHARS)

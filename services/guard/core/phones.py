@@ -22,7 +22,7 @@ _LONG = re.compile(r"[0-9][0-9 ().\-/]{5,30}[0-9]")
 _DATE = re.compile(r"(?:[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{4})(?![0-9])")
 # Words for a telephone in the languages of the language detector, and the small words between them and the number.
 _CUE_STEMS = ("phone", "mobil", "cell", "tel", "fax", "whatsapp", "call", "handy", "rufnummer", "portable", "teléf",
-              "móvil", "movil", "celular", "gsm", "komórk")  # fmt: skip
+              "móvil", "movil", "celular", "gsm", "komórk", "tlf")  # fmt: skip
 _CUE_WORDS = (
     "phone|telephone|mobile|cell|tel|fax|whatsapp|call|handy|mobil|telefon|rufnummer|téléphone|portable|teléfono|"
     "telefono|móvil|movil|celular|cellulare|telemóvel|telefone|gsm|komórka|telefoon|tlf"
@@ -36,8 +36,6 @@ _CUE_BEFORE = re.compile(
     rf"\b(?:{_CUE_WORDS})[a-z]{{0,3}}[.:]?(?:\s{{1,2}}(?:{_FILLERS})[.:]?){{0,5}}[\s:.#=(\"']{{0,4}}$"
 )
 _CUE_CHARS = 64
-# Every word for a telephone holds a stem but this one, which counts in texts that hold a stem elsewhere.
-_CUE_WITHOUT_STEM = "tlf"
 # How far the patterns read behind the last digit of a number: an extension such as "x123456", and what must not follow.
 _EXTENSION_CHARS, _FRENCH_AHEAD_CHARS = 9, 2
 _MIN_DIGITS, _MAX_DIGITS = 8, 15
@@ -57,18 +55,12 @@ def find_phones(shape: Shape) -> Iterator[tuple[int, int]]:
         yield from (found.span() for found in shape.numbers(_NANP, before=1, behind=_EXTENSION_CHARS))
     if shape.number_has(_FRENCH_SHAPES):
         yield from (found.span() for found in shape.numbers(_FRENCH, behind=_FRENCH_AHEAD_CHARS))
-    stemless: bool | None = None
     for found in shape.numbers(_LONG):
         digit = found.start()
         start = digit - 1 if text[digit - 1 : digit] == "(" else digit
         before = shape.lower[max(0, start - _CUE_CHARS) : start]
         # Most numbers are told from telephone numbers here, at a fraction of the pattern's cost.
-        has_cue = _has_cue(before)
-        if not has_cue and _CUE_WITHOUT_STEM in before:
-            # Once per text: it reads all of it, and a text may hold thousands of numbers.
-            stemless = _has_cue(shape.lower) if stemless is None else stemless
-            has_cue = stemless
-        if has_cue:
+        if _has_cue(before):
             yield from _after_cue(text, before, digit, start)
 
 

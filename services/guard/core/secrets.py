@@ -33,13 +33,19 @@ def _issuer(name: str, anchors: tuple[str, ...], pattern: str, min_entropy: floa
     return _Issuer(name, anchors, re.compile(pattern), min_entropy)
 
 
+# Not \w: the letters of a text that goes on without a space are none of a token's.
+_W = "[A-Za-z0-9_]"
 _ISSUERS = (
     _issuer("aws-access-key", ("AKIA", "ASIA"), r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
     _issuer("github-token", ("gh",), r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{30,255}"),
     _issuer("github-token", ("github_pat_",), r"github_pat_[A-Za-z0-9_]{22,255}"),
     _issuer("gitlab-token", ("glpat-",), r"glpat-[A-Za-z0-9_-]{20,255}"),
     _issuer("slack-token", ("xox",), r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{15,255}", 2.5),
-    _issuer("slack-webhook", ("hooks.slack.com",), r"hooks\.slack\.com/services/(T\w{6,20}/B\w{6,20}/\w{16,40})"),
+    _issuer(
+        "slack-webhook",
+        ("hooks.slack.com",),
+        rf"hooks\.slack\.com/services/(T{_W}{{6,20}}/B{_W}{{6,20}}/{_W}{{16,40}})",
+    ),
     _issuer("stripe-key", ("_live_", "_test_"), r"(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{16,255}"),
     _issuer("google-api-key", ("AIza",), r"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
     _issuer("anthropic-key", ("sk-ant-",), r"(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{16,255}", 3.0),

@@ -23,6 +23,7 @@ PEM = (
     "-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: made by a tool\n\n"
     "lQOYBGNaBc\nxk3JdQ9z\n-----END PGP PRIVATE KEY BLOCK-----\n"
 )
+WEBHOOK = "https://hooks.slack.com/services/T012ABCDE/B012ABCDE/abcdefghijklmnop12345678"
 VALUES = (MaskedValue("<EMAIL_1>", 'ann"q@corp.test', "EMAIL"), MaskedValue("<PHONE_2>", "+49 30 901820", "PHONE"))
 
 # What answers are made of: prose, tokens, leaks, their halves, and the characters that boundaries hang on.
@@ -48,6 +49,10 @@ PARTS = (
     *("203.0.113.9", "2001:db8::7:1", "password=Zx9Qw8Er7Ty6", "password: ", "Zx9Qw8Er7Ty6"),
     *("漢字かな", "。", "пароль ", "pаypal ", "ﬁ", "１２３", "falcon seven", "falcon ", "seven"),
     *("-----BEGIN ", "PRIVATE KEY-----", "MIIEvQIBADANBg\n", PEM),
+    # What is read as something else: invisible, escaped, look-alikes.
+    *("\u061c", "\u00a0", "\u2060", PEM.replace("E KEY", "E\u200b KEY"), PEM.replace("PRI", "\u0420RI")),
+    *("tlf 22 33 44 55", "mobil ", "\\u004d UR", "\\u0020", "MU17 BOMM 0101 1010 3030 0200 000", "\\u043d\\u043e"),
+    WEBHOOK,
 )
 FRAGMENTS = st.sampled_from([*"abzAZ019 .,:;\n\"'{}[]()<>_-+/@=%\\", *PARTS])
 TEXTS = st.lists(FRAGMENTS, max_size=60).map("".join) | st.text(max_size=200)
@@ -74,6 +79,11 @@ def pieces_of(text: str, sizes: Sequence[int]) -> list[str]:
     return pieces
 
 
+def judged(check: OutputCheck) -> object:
+    verdict = check.verdict()
+    return verdict.decision, [(found.detector, found.start, found.end, found.layer) for found in verdict.findings]
+
+
 def released(check: OutputCheck, pieces: Sequence[str], kind: str) -> str:
     shown = [check.feed(delta_of(piece, kind)) for piece in pieces]
     shown.append(check.finish())
@@ -96,8 +106,49 @@ def text_of(delta: AnswerDelta, kind: str) -> str:
 @given(TEXTS, SIZES, st.sampled_from(["content", "refusal", "arguments"]))
 def test_a_stream_shows_what_the_whole_shows(text: str, sizes: list[int], kind: str) -> None:
     for policy in (DEFAULT, SMALL_HOLD):
-        whole = released(open_check(policy), [text] if text else [], kind)
-        assert released(open_check(policy), pieces_of(text, sizes), kind) == whole
+        whole, streamed = open_check(policy), open_check(policy)
+        shown = released(whole, [text] if text else [], kind)
+        assert released(streamed, pieces_of(text, sizes), kind) == shown
+        assert judged(streamed) == judged(whole)
+
+
+CYRILLIC = "".join(f"\\u{ord(letter):04x}" for letter in "номерномерномерномерномерно")
+LINES = "lQOYBGNaBcxk3JdQ9zlQOYBGNaBcxk3JdQ9z\n" * 4
+KEY = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: made by a tool\n\n{LINES}-----END PGP PRIVATE KEY BLOCK-----\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "hidden"),
+    [
+        ("content", "Ring oss på tlf 22 33 44 55, så svarer vi. Utenom kontortid kan du bruke mobil.", "22 33"),
+        ("content", f"Here it is:\n{KEY}and more.".replace("E KEY", "E\u200b KEY"), "lQOY"),
+        ("content", f"Here it is:\n{KEY}and more.".replace("E KEY", "E\u00a0KEY"), "lQOY"),
+        ("content", f"Here it is:\n{KEY}and more.".replace("PRI", "\u0420RI"), "lQOY"),
+        ("arguments", json.dumps({"k": f"Here:\n{KEY}"}).replace("PRI", "\\u0050RI"), "lQOY"),
+        ("arguments", '{"a":"to MU17 BOMM 0101 1010 3030 0200 000\\u004d UR please and more"}', "BOMM"),
+        ("arguments", f'{{"q":"","ssn":"{CYRILLIC}","n":"536 22 1234","m":"what follows"}}', "536 22"),
+        ("content", "your card is 4111 1111\u061c \u061c1111 1111, thank you for asking", "4111"),
+        (
+            "content",
+            "通知先は https://hooks.slack.com/services/T012ABCDE/B012ABCDE/abcdefghijklmnop12345678をご利用くださいませ。",
+            "T012",
+        ),
+    ],
+)
+def test_what_is_read_as_something_else_is_not_cut(kind: str, text: str, hidden: str) -> None:
+    """Places to cut were judged by the source: each of these was shown by a stream and masked in a whole answer."""
+    said = "so we go on and say a little more of what there is to say about it, "
+    for before in range(0, len(said), 5):
+        prefix = said[-before:] if before else ""
+        answer = text[:1] + f'"p":"{prefix}",' + text[1:] if kind == "arguments" else prefix + text
+        check = open_check(DEFAULT)
+        whole = check.whole(delta_of(answer, kind))
+        assert whole is not None
+        assert hidden not in text_of(whole, kind)
+        for size in (1, 3, 7, 20, 48):
+            streamed = open_check(DEFAULT)
+            assert released(streamed, pieces_of(answer, [size]), kind) == text_of(whole, kind)
+            assert judged(streamed) == judged(check)
 
 
 @pytest.mark.parametrize("distance", range(1, 30))
