@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from services.router.core.failure import FailureKind
+
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """Until when, on the monotonic clock, and whether the provider itself asked for it."""
+    """Until when, on the monotonic clock, and whether the provider itself asked for it.
+
+    `needs_action`: an operator must heal what failed; time will not.
+    """
 
     until_s: float
     rate_limited: bool
+    needs_action: FailureKind | None = None
 
 
 class Cooldowns:

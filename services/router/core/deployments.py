@@ -14,6 +14,7 @@ from enum import Enum
 from services.router.core.breaker import Breaker, BreakerPolicy, BreakerState, Pass
 from services.router.core.catalogue import ModelSpec
 from services.router.core.cooldown import Cooldown, Cooldowns
+from services.router.core.failure import FailureKind
 
 # Weight of the newest time in the moving average: the last ten make up nine tenths of it.
 _NEWEST = 0.2
@@ -29,12 +30,14 @@ class Shut:
     """Why a model may not be called now, and until when; None when nobody knows.
 
     `rate_limited`: its provider asked for peace. `last_resort`: it may be asked all the same when nobody else is left.
+    `needs_action`: what an operator must heal, and waiting will not.
     """
 
     reason: str
     until_s: float | None
     rate_limited: bool = False
     last_resort: bool = False
+    needs_action: FailureKind | None = None
 
 
 class ModelState(Enum):
@@ -178,14 +181,20 @@ class Deployments:
         cooling = self.cooling(model, now_s)
         if cooling is None:
             return None
-        return Shut("cooling-down", cooling.until_s, cooling.rate_limited, last_resort=not cooling.rate_limited)
+        limited = cooling.rate_limited
+        return Shut("cooling-down", cooling.until_s, limited, not limited, cooling.needs_action)
 
     def cooling(self, model: str, now_s: float) -> Cooldown | None:
-        """The waits of a model and of its quota as one: the longest, and whether any is the provider's wish."""
+        """The waits of a model and of its quota as one: the longest; whether any is the provider's wish; the cause."""
         running = self._cooldowns.running(self._all[model].waits, now_s)
         if not running:
             return None
-        return Cooldown(max(wait.until_s for wait in running), any(wait.rate_limited for wait in running))
+        causes = {wait.needs_action for wait in running}
+        return Cooldown(
+            max(wait.until_s for wait in running),
+            any(wait.rate_limited for wait in running),
+            causes.pop() if len(causes) == 1 else None,
+        )
 
     def health(self, model: str, now_s: float) -> Health:
         """All of it. Changes nothing, and may be asked from another thread."""

@@ -135,7 +135,10 @@ _SERVER_CODES = frozenset(
     | {"deadline_exceeded", "internalserverexception", "serviceunavailableexception", "modelerrorexception"}
     | {"modeltimeoutexception", "modelnotreadyexception", "modelstreamerrorexception"}
 )
-_MISSING_CODES = frozenset({"model_not_found", "not_found_error", "not_found", "resourcenotfoundexception"})
+_MISSING_CODES = frozenset(
+    {"model_not_found", "not_found_error", "not_found", "resourcenotfoundexception", "deploymentnotfound"}
+)
+_UNAUTHORIZED = 401
 _STATUS_KINDS: dict[int, FailureKind] = {
     401: FailureKind.CREDENTIAL,
     402: FailureKind.CREDENTIAL,
@@ -188,6 +191,16 @@ def _kind_of_status(status: int) -> FailureKind | None:
     if 300 <= status < 400:  # noqa: PLR2004 - the HTTP class
         return FailureKind.UNREACHABLE
     return _STATUS_KINDS.get(status)
+
+
+def is_misconfigured(failure: Failure) -> bool:
+    """Whether key, account, name or address are wrong, whoever asks: 402, 403 and 404 may be about one request."""
+    code = failure.provider_code.lower()
+    if failure.kind is FailureKind.CREDENTIAL:
+        return failure.http_status == _UNAUTHORIZED or code in _ACCOUNT_CODES
+    if failure.kind is FailureKind.UNKNOWN_MODEL:
+        return not code or code in _MISSING_CODES
+    return failure.kind is FailureKind.UNREACHABLE
 
 
 def error_answer(status: int, body: ErrorBody, retry_after_s: float | None = None) -> Failure:

@@ -17,16 +17,12 @@ from services.router.core.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from services.router.core.failure import Failure, FailureKind
+from services.router.core.failure import Failure, FailureKind, is_misconfigured
 from services.router.core.plan import Rejected
 
 _RETRYABLE = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
 _HEALING = _RETRYABLE | {FailureKind.TIMED_OUT, FailureKind.BROKEN}
-# What an operator must heal is no illness, but asking again at once only makes callers wait for the next model.
-_COOLING = frozenset(
-    {FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED, FailureKind.CREDENTIAL, FailureKind.UNKNOWN_MODEL}
-    | {FailureKind.UNREACHABLE}
-)
+_COOLING = frozenset({FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
 _ILL = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.BROKEN})
 # The model is there and has understood.
 _ANSWERED = frozenset({FailureKind.REJECTED, FailureKind.CONTENT_POLICY, FailureKind.CONTEXT_TOO_LONG})
@@ -113,7 +109,12 @@ def is_larger(spec: ModelSpec, than: ModelSpec) -> bool:
 
 
 def is_shared(failure: Failure) -> bool:
-    """Whether the wait is for everyone who shares the quota: a limit, or a time that the provider named itself."""
+    """Whether the wait is for everyone who shares the quota: a limit, or a time that the provider named itself.
+
+    A name or an address is one model's own.
+    """
+    if failure.kind in {FailureKind.UNKNOWN_MODEL, FailureKind.UNREACHABLE}:
+        return False
     return failure.kind is FailureKind.RATE_LIMITED or failure.retry_after_s is not None
 
 
@@ -131,11 +132,15 @@ def healthy_after(failure: Failure, given_s: float, limit_s: float, patient_s: f
 
 
 def cooldown_after(failure: Failure, now_s: float, policy: RetryPolicy) -> Cooldown | None:
-    """How long to leave the model alone: the provider's own wish, capped, or the default."""
-    if failure.kind not in _COOLING:
+    """How long to leave the model alone: the provider's own wish, capped, or the default.
+
+    What an operator must heal is no illness, but asking again at once only makes callers wait for the next model.
+    """
+    needs_action = failure.kind if is_misconfigured(failure) else None
+    if failure.kind not in _COOLING and needs_action is None:
         return None
     wait_s = policy.cooldown_s if failure.retry_after_s is None else min(failure.retry_after_s, policy.max_cooldown_s)
-    return Cooldown(now_s + wait_s, rate_limited=failure.kind is FailureKind.RATE_LIMITED)
+    return Cooldown(now_s + wait_s, failure.kind is FailureKind.RATE_LIMITED, needs_action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,8 @@ def final_error(spent: Spent, policy: RetryPolicy) -> RouterError:
     if spent.remaining_s < policy.min_step_s:
         return DeadlineExceeded("The time for this call passed before a model answered; allow more time.")
     healing = [failure for _, failure in spent.failures if failure.kind in _HEALING]
-    cooling = [entry.shut for entry in spent.rejected if entry.shut is not None]
+    shut = [entry.shut for entry in spent.rejected if entry.shut is not None]
+    cooling = [entry for entry in shut if entry.needs_action is None]
     if not healing and not cooling:
         return _needs_action(spent)
     waits = [failure.retry_after_s for failure in healing if failure.retry_after_s is not None]
@@ -195,6 +201,7 @@ def _forbidden(spec: ModelSpec, failure: Failure) -> UpstreamRejected:
 
 def _needs_action(spent: Spent) -> RouterError:
     kinds = {failure.kind for _, failure in spent.failures}
+    kinds |= {entry.shut.needs_action for entry in spent.rejected if entry.shut and entry.shut.needs_action}
     reasons = {entry.reason for entry in spent.rejected}
     if FailureKind.CREDENTIAL in kinds or (not kinds and "provider-without-key" in reasons):
         return UpstreamCredential(

@@ -96,6 +96,19 @@ async def test_who_refuses_key_or_name_is_not_asked_first_each_time(
     assert (await ask(router, streamed=streamed)).names() == [("first", "SUCCEEDED")], "and comes back by itself"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_others_say_is_told_while_a_misconfigured_model_rests(
+    serve: Serve, sim: ProviderSim, *, streamed: bool
+) -> None:
+    """The second call was told to come back in five seconds: with a conversation that fits no window."""
+    sim.script = [Rule(model="first", status=404), Rule(model="second", status=413)]
+    router = await serve(faulty(sim.base_url, "first", "second", limits={"cooldown_s": 60.0}))
+    for tried in (["first", "second"], ["second"]):
+        seen = await ask(router, streamed=streamed)
+        assert [name for name, _ in seen.names()] == tried
+        assert (seen.reason, seen.retry_after_s) == ("CONTEXT_TOO_LONG", None)
+
+
 BREAKER = {"breaker_min_calls": 3, "breaker_wait_s": 0.4}
 
 

@@ -30,6 +30,7 @@ from services.router.core.fallback import (
     cooldown_after,
     final_error,
     healthy_after,
+    is_shared,
     ladder_after,
     next_action,
 )
@@ -152,11 +153,46 @@ def test_cooldowns_follow_the_provider_and_are_capped() -> None:
     assert cooldown_after(Failure(FailureKind.REJECTED, "http-400"), 100.0, POLICY) is None
 
 
-@pytest.mark.parametrize("kind", [FailureKind.CREDENTIAL, FailureKind.UNKNOWN_MODEL, FailureKind.UNREACHABLE])
-def test_what_an_operator_must_heal_rests_and_is_no_illness(kind: FailureKind) -> None:
-    failure = Failure(kind, "refused")
-    assert cooldown_after(failure, 100.0, POLICY) == Cooldown(105.0, rate_limited=False)
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(FailureKind.CREDENTIAL, "http-401", 401),
+        Failure(FailureKind.CREDENTIAL, "http-429", 429, provider_code="insufficient_quota"),
+        Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404),
+        Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404, provider_code="DeploymentNotFound"),
+        Failure(FailureKind.UNREACHABLE, "certificate"),
+    ],
+)
+def test_what_an_operator_must_heal_rests_and_is_no_illness(failure: Failure) -> None:
+    assert cooldown_after(failure, 100.0, POLICY) == Cooldown(105.0, rate_limited=False, needs_action=failure.kind)
     assert healthy_after(failure, 10.0, 10.0, 10.0) is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(FailureKind.CREDENTIAL, "http-403", 403),
+        Failure(FailureKind.CREDENTIAL, "http-402", 402, provider_code="402"),
+        Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404, provider_code="no_endpoint_for_tools"),
+    ],
+)
+def test_what_may_be_about_one_request_alone_rests_nobody(failure: Failure) -> None:
+    """One caller could have sent all others elsewhere."""
+    assert cooldown_after(failure, 100.0, POLICY) is None
+
+
+def test_a_wrong_name_is_no_matter_of_the_quota() -> None:
+    assert not is_shared(Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404, retry_after_s=60.0))
+    assert is_shared(Failure(FailureKind.CREDENTIAL, "http-401", 401, retry_after_s=60.0))
+
+
+def test_one_cause_for_all_waits_of_a_model_is_known() -> None:
+    load = Deployments((SMALL, LARGE), BreakerPolicy())
+    unknown = Cooldown(50.0, rate_limited=False, needs_action=FailureKind.UNKNOWN_MODEL)
+    load.rest("small", unknown, shared=False)
+    assert load.cooling("small", 0.0) == unknown
+    load.rest("small", Cooldown(40.0, rate_limited=True), shared=False)
+    assert load.cooling("small", 0.0) == Cooldown(50.0, rate_limited=True)
 
 
 def planned(route: RouteSpec, needs: Needs, load: Deployments, now_s: float) -> Plan:
@@ -336,6 +372,10 @@ def failed(*kinds: FailureKind, rejected: tuple[Rejected, ...] = (), remaining_s
 
 COOLING_LIMITED = Rejected(SMALL, "cooling-down", Shut("cooling-down", 130.0, rate_limited=True))
 COOLING_FAILED = Rejected(SMALL, "cooling-down", Shut("cooling-down", 130.0, last_resort=True))
+COOLING_UNKNOWN, COOLING_REFUSED = (
+    Rejected(SMALL, "cooling-down", Shut("cooling-down", 130.0, last_resort=True, needs_action=kind))
+    for kind in (FailureKind.UNKNOWN_MODEL, FailureKind.CREDENTIAL)
+)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +396,11 @@ COOLING_FAILED = Rejected(SMALL, "cooling-down", Shut("cooling-down", 130.0, las
         (failed(FailureKind.CONTENT_POLICY), UpstreamRejected),
         (failed(rejected=(COOLING_LIMITED,)), UpstreamRateLimited),
         (failed(rejected=(COOLING_FAILED,)), UpstreamUnavailable),
+        # As in the call in which it failed: that it rests says nothing about the others.
+        (failed(FailureKind.CONTEXT_TOO_LONG, rejected=(COOLING_UNKNOWN,)), ContextTooLong),
+        (failed(FailureKind.CONTENT_POLICY, rejected=(COOLING_UNKNOWN,)), UpstreamRejected),
+        (failed(FailureKind.RATE_LIMITED, rejected=(COOLING_REFUSED,)), UpstreamRateLimited),
+        (failed(FailureKind.UNSUPPORTED, rejected=(COOLING_REFUSED,)), UpstreamCredential),
         (failed(rejected=(Rejected(SMALL, "provider-without-key"),)), UpstreamCredential),
         (failed(rejected=(Rejected(SMALL, "context-too-small"),)), ContextTooLong),
         (failed(rejected=(Rejected(SMALL, "no-tools"),)), Unsupported),
