@@ -48,10 +48,7 @@ class Kit:
         return self._runtime.channel(service)
 
     def authenticator_of(self, service: str) -> Authenticator | None:
-        """Who knows here whether `service` would know a caller: it runs here, or identity tells both. None elsewhere.
-
-        The service identifies its callers all the same.
-        """
+        """Who identifies the callers of a service that runs here; None elsewhere: its configuration may know others."""
         return self._runtime.authenticator_of(service)
 
     @property

@@ -206,7 +206,7 @@ class Runtime:
 
     def authenticator_of(self, service: str) -> Authenticator | None:
         """See Kit.authenticator_of."""
-        return self._authenticator if service in self.targets or self._has_identity else None
+        return self._authenticator if service in self.targets else None
 
     async def encoder(self) -> Encoder | None:
         """Loads the encoder on first use; everyone shares it."""

@@ -139,6 +139,9 @@ class EdgeApi:
             status = response.status
         finally:
             self._ports.observer.answered(route, status, self._ports.now_s() - began_s)
+        if not response.prepared and not request.content.is_eof():
+            # What still comes of the body is no next request.
+            response.force_close()
         if self._cors_origins and not response.prepared:
             response.headers.update(cors_headers(request.headers, self._cors_origins))
         return response
@@ -196,10 +199,14 @@ class EdgeApi:
         return web.Response(body=answer.body, headers=answer_headers(origin, answer.facts) | _JSON)
 
     async def _let_in(self, request: web.BaseRequest) -> int:
-        """How many bytes the body may take. Of a caller whom nobody knows it is not received."""
+        """How many bytes the body may take. Of a caller whom nobody knows it is not read."""
         held_bytes = self._ports.bodies.announced_bytes(request)
-        await self._ports.door.admit(credential_of(request.headers))
         self._admission.enter(held_bytes)
+        try:
+            await self._ports.door.admit(credential_of(request.headers))
+        except BaseException:
+            self._admission.leave(held_bytes)
+            raise
         return held_bytes
 
     async def _stream(

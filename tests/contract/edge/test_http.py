@@ -203,7 +203,18 @@ async def test_of_an_unknown_caller_no_body_is_received(edge: Edge, path: str, c
         await client.send(head.encode())
         answer = await client.read_until(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" in answer.lower(), "what still comes of the body is no next request"
+    assert edge.sample("llmops_edge_requests_in_flight") == 0
     assert not edge.orchestrator.calls
+
+
+async def test_a_connection_outlives_a_wrong_key_that_came_with_its_body(edge: Edge) -> None:
+    async with raw_client(edge) as client:
+        for _ in range(2):
+            await client.send(post(HELLO).replace(b"ada-secret", b"bob-secret"))
+            head = await client.read_until(b"\r\n\r\n")
+            assert b"HTTP/1.1 401 " in head
+            assert b"connection: close" not in head.lower()
 
 
 async def test_where_only_the_orchestrator_knows_the_keys_it_is_asked() -> None:
