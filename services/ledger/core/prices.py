@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
 _NANO_USD = Decimal("1e-9")
 # int64 nano-USD ends at 9.2 billion USD.
 MAX_USD = Decimal(9_000_000_000)
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+_MAX_QUOTED_CHARS = 64
 
 
 class Price(NamedTuple):
@@ -41,10 +44,7 @@ class Tokens(NamedTuple):
 
 def nano_usd(usd: str | Decimal) -> int:
     """Converts a decimal amount or price exactly. Raises ValueError for what is none, or finer than a nano-USD."""
-    try:
-        amount = Decimal(usd)
-    except InvalidOperation:
-        raise ValueError(f"{usd!r} is not a decimal number; write it like '0.15'") from None
+    amount = usd if isinstance(usd, Decimal) else _decimal(usd)
     if not amount.is_finite() or amount < 0 or amount > MAX_USD:
         raise ValueError(f"{usd} is not an amount in USD; it must be at least 0 and at most {MAX_USD}")
     # A product would be rounded to 28 digits before it is compared, and hide what comes after them.
@@ -52,6 +52,14 @@ def nano_usd(usd: str | Decimal) -> int:
     if exact != amount:
         raise ValueError(f"{usd} has more than nine decimals; it would not be booked exactly")
     return int(exact / _NANO_USD)
+
+
+def _decimal(text: str) -> Decimal:
+    """Decimal itself reads 1_000 as well, and digits of any script: an amount must be what it looks like."""
+    if not _NUMBER.fullmatch(text):
+        shown = text if len(text) <= _MAX_QUOTED_CHARS else f"{text[:_MAX_QUOTED_CHARS]}…"
+        raise ValueError(f"{shown!r} is not a decimal number; write it like '0.15'")
+    return Decimal(text)
 
 
 @lru_cache(maxsize=1024)

@@ -86,7 +86,7 @@ HEADER = "day,amount_usd\n"
         (HEADER + "9999-01-01,1\n", "line 2: 9999-01-01 is not in the years 1970 to 9998"),
         (HEADER + "2026-11-24,\n", "line 2: amount_usd: '' is not a decimal number; write it like '0.15'"),
         (HEADER + "2026-11-24,$5\n", "line 2: amount_usd: '$5' is not a decimal number"),
-        (HEADER + "2026-11-24,NaN\n", "amount_usd: NaN is not an amount in USD"),
+        (HEADER + "2026-11-24,NaN\n", "amount_usd: 'NaN' is not a decimal number"),
         (
             HEADER + "2026-11-24,1e999999\n",
             "amount_usd: 1e999999 is not an amount in USD; it must be at least 0 and at most",

@@ -107,7 +107,23 @@ def test_decimals_convert_exactly(usd: str, nano: int) -> None:
     assert nano_usd(usd) == nano
 
 
-@pytest.mark.parametrize("usd", ["", "x", "-1", "NaN", "Infinity", "0.18000000000000002", "1e10", f"0.1{'0' * 30}1"])
+@pytest.mark.parametrize(
+    "usd",
+    [
+        "",
+        "x",
+        "-1",
+        "NaN",
+        "Infinity",
+        "0.18000000000000002",
+        "1e10",
+        f"0.1{'0' * 30}1",
+        "1_000",
+        "１２",
+        "- 5",
+        "1e9999999",
+    ],
+)
 def test_what_is_not_exact_is_refused(usd: str) -> None:
     with pytest.raises(ValueError, match=r"decimal|amount"):
         nano_usd(usd)
