@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import ModelSpec, RouteSpec
-from services.router.core.cooldown import Cooldown, Cooldowns
+from services.router.core.cooldown import Cooldown
 from services.router.core.deployments import Deployments, Shut
 from services.router.core.errors import (
     ContextTooLong,
@@ -29,8 +29,6 @@ from services.router.core.fallback import (
     TryNext,
     cooldown_after,
     final_error,
-    healthy_after,
-    is_shared,
     ladder_after,
     next_action,
 )
@@ -143,83 +141,9 @@ def test_waits_stay_within_their_limits(
         assert action == GiveUp()
 
 
-def test_cooldowns_follow_the_provider_and_are_capped() -> None:
-    limited = Failure(FailureKind.RATE_LIMITED, "http-429", retry_after_s=17.0)
-    absurd = Failure(FailureKind.RATE_LIMITED, "http-429", retry_after_s=1e9)
-    down = Failure(FailureKind.UNAVAILABLE, "http-503")
-    assert cooldown_after(limited, 100.0, POLICY) == Cooldown(117.0, rate_limited=True)
-    assert cooldown_after(absurd, 100.0, POLICY) == Cooldown(400.0, rate_limited=True)
-    assert cooldown_after(down, 100.0, POLICY) == Cooldown(105.0, rate_limited=False)
-    assert cooldown_after(Failure(FailureKind.REJECTED, "http-400"), 100.0, POLICY) is None
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        Failure(FailureKind.CREDENTIAL, "http-401", 401),
-        Failure(FailureKind.CREDENTIAL, "http-429", 429, provider_code="insufficient_quota"),
-        Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404),
-        Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404, provider_code="DeploymentNotFound"),
-        Failure(FailureKind.UNREACHABLE, "certificate"),
-    ],
-)
-def test_what_an_operator_must_heal_rests_and_is_no_illness(failure: Failure) -> None:
-    assert cooldown_after(failure, 100.0, POLICY) == Cooldown(105.0, rate_limited=False, needs_action=failure.kind)
-    assert healthy_after(failure, 10.0, 10.0, 10.0) is None
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        Failure(FailureKind.CREDENTIAL, "http-403", 403),
-        Failure(FailureKind.CREDENTIAL, "http-402", 402, provider_code="402"),
-        Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404, provider_code="no_endpoint_for_tools"),
-    ],
-)
-def test_what_may_be_about_one_request_alone_rests_nobody(failure: Failure) -> None:
-    """One caller could have sent all others elsewhere."""
-    assert cooldown_after(failure, 100.0, POLICY) is None
-
-
-def test_a_wrong_name_is_no_matter_of_the_quota() -> None:
-    assert not is_shared(Failure(FailureKind.UNKNOWN_MODEL, "http-404", 404, retry_after_s=60.0))
-    assert is_shared(Failure(FailureKind.CREDENTIAL, "http-401", 401, retry_after_s=60.0))
-
-
-def test_one_cause_for_all_waits_of_a_model_is_known() -> None:
-    load = Deployments((SMALL, LARGE), BreakerPolicy())
-    unknown = Cooldown(50.0, rate_limited=False, needs_action=FailureKind.UNKNOWN_MODEL)
-    load.rest("small", unknown, shared=False)
-    assert load.cooling("small", 0.0) == unknown
-    load.rest("small", Cooldown(40.0, rate_limited=True), shared=False)
-    assert load.cooling("small", 0.0) == Cooldown(50.0, rate_limited=True)
-
-
 def planned(route: RouteSpec, needs: Needs, load: Deployments, now_s: float) -> Plan:
     gate = VendorRegister().gate("", "")
     return make_plan(route, Facts(needs=needs), gate, load, now_s, prices=NoPrices())
-
-
-def test_a_second_failure_never_shortens_a_cooldown() -> None:
-    """BerriAI/litellm#40130: of two cooldowns the shorter one was kept."""
-    cooldowns = Cooldowns()
-    cooldowns.note("m", Cooldown(50.0, rate_limited=True))
-    cooldowns.note("m", Cooldown(10.0, rate_limited=False))
-    assert cooldowns.active("m", 49.0) == Cooldown(50.0, rate_limited=True)
-    assert cooldowns.active("m", 50.0) is None
-
-
-def test_cooling_candidates_stand_aside_until_nobody_else_is_left() -> None:
-    route = RouteSpec("r", (SMALL, LARGE), 1)
-    load = Deployments((SMALL, LARGE), BreakerPolicy())
-    load.rest("small", Cooldown(50.0, rate_limited=False), shared=False)
-    plan = planned(route, Needs(), load, 10.0)
-    assert plan.candidates == (LARGE,)
-    assert [(no.spec.name, no.reason) for no in plan.rejected] == [("small", "cooling-down")]
-    load.rest("large", Cooldown(50.0, rate_limited=True), shared=False)
-    plan = planned(route, Needs(), load, 10.0)
-    assert plan.candidates == (SMALL,), "it merely failed: better asked than refused"
-    assert [no.spec.name for no in plan.rejected] == ["large"], "its provider asked for peace"
 
 
 def test_candidates_that_cannot_serve_the_request_are_rejected_with_the_reason() -> None:
