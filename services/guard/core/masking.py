@@ -91,6 +91,7 @@ def mask(
         if json:
             in_string = in_string_after(before, in_string=in_string)
             token = token if in_string else f'"{token}"'
+            in_string = in_string_after(value, in_string=in_string)
         pieces += (between(before), token)
         done = match.end
     pieces.append(between(text[done:]))

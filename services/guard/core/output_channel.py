@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from services.guard.core.active_policy import MAX_FINDINGS, ActivePolicy, finding_of
 from services.guard.core.cut_points import last_cut
 from services.guard.core.findings import Action, Finding, Group, MaskedValue, Match
-from services.guard.core.json_text import in_string_after, unescape
+from services.guard.core.json_text import escape, in_string_after, unescape
 from services.guard.core.masking import TOKEN, TokenMap, mask, restore
-from services.guard.core.reading import tail_start
+from services.guard.core.reading import reading_of
 from services.guard.core.scan import LayerBudget, ScanResult, scan
 from services.guard.core.sources import Sources
 
@@ -203,8 +203,9 @@ class OutputChannel:
         if self._json:
             self._in_string = in_string_after(piece, in_string=self._in_string)
         self._pending = self._pending[cut:]
-        held_most = len(text) - self._run.active.policy.stream_max_hold_chars
-        self._context = text[max(held_most, tail_start(text, CONTEXT_CHARS, json=self._json)) :]
+        # As it is read: the source of as much may be as long as it likes, invisible and escaped.
+        seen = reading_of(text, json=self._json).text[-CONTEXT_CHARS:]
+        self._context = escape(seen) if self._json else seen
         self._offset += cut
         self._searched = 0
         self._least = min(2 * self._least, MIN_RELEASE_CHARS)

@@ -26,10 +26,3 @@ def reading_of(text: str, *, json: bool) -> Reading:
     if view.starts is None or source.starts is None:
         return Reading(view.text, source.starts if view.starts is None else view.starts)
     return Reading(view.text, [source.starts[at] for at in view.starts])
-
-
-def tail_start(text: str, chars: int, *, json: bool) -> int:
-    """Where the last `chars` code points of the reading begin in the text, never inside of what is read as one."""
-    reading = reading_of(text, json=json)
-    first = max(0, len(reading.text) - chars)
-    return first if reading.starts is None or first == 0 else reading.starts[first]

@@ -67,7 +67,7 @@ class Shape:
         They begin with a digit: an opening bracket or a plus stands before it.
         """
         if self._long_numbers is None:
-            self._long_numbers = self._find_long_numbers() if b"00" in self.folded else ()
+            self._long_numbers = self._find_long_numbers() if self.has_digit else ()
         return self._long_numbers
 
     def numbers(self, pattern: re.Pattern[str], before: int = 0, behind: int = 0) -> Iterator[re.Match[str]]:

@@ -51,7 +51,16 @@ PARTS = (
     *("-----BEGIN ", "PRIVATE KEY-----", "MIIEvQIBADANBg\n", PEM),
     # What is read as something else: invisible, escaped, look-alikes.
     *("\u061c", "\u00a0", "\u2060", PEM.replace("E KEY", "E\u200b KEY"), PEM.replace("PRI", "\u0420RI")),
-    *("tlf 22 33 44 55", "mobil ", "\\u004d UR", "\\u0020", "MU17 BOMM 0101 1010 3030 0200 000", "\\u043d\\u043e"),
+    *(
+        "mobile is 5 5 5 8 6 7 3 0 9",
+        " 2024 ",
+        "tlf 22 33 44 55",
+        "mobil ",
+        "\\u004d UR",
+        "\\u0020",
+        "MU17 BOMM 0101 1010 3030 0200 000",
+        "\\u043d\\u043e",
+    ),
     WEBHOOK,
 )
 FRAGMENTS = st.sampled_from([*"abzAZ019 .,:;\n\"'{}[]()<>_-+/@=%\\", *PARTS])
@@ -127,6 +136,8 @@ KEY = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: made by a tool\n\n{LINES
         ("arguments", json.dumps({"k": f"Here:\n{KEY}"}).replace("PRI", "\\u0050RI"), "lQOY"),
         ("arguments", '{"a":"to MU17 BOMM 0101 1010 3030 0200 000\\u004d UR please and more"}', "BOMM"),
         ("arguments", f'{{"q":"","ssn":"{CYRILLIC}","n":"536 22 1234","m":"what follows"}}', "536 22"),
+        ("content", "my mobile is 5 5 5 8 6 7 3 0 9, as I told you, and it is now 2024, thank you.", "5 5 5"),
+        ("content", f"A\u0430{'б' * 170}\u0455\u0455\u0274 is what we have, it is 536221234, thank you.", "536221234"),
         ("content", "your card is 4111 1111\u061c \u061c1111 1111, thank you for asking", "4111"),
         (
             "content",
@@ -246,6 +257,15 @@ def test_what_is_hidden_is_held_while_it_grows(leak: str) -> None:
         assert shown.startswith(before)
         assert shown.endswith(" today, or to nobody at all.")
         assert leak[:6] not in shown
+
+
+def test_quotes_in_what_is_masked_count_for_what_follows() -> None:
+    policy = replace(DEFAULT, custom=(CustomPattern("open", ': "[0-9]+', "mask"),))
+    text = json.dumps({"a": "12", "b": "we go on and on. " * 40, "c": 4111111111111111, "e": "so we go on. " * 30})
+    whole = open_check(policy).whole(delta_of(text, "arguments"))
+    assert whole is not None
+    for size in (1, 7, 40):
+        assert released(open_check(policy), pieces_of(text, [size]), "arguments") == text_of(whole, "arguments")
 
 
 def test_a_large_answer_in_one_piece_equals_its_stream() -> None:
