@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.router.core.catalogue import Condition
@@ -40,40 +39,34 @@ HOLDS = Finding(True)
 
 def check(condition: Condition, facts: Facts, classes: tuple[str, ...]) -> Finding:
     """The first part that does not hold; else the first that is not known. `classes` are the data's, as resolved."""
-    unknown: Finding | None = None
-    for finding in _parts(condition, facts, classes):
-        if finding.holds is False:
-            return finding
-        if finding.holds is None and unknown is None:
-            unknown = finding
-    return unknown or HOLDS
+    found = _objections(condition, facts, classes)
+    if not found:
+        return HOLDS
+    return next((finding for finding in found if finding.holds is False), found[0])
 
 
-def _parts(condition: Condition, facts: Facts, classes: tuple[str, ...]) -> Iterable[Finding]:
-    origin = facts.origin
-    if condition.organisations:
-        yield _member(condition.organisations, (origin.organisation,), "organisation")
-    if condition.features:
-        yield _member(condition.features, (origin.feature,), "feature")
-    if condition.data_classes:
-        yield _member(condition.data_classes, classes, "data-class")
+def _objections(condition: Condition, facts: Facts, classes: tuple[str, ...]) -> list[Finding]:
+    """Every part that does not hold, or of which that is not known."""
+    origin, found = facts.origin, []
+    if condition.organisations and origin.organisation not in condition.organisations:
+        found.append(_other("organisation", condition.organisations))
+    if condition.features and origin.feature not in condition.features:
+        found.append(_other("feature", condition.features))
+    if condition.data_classes and condition.data_classes.isdisjoint(classes):
+        found.append(_other("data-class", condition.data_classes))
     if condition.tools is not None and condition.tools != facts.needs.tools:
         wanted = "with" if condition.tools else "without"
-        yield Finding(False, f"only-{wanted}-tools", f"for calls {wanted} tools")
-    if condition.min_input_tokens or condition.max_input_tokens:
-        yield _size(condition, facts)
-    if condition.languages:
-        known = origin.languages()
-        yield _member(condition.languages, known, "language") if known else _open("language", condition.languages)
-    if condition.bands:
-        # The text of the question is a part of the score, and nobody has it before the call.
-        judged = facts.final and facts.complexity is not None
-        yield _member(condition.bands, (facts.band(),), "band") if judged else _band_not_judged(condition, facts)
+        found.append(Finding(False, f"only-{wanted}-tools", f"for calls {wanted} tools"))
+    if (condition.min_input_tokens or condition.max_input_tokens) and (size := _size(condition, facts)) is not HOLDS:
+        found.append(size)
+    if condition.languages and condition.languages.isdisjoint(known := origin.languages()):
+        found.append(_other("language", condition.languages) if known else _open("language", condition.languages))
+    if condition.bands and (band := _band(condition.bands, facts)) is not HOLDS:
+        found.append(band)
+    return found
 
 
-def _member(wanted: frozenset[str], found: Iterable[str], what: str) -> Finding:
-    if not wanted.isdisjoint(found):
-        return HOLDS
+def _other(what: str, wanted: frozenset[str]) -> Finding:
     return Finding(False, f"other-{what}", f"for {what} {_listed(wanted)}")
 
 
@@ -81,11 +74,14 @@ def _open(what: str, wanted: frozenset[str]) -> Finding:
     return Finding(None, f"other-{what}", f"for {what} {_listed(wanted)}, which is not known")
 
 
-def _band_not_judged(condition: Condition, facts: Facts) -> Finding:
-    """At the call itself a band that could not be judged is the complex one."""
-    if facts.final:
-        return _member(condition.bands, (facts.band(),), "band")
-    return _open("band", condition.bands)
+def _band(wanted: frozenset[str], facts: Facts) -> Finding:
+    """The text of the question is a part of the score, and nobody has it before the call.
+
+    At the call itself a band that could not be judged is the complex one.
+    """
+    if not facts.final:
+        return _open("band", wanted)
+    return HOLDS if facts.band() in wanted else _other("band", wanted)
 
 
 def _size(condition: Condition, facts: Facts) -> Finding:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.router.core.catalogue import ModelSpec, RouteSpec
+from services.router.core.catalogue import Condition, ModelSpec, RouteSpec
 from services.router.core.conditions import HOLDS, Finding, check, least_tokens, most_tokens
 from services.router.core.deployments import Shut
 from services.router.core.errors import RouterError, Unsupported
@@ -37,17 +37,15 @@ class Rejected:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Who would be tried, in order, and who would not. `reasons` go with `candidates`, one each.
+class Plan(NamedTuple):
+    """Who would be tried, in order, and who would not.
 
     Every list has passed `gate`; whoever tries a model later asks it again, because an agreement may end in between.
     `shadow_refused` says why a copy that was drawn is not made.
     """
 
     route: RouteSpec
-    candidates: tuple[ModelSpec, ...]
-    reasons: tuple[str, ...]
+    ranked: tuple[Ranked, ...]
     rejected: tuple[Rejected, ...]
     gate: Gate
     context_fallbacks: tuple[ModelSpec, ...] = ()
@@ -55,6 +53,16 @@ class Plan:
     rate_limit_fallbacks: tuple[ModelSpec, ...] = ()
     shadow: ModelSpec | None = None
     shadow_refused: Rejected | None = None
+
+    @property
+    def candidates(self) -> tuple[ModelSpec, ...]:
+        """Who would be tried, the first one first."""
+        return tuple([entry.spec for entry in self.ranked])
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why each candidate stands where it stands, a sentence each."""
+        return tuple([entry.reason for entry in self.ranked])
 
     def for_a_cause(self) -> tuple[tuple[ModelSpec, str], ...]:
         """Those who are tried after one cause only, each once, with the first cause that names it."""
@@ -96,23 +104,25 @@ def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: flo
     is known. At the call, candidates whose condition cannot be established stand aside like those that are shut.
     """
     look = _Look(route, facts, gate, load, now_s)
-    first, last = _chosen(look, final=facts.final)
+    standings = {spec.name: look.at(spec, route.conditions.get(spec.name)) for spec in route.everyone()}
+    by_route = [standings[spec.name] for spec in route.candidates]
+    first, last = _chosen(by_route, final=facts.final)
     situation = Situation(route, facts, load, prices, now_s)
     ranked, after_all = rank(first, situation), rank(last, situation)
     context, content, limits = (
-        tuple(spec for spec in specs if look.at(spec).stands_by)
+        tuple([spec for spec in specs if standings[spec.name].stands_by])
         for specs in (route.context_fallbacks, route.content_policy_fallbacks, route.rate_limit_fallbacks)
     )
-    if not first and not last and any(look.too_long_for(spec) for spec in route.candidates):
+    if not first and not last and any(standing.too_long for standing in by_route):
         ranked = tuple(Ranked(spec, "the conversation is too long for the candidates") for spec in context)
-    candidates = tuple(entry.spec for entry in (*ranked, *after_all))
-    tried = {spec.name for spec in (*candidates, *context, *content, *limits)}
+    if after_all:
+        ranked += tuple(_although_shut(standings[entry.spec.name]) for entry in after_all)
+    tried = {spec.name for spec in (*[entry.spec for entry in ranked], *context, *content, *limits)}
     shadow, shadow_refused = _shadow(look)
     return Plan(
         route,
-        candidates,
-        (*(entry.reason for entry in ranked), *(_although_shut(look.at(entry.spec)) for entry in after_all)),
-        tuple(look.at(spec).rejected() for spec in route.everyone() if spec.name not in tried),
+        ranked,
+        tuple([standing.rejected() for name, standing in standings.items() if name not in tried]),
         gate,
         context,
         content,
@@ -179,6 +189,11 @@ class _Standing(NamedTuple):
         """Whether it could be called at once, by all that is known."""
         return self.no is None and self.shut is None and self.finding.holds is not False
 
+    @property
+    def too_long(self) -> bool:
+        """Whether the window alone keeps it out."""
+        return self.no is not None and self.no.reason == _TOO_SMALL
+
     def rejected(self) -> Rejected:
         """Why it would not be tried, of one that would not."""
         if self.no is not None:
@@ -191,64 +206,42 @@ class _Standing(NamedTuple):
         return Rejected(self.spec, self.shut.reason, self.shut, f"It is left alone for another {wait_s:.1f} s.", wait_s)
 
 
-@dataclass(frozen=True, slots=True)
 class _Look:
-    """Looks at each model once a plan, whichever lists name it."""
+    """How models stand for one call."""
 
-    route: RouteSpec
-    facts: Facts
-    gate: Gate
-    load: Load
-    now_s: float
-    seen: dict[str, _Standing] = field(default_factory=dict)
+    def __init__(self, route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: float) -> None:
+        self.route = route
+        self.facts = facts
+        self._gate = gate
+        self._load = load
+        self._now_s = now_s
+        # What nobody counted is taken to fit.
+        self._most_tokens = most_tokens(facts) if facts.needs.input_tokens > 0 else 0
 
-    def at(self, spec: ModelSpec, *, by_condition: bool = True) -> _Standing:
-        """A model of the route; a copy for a shadow goes by no condition."""
-        if by_condition and (known := self.seen.get(spec.name)) is not None:
-            return known
-        no = refused(spec, self.facts, self.gate)
-        finding, shut = HOLDS, None
-        if no is None:
-            condition = self.route.conditions.get(spec.name) if by_condition else None
-            if condition is not None:
-                finding = check(condition, self.facts, self.gate.classes)
-            if finding.holds and self._may_not_fit(spec):
-                finding = _MAY_NOT_FIT
-            shut = self.load.shut(spec.name, self.now_s)
-        found = _Standing(spec, no, finding, shut, self.now_s)
-        if by_condition:
-            self.seen[spec.name] = found
-        return found
-
-    def _may_not_fit(self, spec: ModelSpec) -> bool:
-        counted = self.facts.needs.input_tokens > 0
-        return counted and 0 < spec.context_tokens * WINDOW_MARGIN < most_tokens(self.facts)
-
-    def too_long_for(self, spec: ModelSpec) -> bool:
-        """Whether the window alone keeps it out."""
-        no = self.at(spec).no
-        return no is not None and no.reason == _TOO_SMALL
+    def at(self, spec: ModelSpec, condition: Condition | None) -> _Standing:
+        """One model; a copy for a shadow goes by no condition."""
+        no = refused(spec, self.facts, self._gate)
+        if no is not None:
+            return _Standing(spec, no)
+        finding = HOLDS if condition is None else check(condition, self.facts, self._gate.classes)
+        if finding.holds and 0 < spec.context_tokens * WINDOW_MARGIN < self._most_tokens:
+            finding = _MAY_NOT_FIT
+        return _Standing(spec, None, finding, self._load.shut(spec.name, self._now_s), self._now_s)
 
 
-def _chosen(look: _Look, *, final: bool) -> tuple[list[ModelSpec], list[ModelSpec]]:
-    """Who is tried, and who after all although he is shut; both in the route's order.
+def _chosen(standing: Sequence[_Standing], *, final: bool) -> tuple[list[ModelSpec], list[ModelSpec]]:
+    """Who is tried, and who after all although he is shut; both in the order given.
 
     Before the call: if every open condition turned out not to hold, those that are shut would be reached.
     """
-    standing = [look.at(spec) for spec in look.route.candidates]
     able = [entry for entry in standing if entry.stands_by]
     certain = [entry for entry in able if entry.finding.holds]
-    weak = [
-        entry
-        for entry in standing
-        if entry.shut is not None and entry.shut.last_resort and entry.finding.holds is not False
-    ]
-    weak_certain = [entry for entry in weak if entry.finding.holds]
-    if final:
-        first = certain or able
-        last = [] if first else weak_certain or weak
-    else:
-        first, last = able, [] if certain else weak
+    first = (certain or able) if final else able
+    last: list[_Standing] = []
+    if not (first if final else certain):
+        last = [s for s in standing if s.shut is not None and s.shut.last_resort and s.finding.holds is not False]
+        if final:
+            last = [entry for entry in last if entry.finding.holds] or last
     return [entry.spec for entry in first], [entry.spec for entry in last]
 
 
@@ -257,12 +250,13 @@ def _shadow(look: _Look) -> tuple[ModelSpec | None, Rejected | None]:
     rule = look.route.shadow
     if rule is None or draw(look.facts.origin.request_id, "shadow") >= rule.sample:
         return None, None
-    standing = look.at(rule.spec, by_condition=False)
+    standing = look.at(rule.spec, None)
     return (rule.spec, None) if standing.stands_by else (None, standing.rejected())
 
 
-def _although_shut(standing: _Standing) -> str:
-    return f"tried after all although it is {standing.rejected().reason}, when nobody else is left"
+def _although_shut(standing: _Standing) -> Ranked:
+    words = "tried after all although it is {}, when nobody else is left"
+    return Ranked(standing.spec, words, (standing.rejected().reason,))
 
 
 def step_timeout_s(limit_s: float, later_limits_s: Sequence[float], remaining_s: float) -> float:

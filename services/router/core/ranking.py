@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 from typing import NamedTuple
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
@@ -18,17 +18,26 @@ from services.router.core.prices import ASSUMED_INPUT_TOKENS, ASSUMED_OUTPUT_TOK
 EXPLORE_EVERY_S = 60.0
 # More would not fit beside the half in a float, and the greatest draw would be 1.
 _DRAWS = 2**52
+_SCORE = itemgetter(0)
 
 
 class Ranked(NamedTuple):
-    """A model in its place; `reason` is one sentence with the numbers that put it there."""
+    """A model in its place; `words`, with `values` in them, say what put it there.
+
+    Most plans are never read: they are put into words when somebody asks.
+    """
 
     spec: ModelSpec
-    reason: str
+    words: str
+    values: tuple[object, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """One sentence."""
+        return self.words.format(*self.values)
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """All that an order may depend on."""
 
     route: RouteSpec
@@ -43,8 +52,18 @@ Strategy = Callable[[Sequence[ModelSpec], Situation], list[Ranked]]
 
 def draw(key: str, name: str) -> float:
     """A number in (0, 1) that is the same wherever the same two texts meet."""
-    digest = blake2b(f"{key}\0{name}".encode("utf-8", "replace"), digest_size=8).digest()
-    return ((int.from_bytes(digest, "big") >> 12) + 0.5) / _DRAWS
+    return _drawn(_begun(key), name)
+
+
+def _begun(key: str) -> blake2b:
+    """What the draws of one key have in common, digested once."""
+    return blake2b(f"{key}\0".encode("utf-8", "replace"), digest_size=8)
+
+
+def _drawn(begun: blake2b, name: str) -> float:
+    hashed = begun.copy()
+    hashed.update(name.encode("utf-8", "replace"))
+    return ((int.from_bytes(hashed.digest(), "big") >> 12) + 0.5) / _DRAWS
 
 
 def by_lot(key: str, specs: Sequence[ModelSpec], weights: Mapping[str, int]) -> list[ModelSpec]:
@@ -53,23 +72,24 @@ def by_lot(key: str, specs: Sequence[ModelSpec], weights: Mapping[str, int]) -> 
     The score -weight / ln(draw) follows C. Schindelhauer and G. Schomaker, "Weighted Distributed Hash Tables", 2005.
     Weights of zero come last, in the order given.
     """
-
-    def score(spec: ModelSpec) -> float:
-        weight = weights.get(spec.name, 1)
-        return -weight / math.log(draw(key, spec.name)) if weight else 0.0
-
-    return sorted(specs, key=score, reverse=True)
+    begun, log = _begun(key), math.log
+    weighed = [(weights.get(spec.name, 1), spec) for spec in specs]
+    scored = [(-weight / log(_drawn(begun, spec.name)) if weight else 0.0, spec) for weight, spec in weighed]
+    scored.sort(key=_SCORE, reverse=True)
+    return [spec for _, spec in scored]
 
 
 def rank(able: Sequence[ModelSpec], of: Situation) -> tuple[Ranked, ...]:
     """The order of those who may answer: by the route's strategy, and in front the one that affinity keeps."""
+    if not able:
+        return ()
     ranked = _STRATEGIES[of.route.strategy](able, of)
     key = _affinity_key(of.route, of.facts)
-    if not key or not able:
+    if not key:
         return tuple(ranked)
     kept = by_lot(key, able, of.route.weights)[0]
-    reason = f"affinity: this {of.route.affinity} stays with this model as long as it can answer"
-    return (Ranked(kept, reason), *(entry for entry in ranked if entry.spec.name != kept.name))
+    first = Ranked(kept, "affinity: this {} stays with this model as long as it can answer", (of.route.affinity,))
+    return (first, *[entry for entry in ranked if entry.spec is not kept])
 
 
 def _affinity_key(route: RouteSpec, facts: Facts) -> str:
@@ -81,22 +101,22 @@ def _affinity_key(route: RouteSpec, facts: Facts) -> str:
 
 def _ordered(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
     places = {spec.name: place for place, spec in enumerate(of.route.candidates, start=1)}
-    return [Ranked(spec, f"ordered: {places[spec.name]} of {len(places)} in the route's list") for spec in able]
+    count = len(places)
+    return [Ranked(spec, "ordered: {} of {} in the route's list", (places[spec.name], count)) for spec in able]
 
 
 def _weighted(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
-    total = sum(of.route.weights.get(spec.name, 1) for spec in able)
-    return [
-        Ranked(
-            spec, f"weighted: weight {of.route.weights.get(spec.name, 1)} of {total}, drawn by the id of the request"
-        )
-        for spec in by_lot(of.facts.origin.request_id, able, of.route.weights)
-    ]
+    weights = of.route.weights
+    total = sum([weights.get(spec.name, 1) for spec in able])
+    words = "weighted: weight {} of {}, drawn by the id of the request"
+    drawn = by_lot(of.facts.origin.request_id, able, weights)
+    return [Ranked(spec, words, (weights.get(spec.name, 1), total)) for spec in drawn]
 
 
 def _cheapest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
     read = of.facts.needs.input_tokens or ASSUMED_INPUT_TOKENS
     wanted = of.facts.needs.output_tokens or ASSUMED_OUTPUT_TOKENS
+    words = "cheapest: about {} nano-USD for {} input and {} output tokens, at {} and {} per million"
     rows: list[tuple[float, Ranked]] = []
     for spec in able:
         price = of.prices.price(spec)
@@ -105,11 +125,8 @@ def _cheapest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
             continue
         written = min(wanted, spec.max_output_tokens) if spec.max_output_tokens else wanted
         cost = price.cost_nano_usd(read, written)
-        reason = (
-            f"cheapest: about {cost} nano-USD for {read} input and {written} output tokens, at "
-            f"{price.input_nano_usd_per_million_tokens} and {price.output_nano_usd_per_million_tokens} per million"
-        )
-        rows.append((cost, Ranked(spec, reason)))
+        per_million = (price.input_nano_usd_per_million_tokens, price.output_nano_usd_per_million_tokens)
+        rows.append((cost, Ranked(spec, words, (cost, read, written, *per_million))))
     return _sorted(rows)
 
 
@@ -122,13 +139,13 @@ def _fastest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
     for spec in able:
         first_token_s, tried_s = of.load.first_token_s(spec.name), of.load.tried_s(spec.name)
         if first_token_s is not None:
-            reason = f"fastest: the first token comes after {first_token_s:.3f} s on average"
-            rows.append((first_token_s, Ranked(spec, reason)))
+            words = "fastest: the first token comes after {:.3f} s on average"
+            rows.append((first_token_s, Ranked(spec, words, (first_token_s,))))
         elif of.load.calls_under_way(spec.name):
             rows.append((math.inf, Ranked(spec, "fastest: not measured yet, and a call that measures it is under way")))
         elif tried_s is not None and of.now_s - tried_s < EXPLORE_EVERY_S:
-            reason = f"fastest: not measured yet, and the try {of.now_s - tried_s:.1f} s ago gave no answer"
-            rows.append((math.inf, Ranked(spec, reason)))
+            words = "fastest: not measured yet, and the try {:.1f} s ago gave no answer"
+            rows.append((math.inf, Ranked(spec, words, (of.now_s - tried_s,))))
         else:
             rows.append((-1.0, Ranked(spec, "fastest: not measured yet, so this call measures it")))
     return _sorted(rows)
@@ -138,25 +155,28 @@ def _least_busy(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
     """Among equals the id of the request decides, else an idle mesh would know the first one only."""
     drawn = by_lot(of.facts.origin.request_id, able, of.route.weights)
     counts = [(of.load.calls_under_way(spec.name), spec) for spec in drawn]
-    return _sorted([(count, Ranked(spec, f"least busy: {count} calls under way")) for count, spec in counts])
+    return _sorted([(count, Ranked(spec, "least busy: {} calls under way", (count,))) for count, spec in counts])
 
 
 def _complexity(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
     """The route's list goes from cheap to dear."""
     judged, band = of.facts.complexity, of.facts.band()
+    numbers: tuple[object, ...] = ()
     if judged is None:
-        why = "complexity: not judged, so as complex"
+        words = "complexity: not judged, so as complex"
     else:
-        chance = f"{judged.p_weak_suffices:.2f} +- {judged.uncertainty:.2f} that the cheap end suffices"
-        why = f"complexity: {band}, {chance}"
+        words = "complexity: {}, {:.2f} +- {:.2f} that the cheap end suffices"
+        numbers = (band, judged.p_weak_suffices, judged.uncertainty)
+    words += "; {} of {} from cheap to dear"
     places = {spec.name: place for place, spec in enumerate(of.route.candidates, start=1)}
+    count = len(places)
     order = able if band == "simple" else list(reversed(able))
-    return [Ranked(spec, f"{why}; {places[spec.name]} of {len(places)} from cheap to dear") for spec in order]
+    return [Ranked(spec, words, (*numbers, places[spec.name], count)) for spec in order]
 
 
 def _sorted(rows: Sequence[tuple[float, Ranked]]) -> list[Ranked]:
     """Ascending; equals keep their order."""
-    return [entry for _, entry in sorted(rows, key=lambda row: row[0])]
+    return [entry for _, entry in sorted(rows, key=_SCORE)]
 
 
 _STRATEGIES: Mapping[str, Strategy] = {

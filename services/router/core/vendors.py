@@ -91,10 +91,11 @@ class Gate:
     """The requirements of one call; `classes` are what its data is, for conditions, the label's first.
 
     The requirements are those of the classes and of the default class, which counts whatever is named. A plan carries
-    the gate, and it is asked again before every step: an entry that ends in the middle of a call ends there.
+    the gate, and it is asked again before every step: an entry that ends in the middle of a call ends there. What has
+    no end is judged once.
     """
 
-    __slots__ = ("_now", "_requirements", "_terms", "classes")
+    __slots__ = ("_lasting", "_now", "_requirements", "_terms", "classes")
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Gate:
         self._requirements = requirements
         self._terms = terms
         self._now = now
+        self._lasting: dict[str, Refusal | None] = {}
 
     def refusal(self, spec: ModelSpec) -> Refusal | None:
         """Why this model may not be called now; None when it may."""
@@ -118,16 +120,20 @@ class Gate:
         return "" if found is None else found.reason
 
     def _refusal(self, spec: ModelSpec, now: Callable[[], dt.datetime]) -> Refusal | None:
+        provider = spec.provider
         if not self._requirements:
             return None
-        terms = self._terms.get(spec.provider, _NOTHING_AGREED)
-        # Reading the clock costs more than all the rest, and few entries end.
-        day = _ANY_DAY if terms.expires is None else now().astimezone(dt.UTC).date()
-        for requirement in self._requirements:
-            found = refusal(terms, requirement, spec.provider, day)
-            if found is not None:
-                return found
-        return None
+        if provider in self._lasting:
+            return self._lasting[provider]
+        terms = self._terms.get(provider, _NOTHING_AGREED)
+        if terms.expires is not None:
+            return self._first_refusal(terms, provider, now().astimezone(dt.UTC).date())
+        found = self._lasting[provider] = self._first_refusal(terms, provider, _ANY_DAY)
+        return found
+
+    def _first_refusal(self, terms: Terms, provider: str, day: dt.date) -> Refusal | None:
+        found = (refusal(terms, requirement, provider, day) for requirement in self._requirements)
+        return next((refused for refused in found if refused is not None), None)
 
     def agreements(self, specs: tuple[ModelSpec, ...]) -> str:
         """All that decides for these models, as text to digest; empty when nothing is required."""
@@ -152,6 +158,8 @@ class VendorRegister:
     by_organisation: Mapping[str, str] = field(default_factory=dict)
     default_class: str = ""
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    # One for each pair of configured classes, never more.
+    _gates: dict[tuple[str, str], Gate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def gate(self, organisation: str, data_class: str, field_path: str = "call.labels.data_class") -> Gate:
         """The gate of a call with this label, empty for none. Raises InvalidRequest for a class that is not configured.
@@ -162,6 +170,12 @@ class VendorRegister:
             known = ", ".join(sorted(self.classes)) or "none: an operator adds them under `router.data_classes`"
             raise InvalidRequest(field_path, f"must be a configured class of data; known are {known}")
         own = self.by_organisation.get(organisation, "")
+        known_gate = self._gates.get((data_class, own))
+        if known_gate is None:
+            known_gate = self._gates[data_class, own] = self._gate(data_class, own)
+        return known_gate
+
+    def _gate(self, data_class: str, own: str) -> Gate:
         classes = tuple(dict.fromkeys(name for name in (data_class, own) if name))
         required = dict.fromkeys((*classes, self.default_class) if self.default_class else classes)
         asked = tuple(self.classes[name] for name in required)

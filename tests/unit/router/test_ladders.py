@@ -16,6 +16,7 @@ from services.router.core.errors import Unsupported, UpstreamRateLimited, Upstre
 from services.router.core.failure import Failure, FailureKind, Outcome
 from services.router.core.fallback import RetryPolicy
 from services.router.core.plan import Plan
+from services.router.core.ranking import Ranked
 from services.router.core.run import Run
 from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
 
@@ -220,7 +221,8 @@ def gated(times: int) -> Run:
     """A run with three candidates, two tries of each, and a hedge."""
     engine = Engine({"first": [ANSWER], "second": [ANSWER], "third": [ANSWER]})
     route = RouteSpec("default", tuple(engine.specs.values()), 1, hedge=HedgeRule(0.95, 1.0, 1.0))
-    plan = Plan(route, route.candidates, ("", "", ""), (), Flipping(times))  # type: ignore[arg-type]
+    ranked = tuple(Ranked(spec, "") for spec in route.candidates)
+    plan = Plan(route, ranked, (), Flipping(times))  # type: ignore[arg-type]
     return Run(CALL, plan, engine.clock.monotonic() + 60.0, engine.router.shared["default"], streamed=True)
 
 

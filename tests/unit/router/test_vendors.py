@@ -135,6 +135,12 @@ def test_a_gate_answers_for_the_time_that_it_is_asked_about() -> None:
     assert gate.refusal(spec) is None
 
 
+def test_gates_are_as_many_as_classes_not_as_organisations() -> None:
+    register = VendorRegister({}, {"health": STRICT}, {"acme": "health"}, "health")
+    assert register.gate("zenith", "health") is register.gate("nobody knows", "health")
+    assert register.gate("acme", "health") is not register.gate("zenith", "health")
+
+
 def test_an_unknown_class_is_refused_and_the_known_ones_are_named() -> None:
     register = VendorRegister({}, {"public": Requirement("public"), "health": STRICT})
     with pytest.raises(InvalidRequest, match="known are health, public"):
