@@ -134,19 +134,18 @@ class Recollection:
         return True
 
     def learn(self, books: Books) -> None:
-        """Takes over what was written, or read under locks. Holds give way to newer ones, and counters start over."""
+        """Takes over what was written, or read under locks. Old holds give way to new ones, and counters start over."""
         if len(self._counters) > self._max_remembered // 2:
             self._counters.clear()
         self._counters.update(books.counters)
         for reservation_id, reservation in books.reservations.items():
+            self._drop(reservation_id)
             if reservation.state is State.HELD:
                 self._held[reservation_id] = reservation
                 self._expiries.put(reservation_id, reservation.expire_us)
-            else:
-                self._drop(reservation_id)
         while self._held and len(self._counters) + len(self._held) > self._max_remembered:
-            reservation_id, _ = self._held.popitem(last=False)
-            self._expiries.drop(reservation_id)
+            reservation_id, reservation = self._held.popitem(last=False)
+            self._expiries.drop(reservation_id, reservation.expire_us)
 
     def forget(self) -> None:
         """Starts over."""
@@ -155,8 +154,9 @@ class Recollection:
         self._expiries = Expiries()
 
     def _drop(self, reservation_id: str) -> None:
-        self._held.pop(reservation_id, None)
-        self._expiries.drop(reservation_id)
+        held = self._held.pop(reservation_id, None)
+        if held is not None:
+            self._expiries.drop(reservation_id, held.expire_us)
 
     def _has_due(self, now_us: int) -> bool:
         """Whether a hold has come to its end. It is forgotten here: who ends it reads it under locks."""
