@@ -173,6 +173,9 @@ async def test_an_invoice_is_reconciled_with_the_books(world: World, up: Up, tmp
     assert "+0.00052 USD" in differs
     assert "1 of 1 days differ.\n" in differs
     assert "by more than 0.00052 USD" in await reconcile(higher, "--tolerance-usd", "0.00052")
+    change = {"request_id": "i-1", "reservation_id": held["reservation_id"], "delta_nano_usd": 520_000, "reason": "odd"}
+    await llmops("call", "ledger.Adjust", json.dumps(change))
+    assert "0 of 1 days differ.\n" in await reconcile(higher)
     assert "Nothing is booked for provider 'gama'" in await reconcile(higher, provider="gama", code=1)
     assert "invoice.csv, line 2: amount_usd: 'x' is not" in await reconcile("day,amount_usd\n2026-11-24,x\n", code=2)
     refused = await reconcile(higher, code=1, LLMOPS_KEY="llmops-not-a-key")

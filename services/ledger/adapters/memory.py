@@ -10,6 +10,7 @@ from services.ledger.core.books import UNATTRIBUTED, Books, Counter, Entry, Stat
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, ModelUnpriced
 from services.ledger.core.events import EventKind, NumberedEvent, events_of
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, LimitSet, declare
 from services.ledger.core.operations import (
     Alert,
@@ -123,7 +124,7 @@ class MemoryStore:
         account = provider_account(provider)
 
         def day(start_us: int, end_us: int) -> BookedDay:
-            entries = [entry for entry in own if start_us <= entry.at_us < end_us]
+            entries = [entry for entry in own if _counts_between(entry, start_us, end_us)]
             postings = [posting for entry in entries for posting in entry.postings]
             lines = [line for entry in entries for line in entry.lines if line.provider == provider]
             return BookedDay(
@@ -165,6 +166,12 @@ class MemoryWitness:
     def keep(self, origin: bytes, head: Head, accepted_number: int = 0) -> None:
         """See Witness."""
         self._seen[origin] = newer(self._seen.get(origin), head, accepted_number)
+
+
+def _counts_between(entry: Entry, start_us: int, end_us: int) -> bool:
+    if entry.key.kind is Kind.ADJUST:
+        return id_bound(start_us) <= entry.reservation_id < id_bound(end_us)
+    return start_us <= entry.at_us < end_us
 
 
 class DeclaredPrices:

@@ -41,6 +41,7 @@ from services.ledger.core import decide
 from services.ledger.core.books import provider_account
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, StorageUnavailable
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, LimitSet
 from services.ledger.core.operations import Kind, Operation, ReserveAnswer, SetLimit, Sweep
 from services.ledger.core.ports import BookedDay, Decision, UsageQuery
@@ -177,7 +178,8 @@ class PostgresStore:
         """See Store."""
         starts, ends = zip(*days, strict=True)
         account = provider_account(provider)
-        rows = await self._read("fetch", statements.BOOKED_BY_DAY, organisation, starts, ends, provider, account)
+        ids = ([id_bound(moment_us) for moment_us in moments] for moments in (starts, ends))
+        rows = await self._read("fetch", statements.BOOKED_BY_DAY, organisation, starts, ends, provider, account, *ids)
         found = {row[0]: BookedDay(*row[1:]) for row in rows}
         return [found[start] for start in starts]
 

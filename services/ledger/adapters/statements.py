@@ -82,7 +82,8 @@ FORGET_EVENTS = """
 WITH old AS (SELECT ctid FROM events WHERE at_us < $1 ORDER BY at_us LIMIT $2)
 DELETE FROM events e USING old WHERE e.ctid = old.ctid
 """
-# Per day: booked and estimated for one provider, and what expiry charged without knowing whose it was.
+# Per day: booked and estimated for one provider, and what expiry charged without knowing whose it was. Corrections
+# (kind 8) are few, and count on the day of the hold that they correct, which its id begins with.
 BOOKED_BY_DAY = """
 SELECT d.start_us,
     coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
@@ -91,8 +92,15 @@ SELECT d.start_us,
         WHERE l ->> 0 = $4 AND (l -> 3 ->> 5)::boolean)), 0)::bigint,
     coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
         WHERE p ->> 0 = 'provider:unattributed')), 0)::bigint
-FROM unnest($2::bigint[], $3::bigint[]) AS d (start_us, end_us)
-LEFT JOIN journal j ON j.organisation = $1 AND j.at_us >= d.start_us AND j.at_us < d.end_us AND j.postings <> '[]'
+FROM unnest($2::bigint[], $3::bigint[], $6::text[], $7::text[]) AS d (start_us, end_us, first_id, next_id)
+LEFT JOIN LATERAL (
+    SELECT b.postings, b.lines FROM journal b
+    WHERE b.organisation = $1 AND b.at_us >= d.start_us AND b.at_us < d.end_us AND b.kind <> 8 AND b.postings <> '[]'
+    UNION ALL
+    SELECT c.postings, c.lines FROM journal c
+    WHERE c.organisation = $1 AND c.kind = 8
+        AND c.reservation_id >= d.first_id COLLATE "C" AND c.reservation_id < d.next_id COLLATE "C"
+) j ON true
 GROUP BY d.start_us
 """
 

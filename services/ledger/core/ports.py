@@ -93,7 +93,10 @@ class Store(Protocol):
         ...
 
     async def booked_by_day(self, organisation: str, provider: str, days: Sequence[tuple[int, int]]) -> list[BookedDay]:
-        """What was booked from a start to an end in microseconds, in the order of `days`, which is not empty."""
+        """What was booked from a start to an end in microseconds, in the order of `days`, which is not empty.
+
+        A correction counts when the hold was made that it corrects, so that a difference goes away with it.
+        """
         ...
 
     async def forget_events(self, before_us: int, max_rows: int) -> int:

@@ -131,6 +131,22 @@ async def test_an_allotment_and_an_invoice(ledger: Ledger, clock: TurnableClock)
     assert [tuple(day) for day in days] == [(23, 3, 0), (0, 0, 0)]
 
 
+async def test_a_correction_counts_on_the_day_of_its_call(ledger: Ledger, clock: TurnableClock) -> None:
+    """Else a difference would stay with the day it was found on, and another come up on the day it was corrected."""
+    day_us = 86_400 * MICROSECONDS
+    first_us = clock.ns // 1000 // day_us * day_us
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 20, 0)
+    await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(12)])
+    clock.turn(86_400)
+    await ledger.adjust(ADA, "a1", hold.reservation_id, 5, "", "invoice")
+    await ledger.adjust(ADA, "a2", hold.reservation_id, 2, "other-ai", "invoice")
+    days = [first_us - day_us, first_us, first_us + day_us]
+    booked = await ledger.reports.reconcile("acme", "acme-ai", days)
+    assert [tuple(day) for day in booked] == [(0, 0, 0), (17, 0, 0), (0, 0, 0)]
+    assert [day.booked_nano_usd for day in await ledger.reports.reconcile("acme", "other-ai", days)] == [0, 2, 0]
+    assert [tuple(day) for day in await ledger.reports.reconcile("zenith", "acme-ai", days)] == [(0, 0, 0)] * 3
+
+
 async def test_an_allotment_keeps_its_prices_until_it_comes_back_late(ledger: Ledger, clock: TurnableClock) -> None:
     terms = LeaseTerms((("other-ai", "double"),), settle_us=20 * MICROSECONDS)
     lent = await ledger.allot(ADA, "a", 40, 10 * MICROSECONDS, "edge-1", terms)

@@ -216,7 +216,9 @@ class Model:
             if place.unit is Unit.TOKENS:
                 used = min(Fraction(amount * MINUTE_NS, per_minute), Fraction(MOST_AHEAD_NS))
                 by = used - (taken if kept else 0)
-                self.move(place, now_us * 1000, by if by >= 0 else -self.undrained(hold, place, -by, now_us))
+                # Used as much as was taken is no movement: it would stand ahead of a clock that is set back later.
+                if by:
+                    self.move(place, now_us * 1000, by if by > 0 else -self.undrained(hold, place, -by, now_us))
             elif not kept:
                 self.move(place, now_us * 1000, taken)
         hold.state, hold.booked, hold.amount = "committed", amount, 0

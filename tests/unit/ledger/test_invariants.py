@@ -68,6 +68,11 @@ def test_a_hundred_thousand_steps_follow_the_model() -> None:
         played(seed, STEPS_PER_SEED)
 
 
+def test_a_commit_as_held_under_a_clock_that_is_set_back_later() -> None:
+    """A soak run found it: the model moved a rate by nothing, and then took the lost seconds for use."""
+    played(4167460207, 1000)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_million_steps_follow_the_model() -> None:
