@@ -96,6 +96,9 @@ class Model:
         return min(ahead, Fraction(MOST_AHEAD_NS)) if 0 < ahead <= MOST_AHEAD_NS + SKEW_NS else Fraction(0)
 
     def move(self, place: Place, now_ns: int, by: Fraction) -> None:
+        # Else the seconds by which a clock is set back later would count as use.
+        if not by:
+            return
         level = min(max(self.pending(place, now_ns) + by, Fraction(0)), Fraction(MOST_AHEAD_NS))
         self.ahead[place] = (now_ns, level)
 
@@ -216,9 +219,7 @@ class Model:
             if place.unit is Unit.TOKENS:
                 used = min(Fraction(amount * MINUTE_NS, per_minute), Fraction(MOST_AHEAD_NS))
                 by = used - (taken if kept else 0)
-                # Used as much as was taken is no movement: it would stand ahead of a clock that is set back later.
-                if by:
-                    self.move(place, now_us * 1000, by if by > 0 else -self.undrained(hold, place, -by, now_us))
+                self.move(place, now_us * 1000, by if by >= 0 else -self.undrained(hold, place, -by, now_us))
             elif not kept:
                 self.move(place, now_us * 1000, taken)
         hold.state, hold.booked, hold.amount = "committed", amount, 0
