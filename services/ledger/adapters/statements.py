@@ -15,7 +15,7 @@ FROM load_batch($1, $2::text[], $3::uuid[], $4::text[], $5::smallint[], $6::text
     $9::smallint[], $10::text[], $11::smallint[], $12::text[], $13, $14)
 """
 
-# Returns how many entries were new: fewer than sent means that another replica decided one of the requests meanwhile.
+# Fails on a unique key when another replica decided one of the requests meanwhile.
 WRITE = """
 SELECT write_batch($1, $2::text::jsonb, $3::text::jsonb, $4::text::jsonb, $5::text::jsonb, $6::text::jsonb)
 """
