@@ -32,7 +32,7 @@ Above zero the provider asks for more than is booked, below zero for less. Usual
 - calls past the mesh, or with keys of another organisation: not in the books of this key.
 `llmops ledger export` lists the bookings, and Adjust corrects one:
   llmops call ledger.Adjust '{"request_id": "i-1", "reservation_id": "…", "delta_nano_usd": …, "reason": "invoice"}'
-A correction counts here on the day on which its call began, whenever it is made.
+A correction counts here on the day of the call's hold, whenever it is made.
 """
 
 

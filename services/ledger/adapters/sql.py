@@ -55,8 +55,7 @@ if TYPE_CHECKING:
 _MAX_ATTEMPTS = 5
 # Below it a batch's own cost at the database, about that of 20 operations, is more than deciding ahead saves.
 _AHEAD_FROM = 16
-# A unique key says that another replica decided one of the requests meanwhile.
-_RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError)
+_RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _OUTAGES = (
     OSError,
     TimeoutError,
@@ -82,7 +81,7 @@ class StoreOptions:
 
 
 class _Raced(Exception):
-    """Limits changed: the batch is decided again."""
+    """Limits changed, or another replica decided one of the requests: the batch is decided again."""
 
 
 class _Contended(Exception):
@@ -340,8 +339,8 @@ class PostgresStore:
             more = any(not isinstance(o, Sweep) for o in batch) and due_count(books, loaded, now_us) >= most
             outcomes, known = self._decided(books, [Sweep(most)] if more else batch, now_us)
             entries: list[Entry] = [entry for outcome in outcomes for entry in outcome.entries]
-            if entries:
-                await writer.write(*written(books, known, entries, now_us))
+            if entries and await writer.write(*written(books, known, entries, now_us)) != len(entries):
+                raise _Raced  # noqa: TRY301
             await writer.execute("COMMIT")
         except _OUTAGES:
             raise

@@ -15,7 +15,7 @@ FROM load_batch($1, $2::text[], $3::uuid[], $4::text[], $5::smallint[], $6::text
     $9::smallint[], $10::text[], $11::smallint[], $12::text[], $13, $14)
 """
 
-# Fails on a unique key when another replica decided one of the requests meanwhile.
+# Returns how many entries were new: fewer than sent means that another replica decided one of the requests meanwhile.
 WRITE = """
 SELECT write_batch($1, $2::text::jsonb, $3::text::jsonb, $4::text::jsonb, $5::text::jsonb, $6::text::jsonb)
 """
@@ -85,6 +85,10 @@ DELETE FROM events e USING old WHERE e.ctid = old.ctid
 # Per day: booked and estimated for one provider, and what expiry charged without knowing whose it was. Corrections
 # (kind 8) are few, and count on the day of the hold that they correct, which its id begins with.
 BOOKED_BY_DAY = """
+WITH corrections AS MATERIALIZED (
+    SELECT c.reservation_id COLLATE "C" AS id, c.postings, c.lines FROM journal c
+    WHERE c.organisation = $1 AND c.kind = 8
+)
 SELECT d.start_us,
     coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
         WHERE p ->> 0 = $5)), 0)::bigint,
@@ -97,9 +101,7 @@ LEFT JOIN LATERAL (
     SELECT b.postings, b.lines FROM journal b
     WHERE b.organisation = $1 AND b.at_us >= d.start_us AND b.at_us < d.end_us AND b.kind <> 8 AND b.postings <> '[]'
     UNION ALL
-    SELECT c.postings, c.lines FROM journal c
-    WHERE c.organisation = $1 AND c.kind = 8
-        AND c.reservation_id >= d.first_id COLLATE "C" AND c.reservation_id < d.next_id COLLATE "C"
+    SELECT c.postings, c.lines FROM corrections c WHERE c.id >= d.first_id AND c.id < d.next_id
 ) j ON true
 GROUP BY d.start_us
 """

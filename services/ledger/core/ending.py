@@ -103,7 +103,7 @@ def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> 
         held._replace(
             state=State.COMMITTED, held_nano_usd=0, booked_nano_usd=total, paid_to=held.paid_to or paid_to(lines)
         ),
-        tuple(_settled(held, lines, now_us)) if held.terms.meters else (),
+        _moving(_settled(held, lines, now_us)) if held.terms.meters else (),
     )
 
 
@@ -155,7 +155,7 @@ def orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: Cos
         lines,
         "orphan",
         reservation,
-        meters,
+        _moving(meters),
     )
 
 
@@ -238,11 +238,16 @@ def check_room(books: Books, counter_ids: Iterable[str], added: int, total: int,
 
 
 def _given_back(held: Reservation, at_us: int, *, rates_too: bool) -> tuple[Meter, ...]:
-    return tuple(
+    return _moving(
         meter._replace(amount=-_refundable(meter, meter.amount, at_us))
         for meter in held.terms.meters
         if rates_too or meter.unit is Unit.CONCURRENCY
     )
+
+
+def _moving(meters: Iterable[Meter]) -> tuple[Meter, ...]:
+    """A rate that nothing moves is not brought up to now: it would stand ahead of a clock that is set back later."""
+    return tuple(meter for meter in meters if meter.amount)
 
 
 def _refundable(meter: Meter, amount: int, at_us: int) -> int:

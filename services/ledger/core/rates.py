@@ -49,12 +49,7 @@ def fits(tat_ns: int, now_ns: int, count: int, rate: Rate) -> bool:
 
 
 def move(tat_ns: int, now_ns: int, by_ns: int) -> int:
-    """The TAT after using, or after giving back (negative). What is given back never makes credit beyond the burst.
-
-    Nothing leaves it where it is: brought up to now, it would lie ahead of a clock that is set back later.
-    """
-    if not by_ns:
-        return tat_ns
+    """The TAT after using, or after giving back (negative). What is given back never makes credit beyond the burst."""
     return now_ns + min(max(pending_ns(tat_ns, now_ns) + by_ns, 0), MAX_DEBT_NS)
 
 

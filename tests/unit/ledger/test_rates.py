@@ -317,10 +317,3 @@ def test_rates_are_counted_in_usage() -> None:
     desk.clock.ns += 6 * NANO
     usages, _ = done(desk.ledger.reports.usage("acme", None, "", None, 0, ""))
     assert {u.limit.unit: u.used_count for u in usages} == {Unit.TOKENS: 30, Unit.CONCURRENCY: 1}
-
-
-def test_nothing_moves_nothing() -> None:
-    """A rate that was brought up to now without being used would lie ahead of a clock that is set back."""
-    now = 10**18
-    for tat in (0, now - MINUTE_NS, now, now + MINUTE_NS):
-        assert rates.move(tat, now, 0) == tat

@@ -190,7 +190,7 @@ class LedgerServiceServicer(object):
 
     def Reconcile(self, request, context):
         """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
-        Adjust, which counts on the day on which its call began. Safe to retry.
+        Adjust, which counts on the day of the hold that it corrects. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

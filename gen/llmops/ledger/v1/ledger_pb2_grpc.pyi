@@ -80,7 +80,7 @@ class LedgerServiceStub:
     """
     Reconcile: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]
     """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
-    Adjust, which counts on the day on which its call began. Safe to retry.
+    Adjust, which counts on the day of the hold that it corrects. Safe to retry.
     """
     WhyBlocked: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.WhyBlockedRequest, _ledger_pb2.WhyBlockedResponse]
     """Why a reservation was denied, from the journal. NOT_FOUND when no such denial is remembered. Safe to retry."""
@@ -146,7 +146,7 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """
     Reconcile: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReconcileRequest, _ledger_pb2.ReconcileResponse]  # type: ignore[assignment]
     """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
-    Adjust, which counts on the day on which its call began. Safe to retry.
+    Adjust, which counts on the day of the hold that it corrects. Safe to retry.
     """
     WhyBlocked: _aio.UnaryUnaryMultiCallable[_ledger_pb2.WhyBlockedRequest, _ledger_pb2.WhyBlockedResponse]  # type: ignore[assignment]
     """Why a reservation was denied, from the journal. NOT_FOUND when no such denial is remembered. Safe to retry."""
@@ -263,7 +263,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ReconcileResponse, _abc.Awaitable[_ledger_pb2.ReconcileResponse]]:
         """Compares what was booked for a provider, day by day, with its invoice. Books nothing: a difference is a proposal for
-        Adjust, which counts on the day on which its call began. Safe to retry.
+        Adjust, which counts on the day of the hold that it corrects. Safe to retry.
         """
 
     @_abc_1.abstractmethod
