@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.guard.core.confusables import fold_confusables
 
@@ -55,12 +56,39 @@ class NormalisedText:
 
 
 _UNCHANGED: frozenset[str] = frozenset()
+# Each pass brings letters nearer to their marks; two were enough for all that was tried.
+_MOST_PASSES = 4
 
 
 def normalise(text: str) -> NormalisedText:
-    """The normal form of a text. ASCII comes back untouched at no cost, plain Western European text at little."""
+    """The normal form of a text, which is its own. ASCII comes back untouched at no cost, Western European at little.
+
+    What was dropped or folded may have kept a letter from its mark: then the two are put together as well. Otherwise
+    what is kept of a stream as context would be read in another way than the whole.
+    """
     if text.isascii():
         return NormalisedText(text)
+    view = _pass(text)
+    for _ in range(_MOST_PASSES - 1):
+        if view.text == text or unicodedata.is_normalized("NFKC", view.text):
+            break
+        again = _pass(view.text)
+        if again.text == view.text:
+            break
+        view = _after(view, again)
+    return view
+
+
+def _after(first: NormalisedText, then: NormalisedText) -> NormalisedText:
+    changes, invisible = first.changes | then.changes, first.invisible_count + then.invisible_count
+    if first.starts is None or first.ends is None or then.starts is None or then.ends is None:
+        starts, ends = (first.starts, first.ends) if then.starts is None else (then.starts, then.ends)
+        return NormalisedText(then.text, changes, invisible, starts, ends)
+    starts, ends = [first.starts[at] for at in then.starts], [first.ends[at - 1] for at in then.ends]
+    return NormalisedText(then.text, changes, invisible, starts, ends)
+
+
+def _pass(text: str) -> NormalisedText:
     western = _is_western(text)
     if unicodedata.is_normalized("NFKC", text) and (
         _SOFT_HYPHEN not in text if western else not _INVISIBLE.search(text)
@@ -171,6 +199,11 @@ class _Rebuild:
         return not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum())
 
 
+@lru_cache(maxsize=4096)
 def _continues(char: str) -> bool:
-    """Whether a character belongs to the one before it: combining marks, and Hangul vowels and finals."""
-    return unicodedata.combining(char) != 0 or "\u1161" <= char <= "\u11ff"
+    """Whether a character belongs to the one before it: combining marks, and Hangul vowels and finals.
+
+    Also what NFKC makes one of these, as it does with half-width sound marks and compatibility Hangul.
+    """
+    first = unicodedata.normalize("NFKC", char)[0]
+    return unicodedata.combining(first) != 0 or "\u1161" <= first <= "\u11ff"

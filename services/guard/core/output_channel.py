@@ -91,7 +91,7 @@ class OutputChannel:
     """One text. `json`: the text is JSON source, and stays valid JSON."""
 
     __slots__ = (
-        *("_context", "_in_string", "_json", "_least", "_offset", "_pending", "_run", "_searched", "_tokens"),
+        *("_context", "_in_string", "_json", "_least", "_offset", "_pending", "_run", "_searched", "_tokens", "_tried"),
         "_window",
     )
 
@@ -101,6 +101,8 @@ class OutputChannel:
         self._pending = ""
         self._context = ""
         self._offset = 0
+        # Up to where a cut was looked for in vain, and up to where that must not be done again.
+        self._tried = 0
         self._searched = 0
         self._in_string = False
         self._least = FIRST_RELEASE_CHARS
@@ -118,15 +120,16 @@ class OutputChannel:
         """Takes the next piece; returns what may be shown now, often nothing."""
         self._run.count(len(text))
         self._pending += text
-        if len(self._pending) - self._window - self._searched < self._least_now():
+        if len(self._pending) - self._window - self._tried < self._least_now():
             return ""
         released: list[str] = []
         max_hold = self._run.active.policy.stream_max_hold_chars
         while not self._run.blocked:
             limit = min(len(self._pending) - self._window, max_hold)
-            if limit - self._searched < self._least_now() and limit < max_hold:
-                break
             forced = limit == max_hold and len(self._pending) >= max_hold + FORCED_LOOKAHEAD_CHARS
+            untried = limit - self._tried
+            if not forced and untried < self._least_now() and (limit < max_hold or not untried):
+                break
             piece = self._release(limit, forced=forced)
             if piece is None:
                 break
@@ -167,6 +170,8 @@ class OutputChannel:
                 cut = last_cut(text, start, match.start, reach, json=self._json) - start
         if cut <= self._searched:
             if not forced:
+                self._tried = limit
+                # Where a custom pattern's match stood across a cut, more text may show that it is none.
                 self._searched = 0 if result is not None else limit
                 return None
             cut, result = self._forced_cut(text, limit)
@@ -207,7 +212,7 @@ class OutputChannel:
         seen = reading_of(text, json=self._json).text[-CONTEXT_CHARS:]
         self._context = escape(seen) if self._json else seen
         self._offset += cut
-        self._searched = 0
+        self._tried = self._searched = 0
         self._least = min(2 * self._least, MIN_RELEASE_CHARS)
         return shown
 

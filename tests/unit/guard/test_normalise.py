@@ -3,7 +3,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.guard.core.normalise import normalise
@@ -47,12 +47,30 @@ def test_smuggled_tags_count_as_invisible() -> None:
     assert normalise("👩\u200d👧").invisible_count == 0
 
 
-@given(st.text())
+# Letters, and marks that become theirs once they are folded, or once what stands between the two is dropped.
+MARKED = st.text(
+    st.sampled_from(
+        "aT 1ｶﾊカ\uff9e\uff9f\u3099ㅎㅏㄳ한\u1112\u1161\u11ab¨оеасԁ\u200b\u00ad\u0301\u0306\u0327\u0f75\U000e0073"
+    )
+)
+
+
+@given(MARKED | st.text())
 def test_offsets_are_in_order_and_inside(text: str) -> None:
     result = normalise(text)
     spans = [result.original_span(at, at + 1) for at in range(len(result.text))]
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert spans == sorted(spans)
+
+
+@given(MARKED | st.text())
+@example("\uff76\uff9eTel")
+@example("\u30ab\u00ad\u3099")
+@example("ad\u043e\u0306")
+def test_a_normal_form_is_its_own(text: str) -> None:
+    """What is kept of a stream as context was read in another way than the whole, and a cue before a number missed."""
+    normal = normalise(text).text
+    assert normalise(normal).text == normal
 
 
 @given(st.text(st.characters(max_codepoint=0x24F)))
