@@ -3,7 +3,8 @@
 NFKC per combining sequence, zero-width and bidi characters removed, Unicode tag characters turned into the ASCII that
 they smuggle, look-alike letters folded. Detectors read the normal form; findings and masking use the original.
 Combining sequences are folded one by one, so canonical compositions that span two starters (a few Indic vowel signs)
-stay decomposed: no detector here depends on them.
+stay decomposed: no detector here depends on them. Marks that make no letter of what they stand on are dropped: on ASCII
+that they leave two characters, behind what was dropped, and beyond the most that anybody reads.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\
 # A stretch of other characters, with the ASCII character before it: a combining mark may belong to that one.
 _RUN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
 _TAG_BASE = 0xE0000
+# Of a sequence. Putting marks into their canonical order takes the square of their number.
+_MOST_MARKS = 30
+_MARKS = "".join(char for char in map(chr, range(0x300, 0x10000)) if unicodedata.combining(char))
+# Those of the other planes stand somewhere here: `re` looks characters beyond the first plane up one by one.
+_MARKS += "\U000101fd-\U0001e94a"
+_MARK = re.compile(f"[{_MARKS}]")
+_MARKS_ON_ASCII = re.compile(f"(?<=[\x00-\x7f])[{_MARKS}]+")
+_LOOSE_MARKS = re.compile(f"[\x00-\x7f][{_MARKS}]|[{_MARKS}]{{{_MOST_MARKS}}}")
 _SOFT_HYPHEN = "\u00ad"
 
 
@@ -56,43 +65,15 @@ class NormalisedText:
 
 
 _UNCHANGED: frozenset[str] = frozenset()
-# Each pass brings letters nearer to their marks; two were enough for all that was tried.
-_MOST_PASSES = 4
 
 
 def normalise(text: str) -> NormalisedText:
-    """The normal form of a text, which is its own. ASCII comes back untouched at no cost, Western European at little.
-
-    What was dropped or folded may have kept a letter from its mark: then the two are put together as well. Otherwise
-    what is kept of a stream as context would be read in another way than the whole.
-    """
+    """The normal form of a text. ASCII comes back untouched at no cost, plain Western European text at little."""
     if text.isascii():
         return NormalisedText(text)
-    view = _pass(text)
-    for _ in range(_MOST_PASSES - 1):
-        if view.text == text or unicodedata.is_normalized("NFKC", view.text):
-            break
-        again = _pass(view.text)
-        if again.text == view.text:
-            break
-        view = _after(view, again)
-    return view
-
-
-def _after(first: NormalisedText, then: NormalisedText) -> NormalisedText:
-    changes, invisible = first.changes | then.changes, first.invisible_count + then.invisible_count
-    if first.starts is None or first.ends is None or then.starts is None or then.ends is None:
-        starts, ends = (first.starts, first.ends) if then.starts is None else (then.starts, then.ends)
-        return NormalisedText(then.text, changes, invisible, starts, ends)
-    starts, ends = [first.starts[at] for at in then.starts], [first.ends[at - 1] for at in then.ends]
-    return NormalisedText(then.text, changes, invisible, starts, ends)
-
-
-def _pass(text: str) -> NormalisedText:
     western = _is_western(text)
-    if unicodedata.is_normalized("NFKC", text) and (
-        _SOFT_HYPHEN not in text if western else not _INVISIBLE.search(text)
-    ):
+    kept = _SOFT_HYPHEN not in text if western else not (_INVISIBLE.search(text) or _has_loose_marks(text))
+    if kept and unicodedata.is_normalized("NFKC", text):
         folded, mixed = (text, False) if western else fold_confusables(text)
         return NormalisedText(folded, frozenset((CONFUSABLES,)) if mixed else _UNCHANGED)
     rebuilt = _Rebuild(text)
@@ -130,7 +111,8 @@ class _Rebuild:
             start, end = run.span()
             self._keep(done, start)
             piece = run.group()
-            if _INVISIBLE.search(piece) is None and unicodedata.is_normalized("NFKC", piece):
+            changed = _INVISIBLE.search(piece) or _has_loose_marks(piece)
+            if not changed and unicodedata.is_normalized("NFKC", piece):
                 self._keep(start, end)
             else:
                 self._rewrite(start, end)
@@ -152,6 +134,8 @@ class _Rebuild:
             elif _INVISIBLE.match(source[at]):
                 self._drop(at)
                 at += 1
+                while at < end and _is_mark(source[at]):
+                    at += 1
             else:
                 stop = at + 1
                 while stop < end and _continues(source[stop]):
@@ -160,10 +144,12 @@ class _Rebuild:
                 at = stop
 
     def _fold(self, start: int, end: int) -> None:
-        cluster = self.source[start:end]
+        cluster = self.source[start:end] if end - start <= _MOST_MARKS else self.source[start : start + _MOST_MARKS]
         folded = unicodedata.normalize("NFKC", cluster)
         if folded != cluster:
             self.changes.add(NFKC)
+        if len(folded) > 1:
+            folded = _MARKS_ON_ASCII.sub("", folded)
         self._emit(folded, start, end)
 
     def _emit(self, text: str, start: int, end: int) -> None:
@@ -199,11 +185,17 @@ class _Rebuild:
         return not (before.isascii() and before.isalnum() and after.isascii() and after.isalnum())
 
 
+def _has_loose_marks(text: str) -> bool:
+    """Whether a mark stands on ASCII, or more stand together than are kept. Most texts have no marks at all."""
+    return _MARK.search(text) is not None and _LOOSE_MARKS.search(text) is not None
+
+
 @lru_cache(maxsize=4096)
 def _continues(char: str) -> bool:
-    """Whether a character belongs to the one before it: combining marks, and Hangul vowels and finals.
+    """Whether a character belongs to the one before it, at the latest after NFKC: marks, Hangul vowels and finals."""
+    return _is_mark(char) or "\u1161" <= unicodedata.normalize("NFKC", char)[0] <= "\u11ff"
 
-    Also what NFKC makes one of these, as it does with half-width sound marks and compatibility Hangul.
-    """
-    first = unicodedata.normalize("NFKC", char)[0]
-    return unicodedata.combining(first) != 0 or "\u1161" <= first <= "\u11ff"
+
+def _is_mark(char: str) -> bool:
+    """Whether it is a combining mark, or NFKC makes it one, as it does with half-width sound marks."""
+    return unicodedata.combining(unicodedata.normalize("NFKC", char)[0]) != 0

@@ -120,13 +120,15 @@ class OutputChannel:
         """Takes the next piece; returns what may be shown now, often nothing."""
         self._run.count(len(text))
         self._pending += text
-        if len(self._pending) - self._window - self._tried < self._least_now():
+        max_hold = self._run.active.policy.stream_max_hold_chars
+        must_cut_at = max_hold + FORCED_LOOKAHEAD_CHARS
+        untried = len(self._pending) - self._window - self._tried
+        if untried < self._least_now() and len(self._pending) < must_cut_at:
             return ""
         released: list[str] = []
-        max_hold = self._run.active.policy.stream_max_hold_chars
         while not self._run.blocked:
             limit = min(len(self._pending) - self._window, max_hold)
-            forced = limit == max_hold and len(self._pending) >= max_hold + FORCED_LOOKAHEAD_CHARS
+            forced = limit == max_hold and len(self._pending) >= must_cut_at
             untried = limit - self._tried
             if not forced and untried < self._least_now() and (limit < max_hold or not untried):
                 break

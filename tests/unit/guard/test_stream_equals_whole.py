@@ -124,6 +124,7 @@ def test_a_stream_shows_what_the_whole_shows(text: str, sizes: list[int], kind: 
 
 
 CYRILLIC = "".join(f"\\u{ord(letter):04x}" for letter in "номерномерномерномерномерно")
+STRUCK = "".join(f"{digit}\u0336" for digit in "4111111111111111")
 LINES = "lQOYBGNaBcxk3JdQ9zlQOYBGNaBcxk3JdQ9z\n" * 4
 KEY = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: made by a tool\n\n{LINES}-----END PGP PRIVATE KEY BLOCK-----\n"
 
@@ -140,6 +141,8 @@ KEY = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: made by a tool\n\n{LINES
         ("arguments", f'{{"q":"","ssn":"{CYRILLIC}","n":"536 22 1234","m":"what follows"}}', "536 22"),
         ("content", "my mobile is 5 5 5 8 6 7 3 0 9, as I told you, and it is now 2024, thank you.", "5 5 5"),
         ("content", f"A\u0430{'б' * 170}\u0455\u0455\u0274 is what we have, it is 536221234, thank you.", "536221234"),
+        ("content", "my ssn\u200b\u0301 is 536221234, which is what it has always been", "536221234"),
+        ("content", f"pay by {STRUCK}, thank you for asking", "4\u0336"),
         ("content", "your card is 4111 1111\u061c \u061c1111 1111, thank you for asking", "4111"),
         (
             "content",
