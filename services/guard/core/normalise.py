@@ -138,7 +138,8 @@ class _Rebuild:
                     at += 1
             else:
                 stop = at + 1
-                while stop < end and _continues(source[stop]):
+                belongs = _is_mark if source[at].isascii() else _continues
+                while stop < end and belongs(source[stop]):
                     stop += 1
                 self._fold(at, stop)
                 at = stop
@@ -196,6 +197,7 @@ def _continues(char: str) -> bool:
     return _is_mark(char) or "\u1161" <= unicodedata.normalize("NFKC", char)[0] <= "\u11ff"
 
 
+@lru_cache(maxsize=4096)
 def _is_mark(char: str) -> bool:
     """Whether it is a combining mark, or NFKC makes it one, as it does with half-width sound marks."""
     return unicodedata.combining(unicodedata.normalize("NFKC", char)[0]) != 0

@@ -75,6 +75,12 @@ def test_a_normal_form_is_its_own(text: str) -> None:
     assert normalise(normal).text == normal
 
 
+def test_hangul_vowels_do_not_belong_to_a_number_before_them() -> None:
+    """A mask of the number would take them along."""
+    result = normalise("4111ㅠㅠ")
+    assert result.original_span(0, 4) == (0, 4)
+
+
 def test_marks_stay_where_they_make_a_letter() -> None:
     assert normalise("cafe\u0301 n\u0303 4\u0336 x\u0302\u0301 \u200b\u0301 o\u0302\u0301").text == "café ñ 4 x  ố"
     assert normalise("שָׁלוֹם").text == unicodedata.normalize("NFKC", "שָׁלוֹם")
