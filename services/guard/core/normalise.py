@@ -36,7 +36,7 @@ _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\
 # A stretch of other characters, with the ASCII character before it: a combining mark may belong to that one.
 _RUN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
 _TAG_BASE = 0xE0000
-# Of a sequence. Putting marks into their canonical order takes the square of their number.
+# In a sequence, with what they stand on. Putting marks into their canonical order takes the square of their number.
 _MOST_MARKS = 30
 _MARKS = "".join(char for char in map(chr, range(0x300, 0x10000)) if unicodedata.combining(char))
 # Those of the other planes stand somewhere here: `re` looks characters beyond the first plane up one by one.
@@ -145,7 +145,7 @@ class _Rebuild:
                 at = stop
 
     def _fold(self, start: int, end: int) -> None:
-        cluster = self.source[start:end] if end - start <= _MOST_MARKS else self.source[start : start + _MOST_MARKS]
+        cluster = self.source[start:end][:_MOST_MARKS]
         folded = unicodedata.normalize("NFKC", cluster)
         if folded != cluster:
             self.changes.add(NFKC)

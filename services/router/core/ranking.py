@@ -24,7 +24,7 @@ _SCORE = itemgetter(0)
 class Ranked(NamedTuple):
     """A model in its place; `words`, with `values` in them, say what put it there.
 
-    Most plans are never read: they are put into words when somebody asks.
+    A call is planned twice, and nobody reads the second plan: the words are put together when somebody asks.
     """
 
     spec: ModelSpec

@@ -170,10 +170,10 @@ class VendorRegister:
             known = ", ".join(sorted(self.classes)) or "none: an operator adds them under `router.data_classes`"
             raise InvalidRequest(field_path, f"must be a configured class of data; known are {known}")
         own = self.by_organisation.get(organisation, "")
-        known_gate = self._gates.get((data_class, own))
-        if known_gate is None:
-            known_gate = self._gates[data_class, own] = self._gate(data_class, own)
-        return known_gate
+        gate = self._gates.get((data_class, own))
+        if gate is None:
+            gate = self._gates[data_class, own] = self._gate(data_class, own)
+        return gate
 
     def _gate(self, data_class: str, own: str) -> Gate:
         classes = tuple(dict.fromkeys(name for name in (data_class, own) if name))
