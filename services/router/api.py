@@ -20,14 +20,16 @@ from services.router.core.canaries import Canaries, Judgement
 from services.router.core.catalogue import CHAT, ModelSpec, RouteSpec
 from services.router.core.deployments import ModelState
 from services.router.core.embeddings import Embedded, Embeddings
-from services.router.core.errors import ModelNotFound
+from services.router.core.errors import ModelNotFound, RouterError
 from services.router.core.facts import Needs, Origin
 from services.router.core.plan import Plan, Rejected
 from services.router.core.ports import EmbedTexts
 from services.router.core.router import Answer, ListedModel, Router, StreamEvent
+from services.router.core.tries import Tried
 from services.router.core.under_way import UnderWay
 
 _MAX_PAGE_SIZE = 1000
+_NANOSECONDS = 10**9
 _DEFAULT_PAGE_SIZE = 100
 _STATES: dict[ModelState, Any] = {state: pb.ModelState.Value(f"MODEL_STATE_{state.value}") for state in ModelState}
 
@@ -72,6 +74,9 @@ class Answers(Protocol):
     def whole(self, answer: Answer) -> pb.CompleteResponse:
         """Of Complete."""
 
+    def step(self, step: Tried | Answer) -> pb.CompleteWithTriesResponse:
+        """A step of CompleteWithTries."""
+
     def event(self, event: StreamEvent) -> pb.CompleteStreamResponse:
         """A piece of CompleteStream."""
 
@@ -113,6 +118,18 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
             answer = await self._router.complete(call, request_id, budget_s)
         return self._answers.whole(answer)
 
+    async def CompleteWithTries(
+        self, request: pb.CompleteWithTriesRequest, context: object
+    ) -> AsyncIterator[pb.CompleteWithTriesResponse]:
+        """One answer, and the tries on the way to it."""
+        request_id = request.request_id or current().request_id
+        self._require_scope(request.call.model, self._router.route)
+        call, budget_s = self._requests.model_call(request.call, request_id), self._time_s(self._budgets.unary_s)
+        with self._under_way:
+            async with aclosing(self._router.complete_with_tries(call, request_id, budget_s)) as steps:
+                async for step in steps:
+                    yield self._answers.step(step)
+
     async def CompleteStream(
         self, request: pb.CompleteStreamRequest, context: object
     ) -> AsyncIterator[pb.CompleteStreamResponse]:
@@ -144,7 +161,11 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         origin = self._requests.origin(request, request_id)
         plan, policy = self._router.plan(request.model, needs, origin, kind)
         timeouts_s = self._router.step_timeouts_s(plan, self._budgets.unary_s)
-        return _plan_response(plan, policy, timeouts_s, self._budgets.unary_s)
+        response = _plan_response(plan, policy, timeouts_s, self._budgets.unary_s)
+        error = self._router.refusal(plan)
+        if error is not None:
+            _fill_refusal(response.refusal, error)
+        return response
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
         """Names in order, a page at a time."""
@@ -216,6 +237,13 @@ def _plan_response(plan: Plan, policy: str, timeouts_s: Sequence[float], budget_
     if confidence is not None:
         response.cascade.min_confidence = confidence
     return response
+
+
+def _fill_refusal(target: pb.PlanRefusal, error: RouterError) -> None:
+    target.status, target.reason, target.message = error.status, error.reason, str(error)
+    target.feature = error.metadata.get("feature", "")
+    if error.retry_after_s is not None:
+        target.retry_after.FromNanoseconds(round(error.retry_after_s * _NANOSECONDS))
 
 
 def _planned(spec: ModelSpec, timeout_s: float, reason: str) -> pb.PlannedCandidate:

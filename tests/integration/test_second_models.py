@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from llmops.orchestrator.v1 import orchestrator_pb2 as pb
+from llmops.router.v1 import router_pb2
 
 from tests.support.accounts import Accounts, settled, usage
-from tests.support.callers import MeshCallers
+from tests.support.callers import MeshCallers, user
 from tests.support.mesh_settings import ACME, INPUT_USD, OUTPUT_USD, charged_nano_usd
 
 pytestmark = pytest.mark.timeout(120)
@@ -71,3 +74,54 @@ async def test_both_parts_of_an_answer_are_booked(callers: MeshCallers, accounts
     charged = {record.model: charged_nano_usd(record) for record in sim.billing[began:]}
     assert set(charged) == {"cut", "essay"}
     assert booked > charged["essay"] > 0
+
+
+async def _read(call: Any) -> None:
+    async for _ in call:
+        pass
+
+
+async def _wait(call: Any) -> None:
+    await call
+
+
+@pytest.mark.parametrize(
+    ("route", "streamed", "tries"),
+    [
+        ("left-after-500", False, ["REFUSED", "UNSPECIFIED"]),
+        ("left-after-500-stream", True, ["REFUSED", "UNSPECIFIED"]),
+        ("left-after-timeout", False, ["TIMED_OUT", "UNSPECIFIED"]),
+        ("left-after-timeout", True, ["TIMED_OUT", "UNSPECIFIED"]),
+        ("left-hedged", False, ["UNSPECIFIED", "UNSPECIFIED"]),
+        ("left-hedged", True, ["UNSPECIFIED", "UNSPECIFIED"]),
+        ("left-going-on", True, ["BROKEN", "UNSPECIFIED"]),
+    ],
+)
+async def test_who_leaves_pays_for_every_model_that_is_at_work(
+    callers: MeshCallers, accounts: Accounts, route: str, tries: list[str], *, streamed: bool
+) -> None:
+    """It was one call of the plan's first candidate: half the bill of two, and at another's price where that failed."""
+    accounts.estimated = True
+    sim, before = callers.deployment.sim, await settled(callers)
+    began, asked, request_id = len(sim.billing), sim.stats.requests, callers.new_request(ACME)
+    at_work = tries.count("UNSPECIFIED")
+    conversation = pb.Conversation(messages=user("I leave. " * 50), model=route, cache=pb.CacheControl(bypass=True))
+    stub, metadata = callers.orchestrator, callers.metadata(ACME)
+    if streamed:
+        request = pb.CompleteStreamRequest(request_id=request_id, conversation=conversation)
+        call = stub.CompleteStream(request, metadata=metadata, timeout=20)
+        reading = asyncio.ensure_future(_read(call))
+    else:
+        whole = pb.CompleteRequest(request_id=request_id, conversation=conversation)
+        call = stub.Complete(whole, metadata=metadata, timeout=20)
+        reading = asyncio.ensure_future(_wait(call))
+    await sim.wait_until(lambda: (sim.stats.requests - asked, sim.stats.in_flight) == (2, at_work))
+    call.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await sim.wait_until(lambda: sim.stats.in_flight == 0)
+    booked = await settled(callers) - before
+    found = await callers.explain(request_id)
+    assert isinstance(found, pb.ExplainResponse)
+    outcomes = [router_pb2.AttemptOutcome.Name(attempt.outcome) for attempt in found.report.attempts]
+    assert outcomes == [f"ATTEMPT_OUTCOME_{name}" for name in tries]
+    assert booked == found.report.cost_nano_usd >= sum(charged_nano_usd(record) for record in sim.billing[began:]) > 0

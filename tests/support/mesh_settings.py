@@ -97,10 +97,10 @@ _ALPHA = (
     *("words", "echo", "capital", "essay", "weather", "city", "bad-city"),
     *("cut", "endless", "late", "slow", "leaky", "unhurried", "unpriced", "torrent", "flaky", "stubborn"),
     *("limited", "limited-alone", "limited-stream", "failing", "failing-alone", "failing-stream"),
-    *("hanging", "hanging-alone", "hanging-stream"),
+    *("hanging", "hanging-alone", "hanging-stream", "hanging-left", "failing-left", "failing-left-stream"),
     *("mortal", "rationed", "dead", "dead-stream"),
 )
-_BETA = ("words", "echo", "capital", "essay", "weather")
+_BETA = ("words", "echo", "capital", "essay", "weather", "slow")
 # Of a provider whose calls are read to their end when their callers leave.
 _GAMMA = ("thorough", "late", "torrent", "spilling")
 # Vectors of one space, of two providers and of models that fail.
@@ -131,6 +131,12 @@ SECOND_MODELS: dict[str, dict[str, Any]] = {
     # As `hedged`, with a budget for hedges of its own.
     "hedged-held": {"candidates": ["alpha/late", "beta/words"], "hedge": {"after_s": 0.2, "max_rate": 0.5}},
     "goes-on": {"candidates": ["alpha/cut", "beta/essay"], "continue_on_another": True},
+    # Their callers leave while these are under way.
+    "left-after-500": {"candidates": ["alpha/failing-left", "beta/slow"]},
+    "left-after-500-stream": {"candidates": ["alpha/failing-left-stream", "beta/slow"]},
+    "left-after-timeout": {"candidates": ["alpha/hanging-left", "beta/slow"]},
+    "left-hedged": {"candidates": ["alpha/slow", "beta/slow"], "hedge": {"after_s": 0.05, "max_rate": 0.5}},
+    "left-going-on": {"candidates": ["alpha/cut", "beta/slow"], "continue_on_another": True},
 }
 SORRY = "Nobody can answer now. Please try again later."
 # What callers get when nobody answers, who is asked when an answer is not trusted, and who is asked out of sight.

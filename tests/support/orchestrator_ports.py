@@ -125,9 +125,10 @@ class ScriptedServices:
         self.script.stored.append(output.completion)
         self.stored_with.append(checked)
 
-    async def complete(self, turn: Turn, plan: Plan, checked: Checked) -> ModelAnswer:
+    async def complete(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> ModelAnswer:
         self.script.log.append("model")
         self.script.asked.append(plan.model_names)
+        self.progress = progress
         if self.script.model_gate is not None:
             await self.script.model_gate.wait()
         return said(self.script.answer)  # type: ignore[return-value]
@@ -141,7 +142,8 @@ class ScriptedServices:
         if self.script.model_gate is not None:
             await self.script.model_gate.wait()
         answer = said(self.script.answer)
-        progress.model, progress.candidate, progress.lines = "acme-ai/cheap-1", CHEAP, self.script.earlier
+        progress.model, progress.running, progress.lines = "acme-ai/cheap-1", (CHEAP,), self.script.earlier
+        progress.ended = len(self.script.earlier)
         for piece in self.script.pieces:
             said(piece)
             progress.received_bytes += self.script.piece_bytes

@@ -17,6 +17,7 @@ from services.router.core.failure import Failure, FailureKind, Outcome, Provider
 from services.router.core.fallback import RetryPolicy
 from services.router.core.ports import Chunk, Clock, Provider, ProviderAnswer, ProviderRequest, TokenCounter
 from services.router.core.router import Answer, Router, StreamEvent
+from services.router.core.tries import Tried
 
 CALL = ModelCall("", (Message("user", "hello there"),))
 USAGE = Usage(3, 5)
@@ -101,6 +102,7 @@ class Engine:
         alone = {name: RouteSpec(name, (spec,), 1, is_model=True) for name, spec in self.specs.items()}
         self.clock = clock or ManualClock()
         self.log = AttemptLog()
+        self.told: list[Tried] = []
         self.router = Router(
             Catalogue({"default": default, **alone}, "default"),
             {
@@ -120,7 +122,10 @@ class Engine:
         return await self.router.complete(call, "req-1", budget_s)
 
     async def stream(self, call: ModelCall = CALL, budget_s: float = 60.0) -> list[StreamEvent]:
-        return [event async for event in self.router.stream(call, "req-1", budget_s)]
+        """All but what was tried on the way, which is in `told`."""
+        events = [event async for event in self.router.stream(call, "req-1", budget_s)]
+        self.told += [event for event in events if isinstance(event, Tried)]
+        return [event for event in events if not isinstance(event, Tried)]
 
     def tries(self) -> list[tuple[str, str, Outcome | None]]:
         """Model, purpose and outcome of every try that ended, in that order."""

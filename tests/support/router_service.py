@@ -111,10 +111,9 @@ async def ask(router: RunningRouter, model: str = "", *, streamed: bool = False,
             async for event in router.stub.CompleteStream(request, metadata=CALLER, timeout=timeout_s):
                 _note(seen, event)
         else:
-            answer = await router.stub.Complete(
-                pb.CompleteRequest(call=call(model)), metadata=CALLER, timeout=timeout_s
-            )
-            seen.text, seen.tries = answer.completion.content, [_tried(attempt) for attempt in answer.attempts]
+            whole = pb.CompleteWithTriesRequest(call=call(model))
+            async for step in router.stub.CompleteWithTries(whole, metadata=CALLER, timeout=timeout_s):
+                _note(seen, step)
     except CallError as error:
         seen.reason, seen.status, seen.retry_after_s = error.reason, error.status, error.retry_after_s
         seen.tries = [_tried_json(row) for row in json.loads(error.metadata.get("attempts_json", "[]"))]
@@ -126,14 +125,16 @@ def billed(records: Sequence[BillingRecord]) -> tuple[int, int]:
     return sum(r.billed_input_tokens for r in records), sum(r.billed_output_tokens for r in records)
 
 
-def _note(seen: Seen, event: pb.CompleteStreamResponse) -> None:
+def _note(seen: Seen, event: pb.CompleteStreamResponse | pb.CompleteWithTriesResponse) -> None:
     kind = event.WhichOneof("event")
     if kind is not None and seen.events[-1:] != [kind]:
         seen.events.append(kind)
-    if kind == "delta":
+    if isinstance(event, pb.CompleteStreamResponse) and kind == "delta":
         seen.text += event.delta.content
     elif kind is not None:
         seen.tries = [_tried(attempt) for attempt in getattr(event, kind).attempts]
+    if isinstance(event, pb.CompleteWithTriesResponse):
+        seen.text = event.answer.completion.content
 
 
 def _tried(attempt: pb.Attempt) -> Tried:

@@ -67,7 +67,7 @@ def shadow_copy(turn: Turn, shadow: Shadow) -> Turn:
 
 
 def text_bytes(messages: Sequence[chat_pb2.ChatMessage], tools: Sequence[chat_pb2.ToolDefinition]) -> int:
-    """UTF-8 bytes that a model will read, images left out: the base of token estimates."""
+    """UTF-8 bytes that a model will read, images left out: the base of token estimates, with `image_count`."""
     total = 0
     for message in messages:
         total += _utf8_bytes(message.content)
@@ -78,6 +78,11 @@ def text_bytes(messages: Sequence[chat_pb2.ChatMessage], tools: Sequence[chat_pb
     for tool in tools:
         total += _utf8_bytes(tool.parameters_json_schema) + _utf8_bytes(tool.description)
     return total
+
+
+def image_count(messages: Sequence[chat_pb2.ChatMessage]) -> int:
+    """Images that a model will see."""
+    return sum(part.HasField("image") for message in messages for part in message.parts)
 
 
 def _utf8_bytes(text: str) -> int:

@@ -17,7 +17,7 @@ from meshkit.context import current
 from meshkit.errors import CallError
 from meshkit.settings import nearest
 from meshkit.templates import CompiledPrompt, InvalidVariables, Variable, VariableType, compile_prompt
-from services.orchestrator.adapters.conversation import Conversation, text_bytes
+from services.orchestrator.adapters.conversation import Conversation, image_count, text_bytes
 from services.orchestrator.core.errors import NothingToSend, PromptNotFound, RegistryUnavailable
 from services.orchestrator.core.model import CacheWish, Turn
 
@@ -157,6 +157,7 @@ def _turn(
             store=not (wish.bypass or wish.no_store),
             semantic=not wish.exact_only and not request.tools,
         ),
+        input_images=image_count(messages),
     )
 
 

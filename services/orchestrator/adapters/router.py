@@ -30,12 +30,7 @@ from services.orchestrator.core.model import (
 )
 from services.orchestrator.core.policy import estimated_tokens
 
-# Status and reason of a plan without candidates, as the router's where it tried them.
-_AWAY = ("UNAVAILABLE", "UPSTREAM_UNAVAILABLE")
-_LIMITED = ("RESOURCE_EXHAUSTED", "UPSTREAM_RATE_LIMITED")
 _NANOSECONDS = 10**9
-# Of these causes a plan without candidates may have others in a while; of all others it will not.
-_SHUT = frozenset({"cooling-down", "breaker-open", "quarantined"})
 # Nobody could answer. What the caller sent, and what an operator must put right, has other reasons.
 _NOBODY = frozenset({"UPSTREAM_UNAVAILABLE", "UPSTREAM_RATE_LIMITED", "SERVICE_UNAVAILABLE"})
 _COMPLETE_TIMEOUT_S = 120.0
@@ -64,7 +59,7 @@ class RemoteRouter:
             labels=conversation.labels,
             uses_tools=bool(conversation.tools),
             input_tokens=estimated_tokens(turn.input_bytes),
-            uses_images=any(part.HasField("image") for message in conversation.messages for part in message.parts),
+            uses_images=turn.input_images > 0,
             structured_output=conversation.parameters.response_format.type in _STRUCTURED,
             planned_request_id=turn.request_id,
         )
@@ -73,13 +68,21 @@ class RemoteRouter:
         except CallError as error:
             raise model_failed(error) from error
 
-    async def complete(self, turn: Turn, plan: Plan, checked: Checked) -> ModelAnswer:
+    async def complete(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> ModelAnswer:
         """See Router."""
-        request = router_pb2.CompleteRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
+        request = router_pb2.CompleteWithTriesRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
+        response: router_pb2.CompleteResponse | None = None
         try:
-            response: router_pb2.CompleteResponse = await self._stub.Complete(request, timeout=_time_s(plan))
+            async with aclosing(self._stub.CompleteWithTries(request, timeout=_time_s(plan))) as steps:
+                async for step in steps:
+                    if step.HasField("tries"):
+                        _note_tries(progress, step.tries.attempts)
+                    elif step.HasField("answer"):
+                        response = step.answer
         except CallError as error:
             raise model_failed(error) from error
+        if response is None:
+            raise ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
         return ModelAnswer(
             completion=response.completion,
             model=model_name_of(response.attempts),
@@ -112,6 +115,9 @@ class RemoteRouter:
                     elif event == "continued":
                         progress.continued, progress.earlier_bytes = True, progress.received_bytes
                         _note_start(progress, response.continued)
+                    elif event == "tries":
+                        progress.earlier_bytes = progress.received_bytes
+                        _note_tries(progress, response.tries.attempts)
                     elif event == "finished":
                         _note_end(progress, response.finished)
         except CallError as error:
@@ -196,15 +202,15 @@ def _apology(response: router_pb2.PlanResponse, *, structured: bool) -> chat_pb2
 
 
 def _refusal(response: router_pb2.PlanResponse) -> ModelFailed:
-    """As the router's own error when nobody could be asked: who is shut may open again, and the first one counts."""
-    why = ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
-    shut = [r for r in response.rejected if r.reason in _SHUT]
-    limited = bool(shut) and all(r.rate_limited for r in shut)
-    status, reason = _LIMITED if limited else _AWAY
-    waits_s = [r.retry_after.ToNanoseconds() / _NANOSECONDS for r in shut if r.HasField("retry_after")]
-    message = f"no model can take this request ({why})"
-    refusal = ModelFailed(status, reason, message, {}, min(waits_s, default=None))
-    refusal.nobody_answered = bool(shut)
+    """As the router would end the call, and what stands against each model."""
+    said, why = response.refusal, ", ".join(f"{r.model_name}: {r.reason}" for r in response.rejected)
+    message = said.message if why in said.message else f"{said.message} ({why})"
+    wait_s = said.retry_after.ToNanoseconds() / _NANOSECONDS if said.HasField("retry_after") else None
+    metadata = {"feature": said.feature} if said.feature else {}
+    refusal = ModelFailed(
+        said.status or "UNAVAILABLE", said.reason or "UPSTREAM_UNAVAILABLE", message, metadata, wait_s
+    )
+    refusal.nobody_answered = refusal.reason in _NOBODY
     return refusal
 
 
@@ -229,13 +235,17 @@ def _attempt(entry: Mapping[str, Any]) -> router_pb2.Attempt:
 
 
 def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_pb2.StreamContinued) -> None:
-    progress.attempts = started.attempts
-    progress.lines = lines_of(started.attempts)
+    _note_tries(progress, started.attempts)
     progress.lost_beside = frozenset(n for n, a in enumerate(started.attempts, start=1) if a.cause == _LOST_BESIDE)
     progress.model = model_name_of(started.attempts)
-    if started.attempts:
-        running = started.attempts[-1]
-        progress.candidate = Candidate(running.provider, running.model)
+
+
+def _note_tries(progress: Progress, attempts: Sequence[router_pb2.Attempt]) -> None:
+    running = [a for a in attempts if a.outcome == router_pb2.ATTEMPT_OUTCOME_UNSPECIFIED]
+    progress.attempts = attempts
+    progress.lines = lines_of(attempts)
+    progress.running = tuple(Candidate(a.provider, a.model) for a in running)
+    progress.ended = len(attempts) - len(running)
 
 
 def _note_end(progress: Progress, finished: router_pb2.StreamFinished) -> None:

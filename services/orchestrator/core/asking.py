@@ -9,8 +9,8 @@ from services.orchestrator.core.booking import LeftCall, Tab, mark_dispatched, n
 from services.orchestrator.core.cascade import Raters, first_and_others, is_trusted, others_may_answer
 from services.orchestrator.core.draining import Drains, is_drained
 from services.orchestrator.core.errors import GuardUnavailable, ModelFailed
-from services.orchestrator.core.model import CheckedOutput, ModelAnswer, Plan, Record, Usage
-from services.orchestrator.core.policy import Policy, abandoned_lines
+from services.orchestrator.core.model import CheckedOutput, ModelAnswer, Plan, Progress, Record, Usage
+from services.orchestrator.core.policy import Policy, lines_so_far
 
 # In `degraded`: the first model was left out because nobody rates answers here; and its answer, which was not trusted,
 # was given because the others failed.
@@ -44,9 +44,10 @@ class Asking:
         if left is None:
             self._book(admitted, record, tab)
             return
-        if self._drains.take(lambda: self._drain(admitted, record, tab, left.task)):
+        goes_on = left.task.done() or is_drained(left.plan, left.progress)
+        if goes_on and self._drains.take(lambda: self._drain(admitted, record, tab, left.task)):
             assert admitted.reservation is not None
-            lines = () if left.task.done() else abandoned_lines(left.plan.candidates[0], admitted.turn)
+            lines = () if left.task.done() else lines_so_far(left.progress, left.plan, admitted.turn, 0)
             note_estimate(self._services, record, admitted.reservation, (*tab.lines, *lines))
             record.attempts = tab.attempts
             return
@@ -106,29 +107,32 @@ class Asking:
         return answer, await self._check(admitted, answer, record)
 
     async def _ask(self, admitted: Admitted, plan: Plan, record: Record, tab: Tab) -> ModelAnswer:
-        calling = self._on_the_tab(admitted, plan, tab)
-        if is_drained(plan):
+        progress = Progress()
+        calling = self._on_the_tab(admitted, plan, progress, tab)
+        # A task for each call: only for plans that may need it.
+        if plan.drained:
             task = asyncio.ensure_future(calling)
             try:
                 answer = await timed(self._services, record, "model", asyncio.shield(task))
             except asyncio.CancelledError:
-                tab.left = LeftCall(plan, task)
+                tab.left = LeftCall(plan, progress, task)
                 raise
         else:
             answer = await timed(self._services, record, "model", calling)
         record.model, record.usage = answer.model, answer.usage
         return answer
 
-    async def _on_the_tab(self, admitted: Admitted, plan: Plan, tab: Tab) -> ModelAnswer:
+    async def _on_the_tab(self, admitted: Admitted, plan: Plan, progress: Progress, tab: Tab) -> ModelAnswer:
         router, turn = self._services.router, admitted.turn
         try:
-            answer = await router.complete(turn, plan, admitted.checked)
+            answer = await router.complete(turn, plan, admitted.checked, progress)
         except Exception as error:
             billed = router.billed_lines(error)
-            tab.add(abandoned_lines(plan.candidates[0], turn) if billed is None else billed, router.attempts(error))
+            lines = lines_so_far(progress, plan, turn, 0) if billed is None else billed
+            tab.add(lines, router.attempts(error) or progress.attempts)
             raise
         except BaseException:
-            tab.add(abandoned_lines(plan.candidates[0], turn), ())
+            tab.add(lines_so_far(progress, plan, turn, 0), progress.attempts)
             raise
         tab.add(answer.lines, answer.attempts)
         return answer

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.orchestrator.core.admission import Services
-from services.orchestrator.core.model import ModelAnswer, Plan, Record, Reservation, UsageLine
+from services.orchestrator.core.model import ModelAnswer, Plan, Progress, Record, Reservation, UsageLine
 from services.orchestrator.core.policy import total_usage
 
 
 @dataclass(frozen=True, slots=True)
 class LeftCall:
-    """A call that outlives its caller. However it ends, it puts itself on the tab."""
+    """A call that may outlive its caller. However it ends, it puts itself on the tab."""
 
     plan: Plan
+    progress: Progress
     task: asyncio.Future[ModelAnswer]
 
 

@@ -17,10 +17,10 @@ from services.orchestrator.core.ports import Afterwards, DrainEvents
 _END = object()
 
 
-def is_drained(plan: Plan, progress: Progress | None = None) -> bool:
-    """Whether a call is read to its end: as the model is marked that answers, or before one does, the plan's first."""
-    answering = progress.candidate if progress is not None else None
-    return (answering or plan.candidates[0]) in plan.drained
+def is_drained(plan: Plan, progress: Progress) -> bool:
+    """Whether a call is read to its end: one of the models that are asked is marked."""
+    running = plan.candidates[:1] if progress.running is None else progress.running
+    return not plan.drained.isdisjoint(running)
 
 
 class Drains:

@@ -39,6 +39,7 @@ class Turn:
     prompt_version: str
     prompt_arm: str
     cache: CacheWish
+    input_images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +197,18 @@ def _quiet() -> None:
 class Progress:
     """What a running stream has shown so far; filled while it runs, read when it ends in whatever way.
 
-    `asked` says that the router was called, `lines` are the tries before `candidate` that may be billed; the first
-    `earlier_bytes` of what came were written by them, and those whose attempt is in `lost_beside` were asked beside it
-    and may be billed for an answer as long as its own. Once `alarm_bytes` have come, whoever counts calls `alarm`; what
-    it raises ends the stream. `continued` says that another model went on where the answer broke off.
+    `asked` says that the router was called. Of its tries `ended` are over, and `lines` of those may be billed;
+    `running` are not: None while nobody told, then it is the plan's first candidate. The first `earlier_bytes` of what
+    came were written by those that are over. Those whose attempt is in `lost_beside` were asked beside the one that
+    answers, and may be billed for an answer as long as its own. Once `alarm_bytes` have come, whoever counts calls
+    `alarm`; what it raises ends the stream. `continued` says that another model went on where the answer broke off.
     """
 
     model: str = ""
     asked: bool = False
-    candidate: Candidate | None = None
-    attempts: object = None
+    running: tuple[Candidate, ...] | None = None
+    ended: int = 0
+    attempts: Sequence[object] = ()
     lines: tuple[UsageLine, ...] = ()
     lost_beside: frozenset[int] = frozenset()
     received_bytes: int = 0

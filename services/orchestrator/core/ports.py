@@ -77,8 +77,8 @@ class Router(Protocol):
         """Which models may answer. A plan without any says why, and what may stand in for an answer."""
         ...
 
-    def complete(self, turn: Turn, plan: Plan, checked: Checked) -> Awaitable[ModelAnswer]:
-        """One answer, by a model of the plan."""
+    def complete(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> Awaitable[ModelAnswer]:
+        """One answer, by a model of the plan; fills `progress` with the tries on the way to it."""
         ...
 
     def stream(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> AsyncGenerator[object, None]:

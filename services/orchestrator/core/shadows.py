@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from services.orchestrator.core.admission import Admitted
 from services.orchestrator.core.errors import BudgetExhausted, RateLimited, RequestFailed
-from services.orchestrator.core.model import Plan, Record, Reservation, Shadow, Turn, UsageLine
-from services.orchestrator.core.policy import Policy, abandoned_lines, tokens_to_hold
+from services.orchestrator.core.model import Plan, Progress, Record, Reservation, Shadow, Turn, UsageLine
+from services.orchestrator.core.policy import Policy, lines_so_far, tokens_to_hold
 from services.orchestrator.core.ports import Afterwards, Clock, Ledger, Router, ShadowEvents
 
 # The label `feature` of every copy: a limit on it is the budget of all shadows.
@@ -78,15 +78,16 @@ class Shadows:
         """Returns what became of it. Whatever does, it is booked."""
         ports, started_s = self._ports, self._ports.clock.monotonic()
         lines: Sequence[UsageLine] | None = None
+        progress = Progress()
         ports.accounting.run("mark-dispatched", lambda: ports.ledger.mark_dispatched(reservation))
         try:
-            answer = await ports.router.complete(turn, plan, admitted.checked)
+            answer = await ports.router.complete(turn, plan, admitted.checked, progress)
             lines = answer.lines
         except RequestFailed as error:
             lines = ports.router.billed_lines(error)
             return "failed"
         finally:
-            self._settle(reservation, abandoned_lines(shadow.candidate, turn) if lines is None else lines)
+            self._settle(reservation, lines_so_far(progress, plan, turn, 0) if lines is None else lines)
         ports.events.compared(shadow.name, ports.clock.monotonic() - started_s, answer_s)
         return "answered"
 

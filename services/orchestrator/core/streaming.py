@@ -138,7 +138,8 @@ class Streaming:
         """What to book: by the provider's word, or else by what was seen."""
         router, admitted, record, progress = self._services.router, stream.admitted, stream.record, stream.progress
         billed = router.billed_lines(failure) if failure is not None else None
-        progress.attempts = progress.attempts or (router.attempts(failure) if failure is not None else None)
+        if failure is not None:
+            progress.attempts = router.attempts(failure) or progress.attempts
         record.model = progress.model
         record.attempts = progress.attempts
         if progress.output is not None:

@@ -13,6 +13,7 @@ from services.router.core.attempts import Attempt, Purpose
 from services.router.core.embeddings import Embedded
 from services.router.core.failure import Outcome
 from services.router.core.router import Answer, Continued, Finished, Started, StreamEvent
+from services.router.core.tries import Tried
 
 _FINISH_REASONS = {
     chat.FinishReason.UNKNOWN: chat_pb2.FINISH_REASON_UNSPECIFIED,
@@ -39,15 +40,17 @@ class CallAnswers:
 
     def whole(self, answer: Answer) -> pb.CompleteResponse:
         """Of Complete."""
-        response = pb.CompleteResponse(served_model=answer.served_model, provider_response_id=answer.response_id)
-        completion = answer.completion
-        response.completion.content = completion.content
-        response.completion.finish_reason = _FINISH_REASONS[completion.finish_reason]
-        response.completion.refusal = completion.refusal
-        response.completion.tool_calls.extend(_tool_call(call) for call in completion.tool_calls)
-        response.completion.citations.extend(_citation(citation) for citation in completion.citations)
-        _fill_usage(response.usage, answer.usage)
-        _fill_attempts(response.attempts, answer.attempts)
+        response = pb.CompleteResponse()
+        _fill_whole(response, answer)
+        return response
+
+    def step(self, step: Tried | Answer) -> pb.CompleteWithTriesResponse:
+        """A step of CompleteWithTries."""
+        response = pb.CompleteWithTriesResponse()
+        if isinstance(step, Tried):
+            _fill_attempts(response.tries.attempts, step.attempts)
+        else:
+            _fill_whole(response.answer, step)
         return response
 
     def event(self, event: StreamEvent) -> pb.CompleteStreamResponse:
@@ -61,6 +64,8 @@ class CallAnswers:
         elif isinstance(event, Continued):
             response.continued.served_model = event.served_model
             _fill_attempts(response.continued.attempts, event.attempts)
+        elif isinstance(event, Tried):
+            _fill_attempts(response.tries.attempts, event.attempts)
         else:
             _fill_finished(response.finished, event)
         return response
@@ -76,6 +81,18 @@ class CallAnswers:
         _fill_usage(response.usage, embedded.usage)
         _fill_attempts(response.attempts, embedded.attempts)
         return response
+
+
+def _fill_whole(target: pb.CompleteResponse, answer: Answer) -> None:
+    target.served_model, target.provider_response_id = answer.served_model, answer.response_id
+    completion = answer.completion
+    target.completion.content = completion.content
+    target.completion.finish_reason = _FINISH_REASONS[completion.finish_reason]
+    target.completion.refusal = completion.refusal
+    target.completion.tool_calls.extend(_tool_call(call) for call in completion.tool_calls)
+    target.completion.citations.extend(_citation(citation) for citation in completion.citations)
+    _fill_usage(target.usage, answer.usage)
+    _fill_attempts(target.attempts, answer.attempts)
 
 
 def _fill_delta(target: chat_pb2.CompletionDelta, delta: chat.Delta) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Container, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from services.router.core.deployments import Deployments, Health, healthiest
 from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
 from services.router.core.facts import NOBODY, Needs, Origin
 from services.router.core.failure import MAY_BE_BILLED, Failure, FailureKind, ProviderError
-from services.router.core.fallback import RetryPolicy
+from services.router.core.fallback import RetryPolicy, Spent, final_error
 from services.router.core.hedge import Contest
 from services.router.core.opening import Opened, next_chunk, open_stream
 from services.router.core.plan import Plan, nobody_may, step_timeout_s
@@ -35,6 +36,7 @@ from services.router.core.ports import (
 from services.router.core.retry_budget import SAVED, ShareBucket
 from services.router.core.run import Run, Shared, Try
 from services.router.core.tokens import input_texts, overhead_tokens
+from services.router.core.tries import Tried, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Finished:
     response_id: str
 
 
-StreamEvent = Started | Delta | Continued | Finished
+StreamEvent = Tried | Started | Delta | Continued | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,24 +134,28 @@ class Router:
     async def complete(self, call: ModelCall, request_id: str, budget_s: float) -> Answer:
         """One answer within `budget_s` seconds. Raises RouterError."""
         with self._begin(call, budget_s, streamed=False) as run:
-            ask = partial(self._ask, run, request_id)
-            while True:
-                tried, outcome = await Contest(run, ask, _drop_answer).decide(run.start())
-                if isinstance(outcome, ProviderAnswer):
-                    tried.delivered = _texts(outcome.completion)
-                    usage = await self._usage(outcome.usage, tried)
-                    attempts = run.succeeded(tried, usage)
-                    served_model = outcome.served_model or tried.spec.model
-                    return Answer(outcome.completion, usage, attempts, served_model, outcome.response_id)
-                await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
+            return await self._answer(run, request_id)
+
+    async def complete_with_tries(
+        self, call: ModelCall, request_id: str, budget_s: float
+    ) -> AsyncGenerator[Tried | Answer, None]:
+        """The same, and what is tried until then. Raises RouterError. Closing it ends the providers' calls."""
+        with self._begin(call, budget_s, streamed=False) as run:
+            async with beside(self._answer(run, request_id), _drop_nothing) as answering:
+                async for tried in run.tries.until(answering):
+                    yield tried
+            yield answering.result()
 
     async def stream(self, call: ModelCall, request_id: str, budget_s: float) -> AsyncGenerator[StreamEvent, None]:
         """`Started`, deltas, `Finished`, and at most one `Continued` among the deltas. Raises RouterError.
 
-        Closing it ends the provider's call.
+        While nothing comes, `Tried`. Closing it ends the providers' calls.
         """
         with self._begin(call, budget_s, streamed=True) as run:
-            tried, opened = await self._open(run, request_id)
+            async with beside(self._open(run, request_id), _drop_opened) as opening:
+                async for step in run.tries.until(opening):
+                    yield step
+            tried, opened = opening.result()
             event: StreamEvent = Started(run.so_far(tried), opened.first.served_model or tried.spec.model)
             while True:
                 # Before anything is yielded: a caller may leave at any event, and the provider's call ends with him.
@@ -167,7 +173,10 @@ class Router:
                             await next_chunk(run, tried, opened)
                             return
                         chunk = await next_chunk(run, tried, opened)
-                tried, opened = await self._go_on(run, request_id, tried, chunk)
+                async with beside(self._go_on(run, request_id, tried, chunk), _drop_opened) as opening:
+                    async for step in run.tries.until(opening):
+                        yield step
+                tried, opened = opening.result()
                 event = Continued(run.so_far(tried), opened.first.served_model or tried.spec.model)
 
     def plan(self, model: str, needs: Needs, origin: Origin = NOBODY, kind: str = CHAT) -> tuple[Plan, str]:
@@ -175,6 +184,13 @@ class Router:
         route = self._catalogue.resolve(model, kind)
         plan = self.planner.before(route, origin, needs, self.deployments, self._clock.monotonic())
         return plan, self.planner.policy(route, self._catalogue.policy_of(route), plan.gate)
+
+    def refusal(self, plan: Plan) -> RouterError | None:
+        """What a call by this plan would end with at once; None where somebody may be asked."""
+        if plan.candidates:
+            return None
+        shared = self.shared[plan.route.name]
+        return nobody_may(plan) or final_error(Spent((), plan.rejected, shared.now(), math.inf), shared.policy)
 
     def step_timeouts_s(self, plan: Plan, budget_s: float) -> list[float]:
         """Time that each candidate of a plan would get if all before it failed at once."""
@@ -210,6 +226,18 @@ class Router:
         if (kept_out := nobody_may(plan)) is not None:
             raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=streamed)
+
+    async def _answer(self, run: Run, request_id: str) -> Answer:
+        ask = partial(self._ask, run, request_id)
+        while True:
+            tried, outcome = await Contest(run, ask, _drop_answer).decide(run.start())
+            if isinstance(outcome, ProviderAnswer):
+                tried.delivered = _texts(outcome.completion)
+                usage = await self._usage(outcome.usage, tried)
+                attempts = run.succeeded(tried, usage)
+                served_model = outcome.served_model or tried.spec.model
+                return Answer(outcome.completion, usage, attempts, served_model, outcome.response_id)
+            await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
 
     async def _ask(self, run: Run, request_id: str, tried: Try) -> ProviderAnswer | Failure:
         timeout_s = run.timeout_s(tried, _unary_limit_s(tried.spec), _unary_limit_s)
@@ -270,6 +298,14 @@ async def _drop_answer(answer: ProviderAnswer) -> Usage | None:
 
 async def _drop_stream(opened: Opened) -> None:
     await opened.aclose()
+
+
+async def _drop_opened(begun: tuple[Try, Opened]) -> None:
+    await begun[1].aclose()
+
+
+async def _drop_nothing(answer: Answer) -> None:
+    """It is on record, and paid for."""
 
 
 def _texts(completion: Completion) -> list[str]:

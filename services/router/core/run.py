@@ -32,7 +32,8 @@ from services.router.core.fallback import (
 from services.router.core.plan import Plan, Rejected, step_timeout_s
 from services.router.core.ports import AttemptObserver
 from services.router.core.retry_budget import ShareBucket
-from services.router.core.tokens import estimate_usage, tokens_of_characters
+from services.router.core.tokens import estimate_usage, tokens_of_texts
+from services.router.core.tries import Tries
 
 # Below this nobody can say what is slow; until then the route's own `after_s` counts.
 MIN_HEDGE_SAMPLES = 50
@@ -93,6 +94,7 @@ class Run:
         self._hedged = False
         self._delivered_tokens = 0
         self._rests_until_s = 0.0
+        self.tries = Tries()
 
     def remaining_s(self) -> float:
         """Time until the deadline, never negative."""
@@ -192,6 +194,7 @@ class Run:
         tried = Try(spec, purpose, call or self._call, permit)
         self._open.append(tried)
         self._tried.add(spec.name)
+        self._tell()
         return tried
 
     def _shut(self, spec: ModelSpec, purpose: Purpose, now_s: float) -> Shut | None:
@@ -240,6 +243,11 @@ class Run:
         """All tries that ended, and the running one as it stands."""
         return (*self.attempts, self._attempt(tried, None, None))
 
+    def _tell(self) -> None:
+        """That the first one runs goes without saying."""
+        if self.attempts or len(self._open) > 1:
+            self.tries.tell((*self.attempts, *(self._attempt(tried, None, None) for tried in self._open)))
+
     def note(self, tried: Try, failure: Failure) -> None:
         """A try failed; what its cause says about who may be asked now holds, whatever becomes of others under way."""
         usage = failure.usage
@@ -262,6 +270,7 @@ class Run:
             deployments.rest(tried.spec.name, cooldown, shared=is_shared(failure))
         own = [spec for spec in self._own_ladder(failure) if spec.name not in self._tried]
         self._queue = ladder_after(failure, tried.spec, own, self._queue)
+        self._tell()
 
     def failed(self, tried: Try, failure: Failure, jitter: float) -> float:
         """Notes a failed try and decides. Returns the wait before the next try; raises when nothing is left."""
@@ -373,9 +382,9 @@ class Run:
         """
         left = isinstance(error, asyncio.CancelledError | GeneratorExit)
         outcome, cause = (Outcome.CANCELLED, "caller-left") if left else (Outcome.BROKEN, "internal")
-        written = sum(len(text) for tried in self._open for text in tried.delivered)
+        written = tokens_of_texts(text for tried in self._open for text in tried.delivered)
         for tried in tuple(self._open):
             self._shared.deployments.ended(tried.permit, self._shared.now(), healthy=None)
             if not isinstance(error, RouterError):
                 self._record(tried, outcome, estimate_usage(tried.call, tried.delivered), cause)
-        self._settle_lost(self._delivered_tokens + tokens_of_characters(written))
+        self._settle_lost(self._delivered_tokens + written)

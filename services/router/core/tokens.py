@@ -1,7 +1,8 @@
-"""Token counts where nobody else counted: four characters a token, rounded up.
+"""Token counts where nobody else counted. Every one is marked as estimated and reconciled by the ledger.
 
-The ratio is OpenAI's published rule of thumb for English text; other languages and code take more tokens. Every count
-made here is marked as estimated and reconciled by the ledger.
+Of an answer that came whole: four characters a token, rounded up, OpenAI's published rule of thumb for English text. Of
+a try whose end nobody saw: three UTF-8 bytes a token, which rather counts too many, as the orchestrator does for calls
+that were left.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from services.router.core.chat import ImagePart, ModelCall, Usage
 
 CHARACTERS_PER_TOKEN = 4
 _BYTES_PER_TOKEN = 3
+_TOKENS_PER_REQUEST = 16
 # Roles and separators: what OpenAI's cookbook counts for a message beside its text.
 TOKENS_PER_MESSAGE = 4
 # A 1024 x 1024 image costs 765 tokens in OpenAI's first published scheme and about 1,400 with Anthropic's.
@@ -39,8 +41,17 @@ def input_texts(call: ModelCall) -> Iterator[str]:
 
 def overhead_tokens(call: ModelCall) -> int:
     """What messages and images add to the count of the texts."""
-    images = sum(isinstance(part, ImagePart) for message in call.messages for part in message.parts)
-    return len(call.messages) * TOKENS_PER_MESSAGE + images * TOKENS_PER_IMAGE
+    return len(call.messages) * TOKENS_PER_MESSAGE + _image_tokens(call)
+
+
+def _image_tokens(call: ModelCall) -> int:
+    return TOKENS_PER_IMAGE * sum(isinstance(part, ImagePart) for message in call.messages for part in message.parts)
+
+
+def tokens_of_texts(texts: Iterable[str]) -> int:
+    """ceil(UTF-8 bytes / 3) of all texts together."""
+    read = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    return -(-read // _BYTES_PER_TOKEN)
 
 
 def size_tokens(call: ModelCall) -> int:
@@ -51,12 +62,10 @@ def size_tokens(call: ModelCall) -> int:
     texts = [message.text() for message in call.messages]
     texts += [tool_call.arguments_json for message in call.messages for tool_call in message.tool_calls]
     texts += [text for tool in call.tools for text in (tool.description, tool.parameters_json_schema)]
-    read = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
-    return -(-read // _BYTES_PER_TOKEN)
+    return tokens_of_texts(texts)
 
 
 def estimate_usage(call: ModelCall, output_texts: Iterable[str]) -> Usage:
-    """Input and output by length alone. For a try that broke off, output counts what was delivered: a lower bound."""
-    read = sum(len(text) for text in input_texts(call))
-    written = sum(len(text) for text in output_texts)
-    return Usage(tokens_of_characters(read) + overhead_tokens(call), tokens_of_characters(written), estimated=True)
+    """Of a try whose end nobody saw: its input, and the output that came."""
+    read = tokens_of_texts(input_texts(call)) + _TOKENS_PER_REQUEST + _image_tokens(call)
+    return Usage(read, tokens_of_texts(output_texts), estimated=True)

@@ -85,7 +85,7 @@ async def test_f16_another_model_goes_on_where_the_route_allows_it(serve: Serve,
         assert seen.events == ["started", "delta", "finished"]
         assert (asked(sim), seen.tokens()) == (["first"], billed(sim.billing))
         return
-    assert seen.events == ["started", "delta", "continued", "delta", "finished"]
+    assert seen.events == ["started", "delta", "tries", "continued", "delta", "finished"]
     assert [(tried.model, tried.purpose) for tried in seen.tries] == [("first", "FIRST"), ("healthy", "CONTINUATION")]
     assert asked(sim) == ["first", "healthy"]
     assert len(seen.text.split()) > BROKEN_AFTER

@@ -78,3 +78,30 @@ async def test_data_goes_to_no_provider_that_agreed_to_nothing(start: Any, start
         await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
     assert caught.value.reason == "INVALID_FIELD"
     assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "request_", "said"),
+    [
+        ({"context_tokens": 10}, {"input_tokens": 2000}, ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG", "")),
+        ({"supports_tools": False}, {"uses_tools": True}, ("UNIMPLEMENTED", "UNSUPPORTED", "tools")),
+        ({}, {"labels": {"data_class": "health"}}, ("UNIMPLEMENTED", "UNSUPPORTED", "vendor-register")),
+    ],
+)
+async def test_a_plan_without_candidates_says_what_the_call_would_end_with(
+    start: Any, fields: dict[str, Any], request_: dict[str, Any], said: tuple[str, str, str]
+) -> None:
+    plain = routed("http://127.0.0.1:9/v1")
+    models = {**plain.models, "alone": ModelConfig(provider="vendor", model="alone-1", **fields)}
+    stub = await start(replace(plain, models=models))
+    plan = await stub.Plan(pb.PlanRequest(model="alone", **request_), metadata=CALLER)
+    refusal = plan.refusal
+    assert (list(plan.candidates), refusal.status, refusal.reason, refusal.feature) == ([], *said)
+    asked = call("word " * 4000, model="alone")
+    asked.labels.MergeFrom(pb.PlanRequest(**request_).labels)
+    if "uses_tools" in request_:
+        asked.tools.add(name="f", parameters_json_schema='{"type":"object"}')
+    with pytest.raises(CallError) as caught:
+        await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
+    assert (caught.value.status, caught.value.reason) == said[:2], "the call itself says the same"
+    assert not (await stub.Plan(pb.PlanRequest(model="alone"), metadata=CALLER)).HasField("refusal")

@@ -43,6 +43,7 @@ async def test_who_is_not_the_mesh_spends_nothing(start: Any, start_upstream: St
     for attempt in (
         stub.Complete(pb.CompleteRequest(call=call()), metadata=metadata),
         anext(aiter(stub.CompleteStream(pb.CompleteStreamRequest(call=call()), metadata=metadata))),
+        anext(aiter(stub.CompleteWithTries(pb.CompleteWithTriesRequest(call=call()), metadata=metadata))),
     ):
         with pytest.raises(CallError) as refused:
             await attempt
@@ -263,7 +264,7 @@ async def test_the_callers_deadline_ends_a_hanging_provider(start: Any, start_up
         await stub.Complete(pb.CompleteRequest(call=call(model="big")), metadata=CALLER, timeout=0.5)
     assert (caught.value.status, caught.value.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
     (attempt,) = json.loads(caught.value.metadata["attempts_json"])
-    assert (attempt["outcome"], attempt["usage"]["input_tokens"]) == ("TIMED_OUT", 6)
+    assert (attempt["outcome"], attempt["usage"]["input_tokens"]) == ("TIMED_OUT", 18)
     await asyncio.wait_for(upstream.gone.wait(), 5)
 
 

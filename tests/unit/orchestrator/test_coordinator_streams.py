@@ -86,7 +86,8 @@ async def test_a_stream_that_another_model_goes_on_with_says_so_once_and_books_e
         if shown == 1:
             progress = case.ports.progress
             progress.continued, progress.earlier_bytes = True, progress.received_bytes
-            progress.model, progress.candidate, progress.lines = "other-ai/big-1", other, (first,)
+            progress.model, progress.running, progress.lines = "other-ai/big-1", (other,), (first,)
+            progress.ended = 1
 
     case.script.pace = pace
     with pytest.raises(ModelFailed):

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.orchestrator.core.draining import DetachedStream
+from services.orchestrator.core.draining import DetachedStream, is_drained
 from services.orchestrator.core.errors import BudgetExhausted, OutputBlocked, StreamCut
 from services.orchestrator.core.model import (
+    Candidate,
     CheckedOutput,
     Continued,
     Delta,
@@ -105,6 +106,14 @@ async def test_a_model_that_only_answers_once_the_caller_has_left_is_ended_at_it
     assert (case.read, case.script.drained) == (0, ["estimated"])
 
 
+@pytest.mark.parametrize("running", [(OTHER, CHEAP), (CHEAP, OTHER)])
+def test_of_two_that_run_side_by_side_the_mark_of_either_counts(running: tuple[Candidate, ...]) -> None:
+    assert is_drained(MARKED, Progress(running=running))
+    assert not is_drained(MARKED, Progress(running=(OTHER,)))
+    assert not is_drained(MARKED, Progress(running=()))
+    assert is_drained(MARKED, Progress())
+
+
 async def test_above_the_limit_calls_are_ended_and_booked_by_estimate() -> None:
     case = Case(Script(plan=MARKED, pieces=("a", "b", "c")), max_at_once=0)
     await case.leave()
@@ -139,7 +148,7 @@ async def test_a_stream_that_was_left_after_its_end_had_come_is_booked_at_once()
 
 
 async def test_whoever_waits_for_a_piece_learns_of_the_cut() -> None:
-    progress = Progress(candidate=CHEAP)
+    progress = Progress(running=(CHEAP,))
     refused = StreamCut(BudgetExhausted([("organisation", "spent")], None))
 
     def alarm() -> None:
@@ -232,7 +241,7 @@ async def test_the_reader_is_ahead_of_what_is_shown_and_the_names_are_not() -> N
     async def goes_on() -> None:
         progress = case.ports.progress
         progress.continued, progress.earlier_bytes = True, progress.received_bytes
-        progress.model, progress.candidate = "other-ai/big-1", OTHER
+        progress.model, progress.running = "other-ai/big-1", (OTHER,)
 
     case.script.pace = goes_on
     seen = []

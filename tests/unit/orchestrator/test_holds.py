@@ -38,10 +38,20 @@ def test_whether_a_hold_covers_the_longest_answer(asked: int | None, ceiling: in
     assert is_covered(replace(TURN, max_output_tokens=asked), plan, held) is covered
 
 
+def test_images_are_held_for_and_booked_when_they_were_left() -> None:
+    """Twenty of them were admitted on the money of a line of text."""
+    policy, plan = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=10), Plan((CHEAP,), (), 0, "")
+    seen = replace(TURN, input_images=20)
+    (text, _), (images, _) = tokens_to_hold(policy, TURN, plan), tokens_to_hold(policy, seen, plan)
+    assert images - text == 20_000
+    [left] = lines_so_far(Progress(), plan, seen, 0)
+    assert left.usage.input_tokens == images
+
+
 def test_a_request_that_lost_counts_as_long_as_the_answer_while_it_runs() -> None:
     """It was counted at its input: the hold of a hedged stream was used up long before it was raised."""
     tries = (UsageLine(CHEAP, Usage(5, 0), 1), UsageLine(CHEAP, Usage(7, 0), 2))
-    progress = Progress(candidate=CHEAP, lines=tries, lost_beside=frozenset({2}))
+    progress = Progress(running=(CHEAP,), ended=2, lines=tries, lost_beside=frozenset({2}))
     lines = lines_so_far(progress, Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)
     assert [(line.usage.output_tokens, line.attempt) for line in lines] == [(0, 1), (100, 2), (100 + UNREAD_TOKENS, 3)]
     alone = lines_so_far(replace(progress, lost_beside=frozenset()), Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)

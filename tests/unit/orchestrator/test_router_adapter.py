@@ -74,7 +74,7 @@ def test_tries_that_may_be_billed_are_booked() -> None:
 class StreamOf:
     """A channel whose streams yield the given deltas and events; `closed` says that the reader ended one."""
 
-    def __init__(self, *pieces: str | router_pb2.CompleteStreamResponse) -> None:
+    def __init__(self, *pieces: str | router_pb2.CompleteStreamResponse | router_pb2.CompleteWithTriesResponse) -> None:
         self._pieces = pieces
         self.closed = False
 
@@ -147,7 +147,8 @@ async def test_a_plan_is_asked_for_with_all_that_is_known_of_the_call() -> None:
         orchestrator_pb2.CacheControl(),
     )
     wish = CacheWish(lookup=True, store=True, semantic=True)
-    await RemoteRouter(channel).plan(Turn("q-1", conversation, "default", 30, None, "", "", wish))
+    turn = Turn("q-1", conversation, "default", 30, None, "", "", wish, input_images=1)
+    await RemoteRouter(channel).plan(turn)
     (asked,) = channel.asked
     assert asked == router_pb2.PlanRequest(
         model="smart",
@@ -163,7 +164,12 @@ class ContinuedStream(StreamOf):
     """Breaks off after the first text; another model goes on."""
 
     async def _stream(self) -> AsyncGenerator[router_pb2.CompleteStreamResponse, None]:
-        first = router_pb2.Attempt(provider="acme-ai", model="cheap-1", usage={"input_tokens": 9, "output_tokens": 1})
+        first = router_pb2.Attempt(
+            provider="acme-ai",
+            model="cheap-1",
+            outcome=router_pb2.ATTEMPT_OUTCOME_BROKEN,
+            usage={"input_tokens": 9, "output_tokens": 1},
+        )
         second = router_pb2.Attempt(provider="other-ai", model="big-1")
         yield router_pb2.CompleteStreamResponse(started={"attempts": [router_pb2.Attempt(model="cheap-1")]})
         yield router_pb2.CompleteStreamResponse(delta={"content": self._pieces[0]})
@@ -182,7 +188,7 @@ async def test_another_model_that_goes_on_is_noted_with_what_came_before_it() ->
     with pytest.raises(ModelFailed, match="before it was complete"):
         async for _ in pieces:
             pass
-    assert (progress.model, progress.candidate) == ("other-ai/big-1", Candidate("other-ai", "big-1"))
+    assert (progress.model, progress.running) == ("other-ai/big-1", (Candidate("other-ai", "big-1"),))
     assert (progress.continued, progress.earlier_bytes, progress.received_bytes) == (True, 3, 7)
     assert progress.lines == (UsageLine(Candidate("acme-ai", "cheap-1"), Usage(9, 1), 1),)
 
@@ -228,40 +234,29 @@ async def test_who_reads_an_answer_by_a_schema_gets_no_apology() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reasons", "may_stand_in"),
-    [(["cooling-down"], True), (["no-tools", "breaker-open"], True), (["vendor-region"], False), ([], False)],
-)
-async def test_when_nobody_is_left_the_plan_says_whether_it_may_change(
-    reasons: list[str], *, may_stand_in: bool
-) -> None:
-    rejected = [router_pb2.RejectedCandidate(model_name="m", reason=reason) for reason in reasons]
-    plan = await RemoteRouter(PlanOf(router_pb2.PlanResponse(rejected=rejected, apology="sorry"))).plan(any_turn())
-    assert isinstance(plan.refusal, ModelFailed)
-    assert (plan.candidates, plan.refusal.nobody_answered) == ((), may_stand_in)
-
-
-@pytest.mark.parametrize(
-    ("rejected", "reason", "retry_after_s"),
+    ("said", "may_stand_in"),
     [
-        ([("cooling-down", 60.0, True), ("cooling-down", 20.5, True)], "UPSTREAM_RATE_LIMITED", 20.5),
-        ([("cooling-down", 60.0, True), ("no-tools", None, False)], "UPSTREAM_RATE_LIMITED", 60.0),
-        ([("cooling-down", 60.0, True), ("breaker-open", 4.0, False)], "UPSTREAM_UNAVAILABLE", 4.0),
-        ([("breaker-open", None, False)], "UPSTREAM_UNAVAILABLE", None),
-        ([("vendor-region", None, False)], "UPSTREAM_UNAVAILABLE", None),
+        ({"status": "UNAVAILABLE", "reason": "UPSTREAM_UNAVAILABLE"}, True),
+        ({"status": "RESOURCE_EXHAUSTED", "reason": "UPSTREAM_RATE_LIMITED", "retry_after": {"seconds": 20}}, True),
+        ({"status": "INVALID_ARGUMENT", "reason": "CONTEXT_TOO_LONG"}, False),
+        ({"status": "UNIMPLEMENTED", "reason": "UNSUPPORTED", "feature": "tools"}, False),
+        ({"status": "FAILED_PRECONDITION", "reason": "UPSTREAM_CREDENTIAL"}, False),
     ],
 )
-async def test_when_nobody_is_left_the_plan_says_when_to_ask_again(
-    rejected: list[tuple[str, float | None, bool]], reason: str, retry_after_s: float | None
+async def test_when_nobody_is_left_the_plan_says_what_the_call_would_end_with(
+    said: dict[str, Any], *, may_stand_in: bool
 ) -> None:
-    """A route that was limited a moment ago must not answer as if it were broken, and without a Retry-After."""
-    response = router_pb2.PlanResponse()
-    for why, wait_s, limited in rejected:
-        no = response.rejected.add(model_name="m", reason=why, rate_limited=limited)
-        if wait_s is not None:
-            no.retry_after.FromNanoseconds(int(wait_s * 1e9))
-    refusal = (await RemoteRouter(PlanOf(response)).plan(any_turn())).refusal
+    """Requests that no model can take were UNAVAILABLE: clients repeated what would never be answered."""
+    response = router_pb2.PlanResponse(refusal=router_pb2.PlanRefusal(message="Nobody.", **said), apology="sorry")
+    response.rejected.add(model_name="m", reason="no-tools")
+    plan = await RemoteRouter(PlanOf(response)).plan(any_turn())
+    refusal = plan.refusal
     assert isinstance(refusal, ModelFailed)
-    assert (refusal.reason, refusal.retry_after_s) == (reason, retry_after_s)
+    assert (plan.candidates, refusal.nobody_answered) == ((), may_stand_in)
+    assert (refusal.status, refusal.reason) == (said["status"], said["reason"])
+    assert refusal.retry_after_s == (20 if "retry_after" in said else None)
+    assert refusal.metadata == ({"feature": "tools"} if "feature" in said else {})
+    assert str(refusal) == "Nobody. (m: no-tools)"
 
 
 class Failing:
@@ -274,9 +269,10 @@ class Failing:
     def __getattr__(self, arity: str) -> Any:
         return lambda *_, **__: self._call
 
-    async def _call(self, request: object, timeout: float | None = None) -> object:  # noqa: ASYNC109 - the stub's
+    async def _call(self, request: object, timeout: float | None = None) -> AsyncGenerator[object, None]:  # noqa: ASYNC109 - the stub's
         self.timeouts_s.append(timeout)
         raise CallError(self._failure)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -297,7 +293,7 @@ async def test_of_which_failures_something_may_stand_in(
     status: str, reason: str, left_s: float, *, nobody: bool
 ) -> None:
     with call_context(deadline_s=asyncio.get_running_loop().time() + left_s), pytest.raises(ModelFailed) as caught:
-        await RemoteRouter(Failing(status, reason)).complete(any_turn(), Plan((), (), 0, ""), UNCHECKED)
+        await RemoteRouter(Failing(status, reason)).complete(any_turn(), Plan((), (), 0, ""), UNCHECKED, Progress())
     assert caught.value.nobody_answered == nobody
 
 
@@ -306,7 +302,9 @@ async def test_a_call_takes_its_share_of_the_time() -> None:
     with call_context(deadline_s=asyncio.get_running_loop().time() + 10):
         for share in (1.0, 0.5):
             with pytest.raises(ModelFailed):
-                await RemoteRouter(channel).complete(any_turn(), Plan((), (), 0, "", time_share=share), UNCHECKED)
+                await RemoteRouter(channel).complete(
+                    any_turn(), Plan((), (), 0, "", time_share=share), UNCHECKED, Progress()
+                )
     whole, half = channel.timeouts_s
     assert whole is None
     assert half is not None
@@ -339,7 +337,13 @@ def test_the_tries_of_a_failed_call_are_what_an_answer_would_bring() -> None:
 
 
 async def test_a_request_that_lost_is_known_while_the_stream_runs() -> None:
-    lost = router_pb2.Attempt(provider="a", model="one", usage=usage_pb2.Usage(input_tokens=3), cause="hedge-lost")
+    lost = router_pb2.Attempt(
+        provider="a",
+        model="one",
+        outcome=router_pb2.ATTEMPT_OUTCOME_CANCELLED,
+        usage=usage_pb2.Usage(input_tokens=3),
+        cause="hedge-lost",
+    )
     running = router_pb2.Attempt(provider="b", model="two")
     started = router_pb2.CompleteStreamResponse(started=router_pb2.StreamStarted(attempts=[lost, running]))
     progress = Progress()
@@ -348,7 +352,7 @@ async def test_a_request_that_lost_is_known_while_the_stream_runs() -> None:
             any_turn(), Plan((), (), 0, ""), UNCHECKED, progress
         ):
             pass
-    assert progress.lost_beside == {1}
+    assert (progress.lost_beside, progress.running, progress.ended) == ({1}, (Candidate("b", "two"),), 1)
 
 
 def test_a_copy_is_another_request_for_another_model_with_a_budget_of_its_own() -> None:

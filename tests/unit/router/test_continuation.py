@@ -38,7 +38,7 @@ async def test_the_answer_goes_on_and_says_so() -> None:
         ("first", "FIRST"),
         ("second", "CONTINUATION"),
     ]
-    assert [a.usage and a.usage.output_tokens for a in finished.attempts] == [4, 5], "both are billed"
+    assert [a.usage and a.usage.output_tokens for a in finished.attempts] == [5, 5], "both are billed"
     (request,) = second.requests
     assert request.call.messages[:-2] == CALL.messages
     assert [(m.role, m.content[:14]) for m in request.call.messages[-2:]] == [
@@ -111,5 +111,5 @@ async def test_a_caller_who_leaves_the_second_part_is_billed_for_each_part_apart
         ("first", "FIRST", Outcome.BROKEN),
         ("second", "CONTINUATION", Outcome.CANCELLED),
     ]
-    assert [a.usage and a.usage.output_tokens for a in engine.log.attempts] == [4, 3]
+    assert [a.usage and a.usage.output_tokens for a in engine.log.attempts] == [5, 3]
     assert second.left == 1

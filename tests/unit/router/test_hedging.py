@@ -67,7 +67,7 @@ async def test_without_the_rule_the_slow_one_is_waited_for() -> None:
 
 @pytest.mark.parametrize(
     ("bills", "usage"),
-    [("full", Usage(7, 5, estimated=True)), ("delivered", Usage(7, 0, estimated=True)), ("nothing", None)],
+    [("full", Usage(20, 5, estimated=True)), ("delivered", Usage(20, 0, estimated=True)), ("nothing", None)],
 )
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_what_a_lost_try_is_booked_with(bills: str, usage: Usage | None, streamed: bool) -> None:  # noqa: FBT001
@@ -310,10 +310,10 @@ async def test_a_lost_try_is_booked_as_long_as_all_that_was_delivered(continued:
     else:
         with pytest.raises(UpstreamStreamCut) as caught:
             await engine.stream()
-        assert '"output_tokens":100' in caught.value.metadata["attempts_json"].partition("}")[0]
+        assert '"output_tokens":134' in caught.value.metadata["attempts_json"].partition("}")[0]
     (lost,) = [attempt for attempt in engine.log.attempts if attempt.cause == "hedge-lost"]
     assert lost.usage is not None
-    assert lost.usage.output_tokens == (150 if continued else 100)
+    assert lost.usage.output_tokens == (184 if continued else 134)
 
 
 class Faulty:
@@ -341,7 +341,7 @@ async def test_a_fault_of_ours_leaves_every_try_on_record_and_nothing_under_way(
         ("slow", Outcome.CANCELLED, "hedge-lost"),
         ("faulty", Outcome.BROKEN, "internal"),
     }
-    assert all(a.usage == Usage(7, 0, estimated=True) for a in engine.log.attempts), "either may be billed"
+    assert all(a.usage == Usage(20, 0, estimated=True) for a in engine.log.attempts), "either may be billed"
     assert (slow.left, slow.running) == (1, 0)
     assert [engine.router.deployments.calls_under_way(name) for name in engine.specs] == [0, 0]
 
@@ -371,7 +371,7 @@ async def test_money_is_held_for_all_but_tries_that_failed(
     failed = [
         attempt
         for attempt in billed
-        if attempt.outcome in {Outcome.BROKEN, Outcome.TIMED_OUT} and attempt.usage == Usage(7, 0, estimated=True)
+        if attempt.outcome in {Outcome.BROKEN, Outcome.TIMED_OUT} and attempt.usage == Usage(20, 0, estimated=True)
     ]
     assert [attempt.model_name for attempt in failed] == ["a", "b"], "an overrun, marked as estimated"
     assert len(billed) - len(failed) == plan.max_billed_calls()

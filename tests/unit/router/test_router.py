@@ -16,8 +16,10 @@ from services.router.core.chat import (
     Completion,
     Delta,
     FinishReason,
+    ImagePart,
     Message,
     ModelCall,
+    TextPart,
     ToolCall,
     ToolDefinition,
     Usage,
@@ -143,7 +145,7 @@ async def test_a_failed_call_lists_what_may_be_billed() -> None:
     first, second = json.loads(caught.value.metadata["attempts_json"])
     assert first["outcome"] == "BROKEN"
     assert first["usage"] == {
-        "input_tokens": 7,
+        "input_tokens": 20,
         "output_tokens": 0,
         "cached_input_tokens": 0,
         "reasoning_tokens": 0,
@@ -207,7 +209,7 @@ async def test_a_step_without_answer_is_cut_off_and_the_next_one_asked() -> None
     answer = await harness.complete(budget_s=0.2)
     assert hanging.left.is_set()
     assert harness.outcomes() == [("m0", Outcome.TIMED_OUT), ("m1", Outcome.SUCCEEDED)]
-    assert answer.attempts[0].usage == Usage(7, 0, estimated=True)
+    assert answer.attempts[0].usage == Usage(20, 0, estimated=True)
     assert answer.attempts[0].cause == "step-timeout"
 
 
@@ -268,7 +270,7 @@ async def test_an_error_inside_a_stream_is_billed_with_what_was_delivered() -> N
         await harness.stream()
     usage = harness.log.attempts[0].usage
     assert usage is not None
-    assert usage.output_tokens == 5
+    assert usage.output_tokens == 7
 
 
 async def test_a_stall_after_the_first_delta_is_billed_with_what_was_delivered() -> None:
@@ -277,7 +279,7 @@ async def test_a_stall_after_the_first_delta_is_billed_with_what_was_delivered()
     with pytest.raises(UpstreamStreamCut) as caught:
         await harness.stream()
     (attempt,) = json.loads(caught.value.metadata["attempts_json"])
-    assert (attempt["cause"], attempt["usage"]["output_tokens"]) == ("idle-timeout", 10)
+    assert (attempt["cause"], attempt["usage"]["output_tokens"]) == ("idle-timeout", 14)
     assert hanging.left.is_set()
 
 
@@ -346,3 +348,14 @@ async def test_a_plan_shows_order_and_time() -> None:
     assert [spec.name for spec in plan.candidates] == ["m0", "m1"]
     assert harness.router.step_timeouts_s(plan, 40.0) == [20.0, 30.0]
     assert policy.startswith("default#")
+
+
+async def test_a_try_whose_end_nobody_saw_counts_bytes_and_images() -> None:
+    """Chinese was booked at a quarter of what it takes, and the same call had two estimates: the caller's and ours."""
+    parts = (TextPart("你好" * 30), ImagePart("https://example.com/a.png"))
+    call = replace(CALL, messages=(Message("user", parts=parts),))
+    harness = Harness([failure(FailureKind.BROKEN)])
+    with pytest.raises(UpstreamUnavailable):
+        await harness.complete(call)
+    (attempt,) = harness.log.attempts
+    assert attempt.usage == Usage(60 + 16 + 1000, 0, estimated=True)

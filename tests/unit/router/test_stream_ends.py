@@ -80,5 +80,5 @@ async def test_a_fault_of_ours_is_on_record_as_billed(streamed: bool) -> None:  
     with pytest.raises(KeyError):
         await (engine.stream() if streamed else engine.complete())
     (attempt,) = engine.log.attempts
-    assert (attempt.outcome, attempt.cause, attempt.usage) == (Outcome.BROKEN, "internal", Usage(7, 1, estimated=True))
+    assert (attempt.outcome, attempt.cause, attempt.usage) == (Outcome.BROKEN, "internal", Usage(20, 2, estimated=True))
     assert engine.router.deployments.calls_under_way("m") == 0

@@ -139,6 +139,28 @@ class CompleteResponse(_message.Message):
     provider_response_id: str
     def __init__(self, completion: _Optional[_Union[_chat_pb2.Completion, _Mapping]] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., served_model: _Optional[str] = ..., provider_response_id: _Optional[str] = ...) -> None: ...
 
+class CompleteWithTriesRequest(_message.Message):
+    __slots__ = ("request_id", "call")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    call: ModelCall
+    def __init__(self, request_id: _Optional[str] = ..., call: _Optional[_Union[ModelCall, _Mapping]] = ...) -> None: ...
+
+class CompleteWithTriesResponse(_message.Message):
+    __slots__ = ("tries", "answer")
+    TRIES_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    tries: TriesSoFar
+    answer: CompleteResponse
+    def __init__(self, tries: _Optional[_Union[TriesSoFar, _Mapping]] = ..., answer: _Optional[_Union[CompleteResponse, _Mapping]] = ...) -> None: ...
+
+class TriesSoFar(_message.Message):
+    __slots__ = ("attempts",)
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
+    def __init__(self, attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ...) -> None: ...
+
 class CompleteStreamRequest(_message.Message):
     __slots__ = ("request_id", "call")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -148,16 +170,18 @@ class CompleteStreamRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., call: _Optional[_Union[ModelCall, _Mapping]] = ...) -> None: ...
 
 class CompleteStreamResponse(_message.Message):
-    __slots__ = ("started", "delta", "finished", "continued")
+    __slots__ = ("started", "delta", "finished", "continued", "tries")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     CONTINUED_FIELD_NUMBER: _ClassVar[int]
+    TRIES_FIELD_NUMBER: _ClassVar[int]
     started: StreamStarted
     delta: _chat_pb2.CompletionDelta
     finished: StreamFinished
     continued: StreamContinued
-    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ..., continued: _Optional[_Union[StreamContinued, _Mapping]] = ...) -> None: ...
+    tries: TriesSoFar
+    def __init__(self, started: _Optional[_Union[StreamStarted, _Mapping]] = ..., delta: _Optional[_Union[_chat_pb2.CompletionDelta, _Mapping]] = ..., finished: _Optional[_Union[StreamFinished, _Mapping]] = ..., continued: _Optional[_Union[StreamContinued, _Mapping]] = ..., tries: _Optional[_Union[TriesSoFar, _Mapping]] = ...) -> None: ...
 
 class StreamContinued(_message.Message):
     __slots__ = ("attempts", "served_model")
@@ -294,7 +318,7 @@ class PlannedCascade(_message.Message):
     def __init__(self, min_confidence: _Optional[float] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding")
+    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding", "refusal")
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -305,6 +329,7 @@ class PlanResponse(_message.Message):
     APOLOGY_FIELD_NUMBER: _ClassVar[int]
     ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     WANTS_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     candidates: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
     rejected: _containers.RepeatedCompositeFieldContainer[RejectedCandidate]
     model_policy: str
@@ -315,7 +340,22 @@ class PlanResponse(_message.Message):
     apology: str
     allow_stale: bool
     wants_embedding: bool
-    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ...) -> None: ...
+    refusal: PlanRefusal
+    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ..., refusal: _Optional[_Union[PlanRefusal, _Mapping]] = ...) -> None: ...
+
+class PlanRefusal(_message.Message):
+    __slots__ = ("status", "reason", "message", "feature", "retry_after")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    reason: str
+    message: str
+    feature: str
+    retry_after: _duration_pb2.Duration
+    def __init__(self, status: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., feature: _Optional[str] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

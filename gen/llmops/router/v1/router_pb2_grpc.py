@@ -43,6 +43,11 @@ class RouterServiceStub(object):
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteRequest.SerializeToString,
                 response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteResponse.FromString,
                 _registered_method=True)
+        self.CompleteWithTries = channel.unary_stream(
+                '/llmops.router.v1.RouterService/CompleteWithTries',
+                request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteWithTriesRequest.SerializeToString,
+                response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteWithTriesResponse.FromString,
+                _registered_method=True)
         self.CompleteStream = channel.unary_stream(
                 '/llmops.router.v1.RouterService/CompleteStream',
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteStreamRequest.SerializeToString,
@@ -96,8 +101,17 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompleteWithTries(self, request, context):
+        """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
+        the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+        costs money.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompleteStream(self, request, context):
-        """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
+        """The same as a stream: `started`, deltas, then `finished`; `tries` among them as in CompleteWithTries. Fallback happens only before the first delta; after it a
         failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
         Never retried automatically: a model call costs money.
         """
@@ -161,6 +175,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Complete,
                     request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteRequest.FromString,
                     response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteResponse.SerializeToString,
+            ),
+            'CompleteWithTries': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompleteWithTries,
+                    request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteWithTriesRequest.FromString,
+                    response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.CompleteWithTriesResponse.SerializeToString,
             ),
             'CompleteStream': grpc.unary_stream_rpc_method_handler(
                     servicer.CompleteStream,
@@ -229,6 +248,33 @@ class RouterService(object):
             '/llmops.router.v1.RouterService/Complete',
             llmops_dot_router_dot_v1_dot_router__pb2.CompleteRequest.SerializeToString,
             llmops_dot_router_dot_v1_dot_router__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteWithTries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmops.router.v1.RouterService/CompleteWithTries',
+            llmops_dot_router_dot_v1_dot_router__pb2.CompleteWithTriesRequest.SerializeToString,
+            llmops_dot_router_dot_v1_dot_router__pb2.CompleteWithTriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,8 +42,13 @@ class RouterServiceStub:
     UPSTREAM_REJECTED or CONTEXT_TOO_LONG, FAILED_PRECONDITION UPSTREAM_CREDENTIAL. On failure the attempts that may
     be billed are in the error's metadata `attempts_json`. Never retried automatically: a model call costs money.
     """
+    CompleteWithTries: _grpc.UnaryStreamMultiCallable[_router_pb2.CompleteWithTriesRequest, _router_pb2.CompleteWithTriesResponse]
+    """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
+    the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+    costs money.
+    """
     CompleteStream: _grpc.UnaryStreamMultiCallable[_router_pb2.CompleteStreamRequest, _router_pb2.CompleteStreamResponse]
-    """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
+    """The same as a stream: `started`, deltas, then `finished`; `tries` among them as in CompleteWithTries. Fallback happens only before the first delta; after it a
     failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
     Never retried automatically: a model call costs money.
     """
@@ -85,8 +90,13 @@ class RouterServiceAsyncStub(RouterServiceStub):
     UPSTREAM_REJECTED or CONTEXT_TOO_LONG, FAILED_PRECONDITION UPSTREAM_CREDENTIAL. On failure the attempts that may
     be billed are in the error's metadata `attempts_json`. Never retried automatically: a model call costs money.
     """
+    CompleteWithTries: _aio.UnaryStreamMultiCallable[_router_pb2.CompleteWithTriesRequest, _router_pb2.CompleteWithTriesResponse]  # type: ignore[assignment]
+    """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
+    the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+    costs money.
+    """
     CompleteStream: _aio.UnaryStreamMultiCallable[_router_pb2.CompleteStreamRequest, _router_pb2.CompleteStreamResponse]  # type: ignore[assignment]
-    """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
+    """The same as a stream: `started`, deltas, then `finished`; `tries` among them as in CompleteWithTries. Fallback happens only before the first delta; after it a
     failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
     Never retried automatically: a model call costs money.
     """
@@ -133,12 +143,23 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def CompleteWithTries(
+        self,
+        request: _router_pb2.CompleteWithTriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_router_pb2.CompleteWithTriesResponse], _abc.AsyncIterator[_router_pb2.CompleteWithTriesResponse]]:
+        """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
+        the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+        costs money.
+        """
+
+    @_abc_1.abstractmethod
     def CompleteStream(
         self,
         request: _router_pb2.CompleteStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_router_pb2.CompleteStreamResponse], _abc.AsyncIterator[_router_pb2.CompleteStreamResponse]]:
-        """The same as a stream: `started`, deltas, then `finished`. Fallback happens only before the first delta; after it a
+        """The same as a stream: `started`, deltas, then `finished`; `tries` among them as in CompleteWithTries. Fallback happens only before the first delta; after it a
         failure ends the stream with UNAVAILABLE UPSTREAM_STREAM_CUT. Closing the stream cancels the provider's call.
         Never retried automatically: a model call costs money.
         """

@@ -1,0 +1,64 @@
+"""What a call has tried, told while it still tries: whoever gives it up accounts for what was begun."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from services.router.core.attempts import Attempt
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Every try until now, those that ended first; who has no outcome is running."""
+
+    attempts: tuple[Attempt, ...]
+
+
+class Tries:
+    """Only the latest word counts, for each holds all before it."""
+
+    def __init__(self) -> None:
+        self._latest: Tried | None = None
+        self._changed = asyncio.Event()
+
+    def tell(self, attempts: tuple[Attempt, ...]) -> None:
+        """Something began or ended."""
+        self._latest = Tried(attempts)
+        self._changed.set()
+
+    async def until(self, task: asyncio.Future[Any]) -> AsyncGenerator[Tried, None]:
+        """What is told until the task ends. Leaving this leaves the task alone."""
+        task.add_done_callback(lambda _: self._changed.set())
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if task.done():
+                return
+            latest, self._latest = self._latest, None
+            if latest is not None:
+                yield latest
+
+
+@asynccontextmanager
+async def beside(
+    work: Coroutine[Any, Any, Result], drop: Callable[[Result], Awaitable[object]]
+) -> AsyncGenerator[asyncio.Task[Result], None]:
+    """Work in a task of its own, for whoever tells meanwhile what was tried. Who leaves early ends it first.
+
+    `drop` ends a result that came when nobody was there any more to take it.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        yield task
+    except BaseException:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await drop(task.result())
+        raise

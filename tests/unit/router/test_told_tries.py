@@ -1,0 +1,100 @@
+"""What a call tried is told before its answer: whoever gives it up pays for what runs, not for what was planned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from services.router.core.catalogue import HedgeRule
+from services.router.core.failure import FailureKind, Outcome
+from services.router.core.router import Answer, Started, StreamEvent
+from services.router.core.tries import Tried, beside
+from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
+
+STREAM = [*text("hel", "lo"), DONE]
+CUT = [*text("once ", "upon "), failing(FailureKind.BROKEN)]
+NEVER_S = 30.0
+Told = list[tuple[str, Outcome | None]]
+
+
+def told(event: object) -> Told:
+    assert isinstance(event, Tried)
+    return [(attempt.model_name, attempt.outcome) for attempt in event.attempts]
+
+
+def steps(engine: Engine, *, streamed: bool) -> AsyncGenerator[StreamEvent | Answer, None]:
+    router = engine.router
+    if streamed:
+        return router.stream(CALL, "req-1", 60.0)
+    return router.complete_with_tries(CALL, "req-1", 60.0)  # type: ignore[return-value]
+
+
+async def left_after(engine: Engine, last: Told, *, streamed: bool) -> None:
+    """Reads until this is told, and leaves."""
+    async with asyncio.timeout(5), aclosing(steps(engine, streamed=streamed)) as events:
+        async for event in events:
+            if isinstance(event, Tried) and told(event) == last:
+                return
+    raise AssertionError("it was never told")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_model_that_is_asked_after_a_refusal_is_told(streamed: bool) -> None:  # noqa: FBT001
+    running = Timed(STREAM if streamed else ANSWER, after_s=NEVER_S)
+    engine = Engine({"first": Timed(failing(FailureKind.UNREACHABLE)), "second": running}, clock=real_time())
+    await left_after(engine, [("first", Outcome.NOT_CONNECTED), ("second", None)], streamed=streamed)
+    assert (running.left, running.running) == (1, 0)
+    assert engine.tries()[-1] == ("second", "FALLBACK", Outcome.CANCELLED)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_that_a_try_failed_is_told_before_its_retry_begins(streamed: bool) -> None:  # noqa: FBT001
+    """Whoever leaves in the pause between them left nobody at work."""
+    limited = Timed(failing(FailureKind.RATE_LIMITED, retry_after_s=3))
+    engine = Engine({"first": limited}, retries=1, clock=real_time())
+    await left_after(engine, [("first", Outcome.RATE_LIMITED)], streamed=streamed)
+    assert len(limited.requests) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_two_that_run_side_by_side_are_both_told(streamed: bool) -> None:  # noqa: FBT001
+    slow = [Timed(STREAM if streamed else ANSWER, after_s=NEVER_S) for _ in range(2)]
+    rule = HedgeRule(percentile=0.95, after_s=0.02, max_rate=1.0)
+    engine = Engine({"first": slow[0], "other": slow[1]}, route={"hedge": rule}, clock=real_time())
+    await left_after(engine, [("first", None), ("other", None)], streamed=streamed)
+    assert [(each.left, each.running) for each in slow] == [(1, 0), (1, 0)]
+    assert [engine.router.deployments.calls_under_way(name) for name in engine.specs] == [0, 0]
+
+
+async def test_who_is_waited_for_to_go_on_is_told() -> None:
+    waited = Timed(STREAM, after_s=NEVER_S)
+    engine = Engine({"first": Timed(CUT), "other": waited}, route={"continue_on_another": True}, clock=real_time())
+    await left_after(engine, [("first", Outcome.BROKEN), ("other", None)], streamed=True)
+    assert (waited.left, waited.running) == (1, 0)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_nothing_is_told_of_a_call_whose_first_try_answers(streamed: bool) -> None:  # noqa: FBT001
+    engine = Engine({"first": Timed(STREAM if streamed else ANSWER), "other": Timed(ANSWER)}, clock=real_time())
+    events = [event async for event in steps(engine, streamed=streamed)]
+    assert isinstance(events[0], Started if streamed else Answer)
+    assert not any(isinstance(event, Tried) for event in events)
+
+
+async def test_a_result_that_nobody_is_left_to_take_is_dropped() -> None:
+    dropped: list[str] = []
+
+    async def work() -> str:
+        return "opened"
+
+    async def drop(result: str) -> None:
+        dropped.append(result)
+
+    with pytest.raises(RuntimeError, match="left"):
+        async with beside(work(), drop) as task:
+            await asyncio.wait([task])
+            raise RuntimeError("left")
+    assert dropped == ["opened"]
