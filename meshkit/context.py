@@ -35,6 +35,7 @@ class TraceContext:
 class CallContext:
     """What is known about the running call. `deadline_s` is on the event loop's clock.
 
+    `within_mesh`: a process of the mesh makes it. Known where the contract tells the mesh from others, elsewhere false.
     The interceptors fill it in before the handler runs; afterwards nobody changes it.
     """
 
@@ -43,6 +44,7 @@ class CallContext:
     credential: str
     trace: TraceContext
     deadline_s: float | None
+    within_mesh: bool = False
 
 
 _current: ContextVar[CallContext] = ContextVar("meshkit_call")
@@ -95,7 +97,7 @@ def detached(timeout_s: float) -> CallContext:
     """The running call with a deadline of its own: for accounting that must outlive the caller's patience."""
     call = _current.get()
     deadline_s = asyncio.get_running_loop().time() + timeout_s
-    return CallContext(call.request_id, call.principal, call.credential, call.trace, deadline_s)
+    return CallContext(call.request_id, call.principal, call.credential, call.trace, deadline_s, call.within_mesh)
 
 
 def remaining_s(default: float) -> float:

@@ -16,7 +16,10 @@ _FALLBACK_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An RPC. `roles` are lower-case names; an RPC without roles is refused to everyone."""
+    """An RPC. `roles` are lower-case names; an RPC without roles is refused to everyone.
+
+    With `shows_mesh_key` processes of the mesh send their own key beside the caller's; `within_mesh` refuses others.
+    """
 
     path: str
     service: str
@@ -29,6 +32,7 @@ class Method:
     settles: bool
     ends_with_credential: bool
     within_mesh: bool
+    shows_mesh_key: bool
     audited: bool
     audited_fields: tuple[str, ...]
     request_type: type[Message]
@@ -51,6 +55,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         settles=policy.settles,
         ends_with_credential=policy.ends_with_credential,
         within_mesh=policy.within_mesh,
+        shows_mesh_key=policy.within_mesh or policy.tells_mesh_apart,
         audited=policy.audited,
         audited_fields=tuple(policy.audited_fields),
         request_type=message_factory.GetMessageClass(descriptor.input_type),

@@ -13,9 +13,14 @@ CALLER = Principal("acme", "search", "ada", "key-1", frozenset({"caller"}))
 
 @contextmanager
 def call_context(
-    principal: Principal = CALLER, *, request_id: str = "", deadline_s: float | None = None
+    principal: Principal = CALLER,
+    *,
+    request_id: str = "",
+    deadline_s: float | None = None,
+    within_mesh: bool = False,
 ) -> Iterator[CallContext]:
     """Runs a block as if inside a call of `principal`."""
-    call = CallContext(request_id or new_request_id(), principal, "test-key", new_trace(sampled=False), deadline_s)
+    trace = new_trace(sampled=False)
+    call = CallContext(request_id or new_request_id(), principal, "test-key", trace, deadline_s, within_mesh)
     with running(call):
         yield call

@@ -30,8 +30,10 @@ class Authorisation(Step):
         """
         context, caller = call.context, call.caller
         assert context is not None
-        if call.method.within_mesh and caller is None:
-            self._require_mesh(call)
+        if call.method.shows_mesh_key:
+            context.within_mesh = caller is not None or self._is_shown(call)
+            if call.method.within_mesh and not context.within_mesh:
+                raise _outside(call)
         if caller is not None and caller.principal.roles:
             _identified(call, caller.principal, caller.credential, self._authenticator)
         else:
@@ -43,13 +45,17 @@ class Authorisation(Step):
             _identified(call, answer, credential, who)
         return None
 
-    def _require_mesh(self, call: ServerCall) -> None:
+    def _is_shown(self, call: ServerCall) -> bool:
+        """Whether the mesh's own key came along; without one nobody is of the mesh."""
         shown = call.metadata.get(MESH_HEADER, "").encode()
-        if not self._mesh_key or not hmac.compare_digest(shown, self._mesh_key):
-            raise PermissionDenied(
-                f"{call.method.path} serves processes of the mesh, which account for what it spends; "
-                "call llmops.orchestrator.v1.OrchestratorService"
-            )
+        return bool(self._mesh_key) and hmac.compare_digest(shown, self._mesh_key)
+
+
+def _outside(call: ServerCall) -> PermissionDenied:
+    return PermissionDenied(
+        f"{call.method.path} serves processes of the mesh, which account for what it spends; "
+        "call llmops.orchestrator.v1.OrchestratorService"
+    )
 
 
 async def _wait(call: ServerCall, credential: str, answer: Awaitable[Principal], who: Authenticator) -> None:

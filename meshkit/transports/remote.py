@@ -81,7 +81,7 @@ def service_config(service: str) -> str:
 def open_channel(service: str, peer: PeerSettings, mesh_key: str = "") -> RemoteChannel:
     """Opens the channel of a peer. Must run inside the loop that uses it. Connecting happens in the background.
 
-    `mesh_key` goes with calls that only processes of the mesh may make, and with no other.
+    `mesh_key` goes with calls by which the contract tells the mesh from others, and with no other.
     """
     options = [
         ("grpc.service_config", service_config(service)),
@@ -154,7 +154,7 @@ class RemoteChannel:
 
     def _awaited(self, path: str, multi: Any) -> Callable[..., asyncio.Task[Any]]:
         method = method_at(path)
-        mesh_key = self._mesh_key if method.within_mesh else ""
+        mesh_key = self._mesh_key if method.shows_mesh_key else ""
 
         async def run(request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
             call = _begin(method, multi, request, timeout_s, metadata, mesh_key)
@@ -170,7 +170,7 @@ class RemoteChannel:
 
     def _iterated(self, path: str, multi: Any) -> Callable[..., RemoteStream]:
         method = method_at(path)
-        mesh_key = self._mesh_key if method.within_mesh else ""
+        mesh_key = self._mesh_key if method.shows_mesh_key else ""
 
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> RemoteStream:
             requests = _Requests(request) if method.client_streaming else None

@@ -65,7 +65,7 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
     async def Lookup(self, request: pb.LookupRequest, context: object) -> pb.LookupResponse:
         """See the contract."""
         content = _content(request.key)
-        key = _key(request.key, content)
+        key = _key(request.key, content, direct=not current().within_mesh)
         found = await self._cache.lookup(
             current().principal,
             key,
@@ -116,7 +116,7 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
         if request.HasField("verdict"):
             entry.verdict.CopyFrom(request.verdict)
         content = _content(request.key)
-        key = _key(request.key, content)
+        key = _key(request.key, content, direct=not current().within_mesh)
         return Draft(
             request_id=request.request_id,
             payload=_encoded(request),
@@ -132,7 +132,7 @@ class CacheApi(cache_pb2_grpc.CacheServiceServicer):
     async def _selector(self, caller: Caller, request: pb.InvalidateRequest) -> Selector:
         kind = request.WhichOneof("selector")
         if kind == "key":
-            return await self._cache.exact_selector(caller, _key(request.key))
+            return await self._cache.exact_selector(caller, _key(request.key, direct=True))
         if kind == "prompt_digest":
             return Selector("prompt_digest", request.prompt_digest)
         if kind == "writer_key_id":
@@ -194,13 +194,14 @@ class DisabledCacheApi(cache_pb2_grpc.CacheServiceServicer):
         raise CacheDisabled
 
 
-def _key(key: pb.CacheKey, content: pb.CacheKey | None = None) -> RequestKey:
+def _key(key: pb.CacheKey, content: pb.CacheKey | None = None, *, direct: bool) -> RequestKey:
     """`content` is that of the key where the caller has it already."""
     return RequestKey(
         scope=_SCOPES[key.scope],
         end_user=key.end_user,
         content=_encoded(_content(key) if content is None else content),
         prompt_digest=key.prompt_digest,
+        direct=direct,
     )
 
 

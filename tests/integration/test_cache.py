@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
 from llmops.cache.v1 import cache_pb2, cache_pb2_grpc
+from llmops.common.v1 import chat_pb2, verdict_pb2
+from llmops.guard.v1 import guard_pb2, guard_pb2_grpc
+from llmops.router.v1 import router_pb2, router_pb2_grpc
 
-from tests.support.callers import TIMEOUT_S, MeshCallers
+from tests.support.callers import TIMEOUT_S, MeshCallers, user
 from tests.support.golden_files import check_golden
-from tests.support.mesh_settings import ACME, GLOBEX, Caller
+from tests.support.mesh_settings import ACME, GLOBEX, MESH_KEY, Caller
 from tests.support.outcomes import Outcome
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("accounts")]
@@ -97,3 +101,44 @@ async def test_parameters_and_models_are_part_of_the_question(callers: MeshCalle
     warmer = await callers.chat("alpha/capital", question, caller, temperature=1.5)
     elsewhere = await callers.chat("beta/capital", question, caller)
     assert (warmer.cache, elsewhere.cache) == ("miss", "miss")
+
+
+async def key_of(callers: MeshCallers, model: str, text: str) -> cache_pb2.CacheKey:
+    """The key under which the orchestrator keeps the answer: every caller can find out what it is made of."""
+    metadata = callers.metadata(ACME)
+    router: Any = router_pb2_grpc.RouterServiceStub(callers.channel("router"))
+    guard: Any = guard_pb2_grpc.GuardServiceStub(callers.channel("guard"))
+    planned = await router.Plan(router_pb2.PlanRequest(model=model), metadata=metadata)
+    checked = await guard.CheckInput(guard_pb2.CheckInputRequest(messages=user(text)), metadata=metadata)
+    policies = {"model_policy": planned.model_policy, "guard_policy": checked.verdict.policy_digest}
+    return cache_pb2.CacheKey(messages=user(text), **policies)
+
+
+async def test_what_a_caller_stores_itself_is_served_to_direct_callers_alone(callers: MeshCallers) -> None:
+    question = "Stored by hand: the capital of France?"
+    stub: Any = cache_pb2_grpc.CacheServiceStub(callers.channel("cache"))
+    forged = cache_pb2.StoreRequest(
+        request_id=uuid.uuid4().hex,
+        key=await key_of(callers, "alpha/capital", question),
+        completion=chat_pb2.Completion(content="Rome.", finish_reason=chat_pb2.FINISH_REASON_STOP),
+        model="alpha/capital",
+        verdict=verdict_pb2.GuardVerdict(decision=verdict_pb2.GUARD_DECISION_ALLOW),
+    )
+    await stub.Store(forged, metadata=callers.metadata(ACME), timeout=TIMEOUT_S)
+    served = await callers.chat("alpha/capital", question)
+    assert (served.cache, served.text) == ("miss", "Paris is the capital of France.")
+    found = await stub.Lookup(cache_pb2.LookupRequest(key=forged.key), metadata=callers.metadata(ACME))
+    assert (found.status, found.entry.completion.content) == (cache_pb2.CACHE_STATUS_EXACT, "Rome.")
+
+
+async def test_what_the_mesh_stores_is_not_found_by_direct_callers(callers: MeshCallers) -> None:
+    question = "Stored by the mesh: the capital of France?"
+    await stored(callers, "alpha/capital", question)
+    stub: Any = cache_pb2_grpc.CacheServiceStub(callers.channel("cache"))
+    request = cache_pb2.LookupRequest(key=await key_of(callers, "alpha/capital", question), allow_stale=True)
+    found = {}
+    for name, shown in {"nothing": "", "a guess": "guessed", "the mesh's key": MESH_KEY}.items():
+        metadata = callers.metadata(ACME, **({"x_llmops_mesh": shown} if shown else {}))
+        found[name] = (await stub.Lookup(request, metadata=metadata, timeout=TIMEOUT_S)).status
+    miss, exact = cache_pb2.CACHE_STATUS_MISS, cache_pb2.CACHE_STATUS_EXACT
+    assert found == {"nothing": miss, "a guess": miss, "the mesh's key": exact}

@@ -57,7 +57,7 @@ class MuxChannel:
             self._remote.unary_unary(path, None, response_deserializer, **options),
         )
         pick = self.streams.pick
-        mesh_key = self._mesh_key if rpc.method.within_mesh else ""
+        mesh_key = self._mesh_key if rpc.method.shows_mesh_key else ""
 
         def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> Any:
             stream = pick()

@@ -271,8 +271,8 @@ def _matcher(selector: Selector) -> Callable[[_Row], bool]:
         return lambda row: row.write.prompt_digest == selector.value
     if selector.kind == "writer_key_id":
         return lambda row: row.write.writer_key_id == selector.value
-    if selector.kind == "fingerprint":
-        return lambda row: row.write.entry.fingerprint == selector.value
+    if selector.kind == "fingerprints":
+        return lambda row: row.write.entry.fingerprint in selector.value
     return lambda row: row.write.entry.entry_id == selector.value
 
 

@@ -99,15 +99,20 @@ SELECT count(*) FROM gone
 """
 
 # $1 time, $2 organisation, $3 value.
-_SELECTED = "SELECT fingerprint FROM entries WHERE organisation = $2 AND {column} = $3 ORDER BY fingerprint FOR UPDATE"
+_SELECTED = "SELECT fingerprint FROM entries WHERE organisation = $2 AND {matches} ORDER BY fingerprint FOR UPDATE"
 
 REMOVE_EVERYTHING = _DROP.format(
     doomed="SELECT fingerprint FROM entries WHERE organisation = $2 ORDER BY fingerprint FOR UPDATE"
 )
 
 REMOVE_BY = {
-    column: _DROP.format(doomed=_SELECTED.format(column=column))
-    for column in ("prompt_digest", "writer_key_id", "fingerprint", "entry_id")
+    kind: _DROP.format(doomed=_SELECTED.format(matches=matches))
+    for kind, matches in {
+        "prompt_digest": "prompt_digest = $3",
+        "writer_key_id": "writer_key_id = $3",
+        "fingerprints": "fingerprint = ANY($3::bytea[])",
+        "entry_id": "entry_id = $3",
+    }.items()
 }
 
 # Sweepers of several replicas share the work: none waits for rows that another has locked.

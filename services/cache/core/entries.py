@@ -128,10 +128,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which entries of an organisation to drop; `value` is a fingerprint for that kind, else text."""
+    """Which entries of an organisation to drop; `value` is a tuple for fingerprints, else text."""
 
-    kind: Literal["prompt_digest", "writer_key_id", "fingerprint", "entry_id", "everything"]
-    value: str | bytes = ""
+    kind: Literal["prompt_digest", "writer_key_id", "fingerprints", "entry_id", "everything"]
+    value: str | tuple[bytes, ...] = ""
 
     def check(self) -> None:
         """Refuses a selector without a value: an empty prompt digest would select every raw conversation.

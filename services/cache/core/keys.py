@@ -57,12 +57,14 @@ class RequestKey:
         end_user: The application's user; counts in scope USER only.
         content: Injective encoding of everything else: model policy, prompt, guard policy, messages, tools, parameters.
         prompt_digest: Digest of the prompt version, for invalidation; it is in `content` as well.
+        direct: A caller asks by itself, without the mesh, whose guard judges what the mesh stores.
     """
 
     scope: Scope
     end_user: str
     content: bytes
     prompt_digest: str
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,17 @@ def frame(parts: Sequence[bytes]) -> bytes:
 
 
 def tenant(caller: Caller, key: RequestKey) -> list[bytes]:
-    """The parts that say who may share the answer.
+    """The parts that say who may share the answer; a part more for direct callers, so they share nothing with the mesh.
+
+    Raises:
+        NoOrganisation, InvalidRequest: See `_sharers`.
+    """
+    sharers = _sharers(caller, key)
+    return [*sharers, b"direct"] if key.direct else sharers
+
+
+def _sharers(caller: Caller, key: RequestKey) -> list[bytes]:
+    """Four parts that name who the scope means.
 
     An end user is named by an application, and two applications may name different people alike: the end user counts
     together with the caller's team. A scope that the credential cannot fill is refused, not widened.

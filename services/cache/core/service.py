@@ -1,7 +1,7 @@
 """The cache: look up, keep, drop, count."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.cache.core.contrast import Reader
 from services.cache.core.counts import CountsByOrganisation
@@ -166,8 +166,9 @@ class AnswerCache:
             self._parts.events.refused("reported")
 
     async def exact_selector(self, caller: Caller, key: RequestKey) -> Selector:
-        """Selects the entry of a request, as the caller would look it up. Raises as `keys.tenant`."""
-        return Selector("fingerprint", await self._fingerprint(caller, key))
+        """Selects the entries of a request: an answer that is wrong is wrong for everybody. Raises as `keys.tenant`."""
+        keys = [replace(key, direct=direct) for direct in (False, True)]
+        return Selector("fingerprints", tuple([await self._fingerprint(caller, one) for one in keys]))
 
     async def stats(self, caller: Caller) -> Stats:
         """Counts of the caller's organisation. Raises NoOrganisation, StorageUnavailable."""

@@ -110,7 +110,8 @@ async def test_request_ids_of_two_organisations_do_not_meet(store: EntryStore) -
     [
         (Selector("prompt_digest", "d1"), {"b", "c"}),
         (Selector("writer_key_id", "leaked"), {"a", "c"}),
-        (Selector("fingerprint", b"c" * 32), {"a", "b"}),
+        (Selector("fingerprints", (b"c" * 32,)), {"a", "b"}),
+        (Selector("fingerprints", (b"c" * 32, b"d" * 32, b"a" * 32, b"z" * 32)), {"b"}),
         (Selector("entry_id", f"{7:032x}"), {"b", "c"}),
         (Selector("everything"), set()),
     ],

@@ -17,7 +17,7 @@ from meshkit.postgres import Database
 from services.cache.main import build
 from services.cache.settings import CacheSettings, MemorySettings
 from tests.contract.cache.conftest import TABLES
-from tests.support.one_service import CALLER, OPERATOR, running_service
+from tests.support.one_service import CALLER, FOR_CALLER, OPERATOR, running_service
 from tests.unit.cache.builders import cache_key, embedding, store_request
 
 SETTINGS = CacheSettings(memory=MemorySettings(invalidation_poll_s=0.05))
@@ -66,6 +66,20 @@ async def test_every_call_works_from_end_to_end(start: Start) -> None:
         assert dropped.entry_count == 1
         stats = await stub.GetStats(pb.GetStatsRequest(), metadata=CALLER)
         assert (stats.entry_count, stats.lookup_count, stats.exact_hit_count, stats.bad_hit_count) == (0, 3, 1, 1)
+
+
+async def test_who_shows_the_meshs_key_and_who_does_not_never_meet(start: Start) -> None:
+    async with start() as stub:
+        key = cache_key()
+        forged = await stub.Store(store_request(key, "forged"), metadata=CALLER)
+        judged = await stub.Store(store_request(key, "judged"), metadata=FOR_CALLER)
+        look = pb.LookupRequest(key=key)
+        assert (await stub.Lookup(look, metadata=CALLER)).entry.entry_id == forged.entry_id
+        assert (await stub.Lookup(look, metadata=FOR_CALLER)).entry.entry_id == judged.entry_id
+        dropped = await stub.Invalidate(pb.InvalidateRequest(request_id="i", key=key), metadata=OPERATOR)
+        assert dropped.entry_count == 2
+        for metadata in (CALLER, FOR_CALLER):
+            assert (await stub.Lookup(look, metadata=metadata)).status == pb.CACHE_STATUS_MISS
 
 
 async def test_a_paraphrase_is_found_on_faiss_by_a_process_that_started_later(start: Start) -> None:

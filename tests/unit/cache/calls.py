@@ -14,21 +14,27 @@ RESET = "How do I reset my password?"
 RESET_TOO = "How can I reset my password?"
 
 
-async def keep(replica: Replica, key: pb.CacheKey, caller: Principal = ADA, **fields: object) -> pb.StoreResponse:
-    with call_context(caller):
+async def keep(
+    replica: Replica, key: pb.CacheKey, caller: Principal = ADA, *, within_mesh: bool = False, **fields: object
+) -> pb.StoreResponse:
+    with call_context(caller, within_mesh=within_mesh):
         return await replica.api.Store(store_request(key, **fields), None)
 
 
-async def look(replica: Replica, key: pb.CacheKey, caller: Principal = ADA, **fields: object) -> pb.LookupResponse:
-    with call_context(caller):
+async def look(
+    replica: Replica, key: pb.CacheKey, caller: Principal = ADA, *, within_mesh: bool = False, **fields: object
+) -> pb.LookupResponse:
+    with call_context(caller, within_mesh=within_mesh):
         return await replica.api.Lookup(pb.LookupRequest(key=key, **fields), None)  # type: ignore[arg-type]
 
 
-async def keep_by_meaning(replica: Replica, key: pb.CacheKey, **fields: object) -> pb.StoreResponse:
+async def keep_by_meaning(
+    replica: Replica, key: pb.CacheKey, *, within_mesh: bool = False, **fields: object
+) -> pb.StoreResponse:
     """Stores, and has the partition loaded."""
-    kept = await keep(replica, key, **{"embedding": embedding(), "language": "en", **fields})
+    kept = await keep(replica, key, within_mesh=within_mesh, **{"embedding": embedding(), "language": "en", **fields})
     await replica.mirror.sync()
-    await look(replica, cache_key("-"), embedding=embedding(), language="en")
+    await look(replica, cache_key("-"), within_mesh=within_mesh, embedding=embedding(), language="en")
     assert replica.semantic is not None
     if replica.semantic._wanted:
         await replica.load()

@@ -101,8 +101,8 @@ def change(message: Message, field: FieldDescriptor) -> None:
 PATHS = [path for _, _, path in descend(full_key())]
 
 
-def name_of(key: pb.CacheKey, caller: Principal = ADA) -> bytes:
-    return fingerprint(caller, _key(key))
+def name_of(key: pb.CacheKey, caller: Principal = ADA, *, direct: bool = False) -> bytes:
+    return fingerprint(caller, _key(key, direct=direct))
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -174,6 +174,7 @@ key_fields = st.fixed_dictionaries(
         "end_user": st.text(min_size=1, max_size=3),
         "content": st.binary(max_size=3),
         "prompt_digest": st.just(""),
+        "direct": st.booleans(),
     }
 )
 
@@ -246,6 +247,24 @@ def test_a_scope_that_the_credential_cannot_fill_is_refused(scope: pb.CacheScope
     assert caught.value.field_violations[0][0] == "key.scope"
 
 
+@pytest.mark.parametrize("scope", [pb.CACHE_SCOPE_ORGANISATION, pb.CACHE_SCOPE_TEAM, pb.CACHE_SCOPE_USER])
+@pytest.mark.parametrize("end_user", ["", "e", "direct"])
+def test_the_mesh_and_direct_callers_share_nothing(scope: pb.CacheScope, end_user: str) -> None:
+    key = plain_key()
+    key.scope, key.end_user = scope, end_user
+    assert name_of(key) != name_of(key, direct=True)
+    assert asked(key) != asked(key, direct=True)
+
+
+def test_direct_callers_share_as_the_scope_says() -> None:
+    key = full_key()
+    key.scope = pb.CACHE_SCOPE_ORGANISATION
+    mate = Principal("acme", "sales", "bob", "key-2", frozenset())
+    stranger = Principal("globex", "search", "ada", "key-1", frozenset())
+    assert name_of(key, direct=True) == name_of(key, mate, direct=True)
+    assert name_of(key, direct=True) != name_of(key, stranger, direct=True)
+
+
 def test_a_credential_without_an_organisation_is_refused() -> None:
     with pytest.raises(NoOrganisation):
         name_of(full_key(), Principal("", "t", "u", "k", frozenset({"service"})))
@@ -266,16 +285,16 @@ def question(**fields: object) -> Question:
     "fields", [{"surroundings": b"z"}, {"language": "de"}, {"embedding_model": "m@2"}, {"vector": b"0" * 20}]
 )
 def test_questions_of_another_kind_are_in_another_partition(fields: dict[str, object]) -> None:
-    key = _key(full_key())
+    key = _key(full_key(), direct=False)
     assert partition(ADA, key, question(**fields)) != partition(ADA, key, question())
 
 
-def asked(key: pb.CacheKey) -> bytes:
+def asked(key: pb.CacheKey, *, direct: bool = False) -> bytes:
     """The partition of a key whose last message is a plain question."""
     request = pb.LookupRequest(key=key, embedding=embedding(), language="en")
     translated = CacheApi(Replica().cache, 64)._question(request)
     assert translated is not None
-    return partition(ADA, _key(key), translated)
+    return partition(ADA, _key(key, direct=direct), translated)
 
 
 def plain_key() -> pb.CacheKey:
@@ -320,5 +339,5 @@ def test_a_message_less_changes_the_partition() -> None:
 
 
 def test_a_fingerprint_is_never_a_partition() -> None:
-    key = _key(full_key())
+    key = _key(full_key(), direct=False)
     assert fingerprint(ADA, key) != partition(ADA, key, question())

@@ -188,7 +188,7 @@ async def test_two_replicas_never_serve_what_was_dropped_before_their_last_sync(
             for view in allowed:
                 view[name].add(kept.entry_id)
         elif step == "drop":
-            await store.remove(Removal("acme", f"d{turn}", b"", Selector("fingerprint", name), NOW_US))
+            await store.remove(Removal("acme", f"d{turn}", b"", Selector("fingerprints", (name,)), NOW_US))
             live.pop(name, None)
         elif step == "sync":
             await mirror.sync()

@@ -28,6 +28,10 @@ if _version_not_supported:
 class CacheServiceStub(object):
     """An exact tier by fingerprint and a semantic tier by verified similarity.
 
+    What processes of the mesh store and what callers store themselves are different entries, also of the same key: the mesh
+    serves only what it stored, so no answer that its guard did not see, and direct callers find only what direct callers of
+    their organisation stored.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED OVERLOADED; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
@@ -68,26 +72,32 @@ class CacheServiceStub(object):
 class CacheServiceServicer(object):
     """An exact tier by fingerprint and a semantic tier by verified similarity.
 
+    What processes of the mesh store and what callers store themselves are different entries, also of the same key: the mesh
+    serves only what it stored, so no answer that its guard did not see, and direct callers find only what direct callers of
+    their organisation stored.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED OVERLOADED; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
 
     def Lookup(self, request, context):
-        """Looks an answer up. Without an embedding only the exact tier is asked. A miss is an OK answer. Safe to retry.
+        """Looks an answer up, among those of the mesh or those of direct callers. Without an embedding only the exact tier is
+        asked. A miss is an OK answer. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Store(self, request, context):
-        """Keeps an answer. The same key replaces the older entry. Idempotent with request_id.
+        """Keeps an answer, for the mesh or for direct callers. The same key replaces the older entry. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Invalidate(self, request, context):
-        """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry. Idempotent.
+        """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry, whoever they are for: the
+        mesh's and those of direct callers. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,6 +156,10 @@ def add_CacheServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CacheService(object):
     """An exact tier by fingerprint and a semantic tier by verified similarity.
+
+    What processes of the mesh store and what callers store themselves are different entries, also of the same key: the mesh
+    serves only what it stored, so no answer that its guard did not see, and direct callers find only what direct callers of
+    their organisation stored.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED OVERLOADED; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.

@@ -29,6 +29,10 @@ GRPC_VERSION: str
 class CacheServiceStub:
     """An exact tier by fingerprint and a semantic tier by verified similarity.
 
+    What processes of the mesh store and what callers store themselves are different entries, also of the same key: the mesh
+    serves only what it stored, so no answer that its guard did not see, and direct callers find only what direct callers of
+    their organisation stored.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED OVERLOADED; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
@@ -38,11 +42,15 @@ class CacheServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CacheServiceAsyncStub: ...
     Lookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]
-    """Looks an answer up. Without an embedding only the exact tier is asked. A miss is an OK answer. Safe to retry."""
+    """Looks an answer up, among those of the mesh or those of direct callers. Without an embedding only the exact tier is
+    asked. A miss is an OK answer. Safe to retry.
+    """
     Store: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]
-    """Keeps an answer. The same key replaces the older entry. Idempotent with request_id."""
+    """Keeps an answer, for the mesh or for direct callers. The same key replaces the older entry. Idempotent with request_id."""
     Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
-    """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry. Idempotent."""
+    """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry, whoever they are for: the
+    mesh's and those of direct callers. Idempotent.
+    """
     ReportBadHit: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportBadHitRequest, _cache_pb2.ReportBadHitResponse]
     """Tells that a served entry was wrong: it is dropped at once and counted against the threshold. Idempotent.
     NOT_FOUND when the caller's organisation has no such entry.
@@ -54,17 +62,25 @@ class CacheServiceStub:
 class CacheServiceAsyncStub(CacheServiceStub):
     """An exact tier by fingerprint and a semantic tier by verified similarity.
 
+    What processes of the mesh store and what callers store themselves are different entries, also of the same key: the mesh
+    serves only what it stored, so no answer that its guard did not see, and direct callers find only what direct callers of
+    their organisation stored.
+
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED OVERLOADED; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]  # type: ignore[assignment]
-    """Looks an answer up. Without an embedding only the exact tier is asked. A miss is an OK answer. Safe to retry."""
+    """Looks an answer up, among those of the mesh or those of direct callers. Without an embedding only the exact tier is
+    asked. A miss is an OK answer. Safe to retry.
+    """
     Store: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]  # type: ignore[assignment]
-    """Keeps an answer. The same key replaces the older entry. Idempotent with request_id."""
+    """Keeps an answer, for the mesh or for direct callers. The same key replaces the older entry. Idempotent with request_id."""
     Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
-    """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry. Idempotent."""
+    """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry, whoever they are for: the
+    mesh's and those of direct callers. Idempotent.
+    """
     ReportBadHit: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportBadHitRequest, _cache_pb2.ReportBadHitResponse]  # type: ignore[assignment]
     """Tells that a served entry was wrong: it is dropped at once and counted against the threshold. Idempotent.
     NOT_FOUND when the caller's organisation has no such entry.
@@ -74,6 +90,10 @@ class CacheServiceAsyncStub(CacheServiceStub):
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """An exact tier by fingerprint and a semantic tier by verified similarity.
+
+    What processes of the mesh store and what callers store themselves are different entries, also of the same key: the mesh
+    serves only what it stored, so no answer that its guard did not see, and direct callers find only what direct callers of
+    their organisation stored.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; RESOURCE_EXHAUSTED OVERLOADED; DEADLINE_EXCEEDED;
     UNAVAILABLE STORAGE_UNAVAILABLE.
@@ -85,7 +105,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.LookupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.LookupResponse, _abc.Awaitable[_cache_pb2.LookupResponse]]:
-        """Looks an answer up. Without an embedding only the exact tier is asked. A miss is an OK answer. Safe to retry."""
+        """Looks an answer up, among those of the mesh or those of direct callers. Without an embedding only the exact tier is
+        asked. A miss is an OK answer. Safe to retry.
+        """
 
     @_abc_1.abstractmethod
     def Store(
@@ -93,7 +115,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.StoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.StoreResponse, _abc.Awaitable[_cache_pb2.StoreResponse]]:
-        """Keeps an answer. The same key replaces the older entry. Idempotent with request_id."""
+        """Keeps an answer, for the mesh or for direct callers. The same key replaces the older entry. Idempotent with request_id."""
 
     @_abc_1.abstractmethod
     def Invalidate(
@@ -101,7 +123,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.InvalidateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
-        """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry. Idempotent."""
+        """Drops entries of the caller's organisation by prompt version, by writer, by key or by entry, whoever they are for: the
+        mesh's and those of direct callers. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def ReportBadHit(

@@ -46,7 +46,7 @@ RPC_FIELD_NUMBER: _ClassVar[int]
 rpc: _descriptor.FieldDescriptor
 
 class RpcPolicy(_message.Message):
-    __slots__ = ("retry", "roles", "default_timeout", "settles", "audited", "audited_fields", "ends_with_credential", "within_mesh")
+    __slots__ = ("retry", "roles", "default_timeout", "settles", "audited", "audited_fields", "ends_with_credential", "within_mesh", "tells_mesh_apart")
     RETRY_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class RpcPolicy(_message.Message):
     AUDITED_FIELDS_FIELD_NUMBER: _ClassVar[int]
     ENDS_WITH_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     WITHIN_MESH_FIELD_NUMBER: _ClassVar[int]
+    TELLS_MESH_APART_FIELD_NUMBER: _ClassVar[int]
     retry: RetryClass
     roles: _containers.RepeatedScalarFieldContainer[Role]
     default_timeout: _duration_pb2.Duration
@@ -63,4 +64,5 @@ class RpcPolicy(_message.Message):
     audited_fields: _containers.RepeatedScalarFieldContainer[str]
     ends_with_credential: bool
     within_mesh: bool
-    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settles: bool = ..., audited: bool = ..., audited_fields: _Optional[_Iterable[str]] = ..., ends_with_credential: bool = ..., within_mesh: bool = ...) -> None: ...
+    tells_mesh_apart: bool
+    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settles: bool = ..., audited: bool = ..., audited_fields: _Optional[_Iterable[str]] = ..., ends_with_credential: bool = ..., within_mesh: bool = ..., tells_mesh_apart: bool = ...) -> None: ...
