@@ -32,7 +32,7 @@ class Authorisation(Step):
         assert context is not None
         if call.method.shows_mesh_key:
             context.within_mesh = caller is not None or self._is_shown(call)
-            if call.method.within_mesh and not context.within_mesh:
+            if not context.within_mesh and (call.method.within_mesh or call.metadata.get(MESH_HEADER)):
                 raise _outside(call)
         if caller is not None and caller.principal.roles:
             _identified(call, caller.principal, caller.credential, self._authenticator)
@@ -52,9 +52,15 @@ class Authorisation(Step):
 
 
 def _outside(call: ServerCall) -> PermissionDenied:
+    path = call.method.path
+    if call.method.within_mesh:
+        return PermissionDenied(
+            f"{path} serves processes of the mesh, which account for what it spends; "
+            "call llmops.orchestrator.v1.OrchestratorService"
+        )
+    # A process whose key differs would take what it is given as one from outside for what the mesh gave it.
     return PermissionDenied(
-        f"{call.method.path} serves processes of the mesh, which account for what it spends; "
-        "call llmops.orchestrator.v1.OrchestratorService"
+        f"{path} was shown another key in {MESH_HEADER}: processes of a mesh share LLMOPS_MESH_KEY, others show none"
     )
 
 

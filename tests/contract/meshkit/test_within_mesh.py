@@ -15,6 +15,7 @@ from llmops.common.v1 import chat_pb2
 from meshkit.actions import NoLog
 from meshkit.calls import HandlerTable
 from meshkit.context import current
+from meshkit.errors import CallError
 from meshkit.identity import ConfiguredKeys, StoredKey, key_digest
 from meshkit.interceptors import build_chain
 from meshkit.interceptors.admission import AdmissionSettings
@@ -93,10 +94,7 @@ async def reached(transport: str, seen: Seen, mesh_key: str, shown: str) -> Asyn
     ("mesh_key", "shown", "within_mesh"),
     [
         (MESH_KEY, MESH_KEY, True),
-        (MESH_KEY, "guessed", False),
         (MESH_KEY, "", False),
-        # A process without a key of the mesh knows nobody by it.
-        ("", "guessed", False),
         ("", "", False),
     ],
 )
@@ -107,6 +105,18 @@ async def test_between_processes_the_mesh_is_who_shows_its_key(
     async with reached(transport, seen, mesh_key, shown) as stub:
         await stub.Lookup(LOOK, metadata=AUTHORISED)
     assert seen.within_mesh == [within_mesh]
+
+
+@pytest.mark.parametrize("transport", ["grpc", "mux"])
+@pytest.mark.parametrize("mesh_key", [MESH_KEY, ""])
+async def test_who_shows_another_key_is_not_taken_for_a_caller(transport: str, mesh_key: str) -> None:
+    """Keys of two processes may differ by mistake: what callers stored must not be given as the mesh's then."""
+    seen = Seen()
+    async with reached(transport, seen, mesh_key, "another") as stub:
+        with pytest.raises(CallError) as refused:
+            await stub.Lookup(LOOK, metadata=AUTHORISED)
+    assert (refused.value.status, seen.within_mesh) == ("PERMISSION_DENIED", [])
+    assert "LLMOPS_MESH_KEY" in str(refused.value)
 
 
 async def test_inside_a_process_the_mesh_is_who_calls_for_a_running_call() -> None:
