@@ -15,6 +15,7 @@ from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.encoding import Entity
 from services.identity.core.errors import StorageUnavailable
 from services.identity.core.model import Key, KeySecret, Organisation, Scopes, Team, User
+from services.identity.core.paging import MAX_PAGE_BYTES
 from services.identity.core.ports import Changes, FoundSecret, PastRequest, Written
 
 Connection = Any
@@ -95,12 +96,12 @@ class SqlStore:
     async def keys(self, organisation: str, user: str, after: str, size: int) -> list[Key]:
         """See Store."""
         async with self._connection() as connection:
-            rows = await connection.fetch(statements.KEYS, organisation, user, after, size)
+            rows = await connection.fetch(statements.KEYS, organisation, user, after, size, MAX_PAGE_BYTES)
             return await _with_secrets(connection, rows)
 
     async def events(self, organisation: str, after: int, size: int) -> list[Event]:
         """See Store."""
-        rows = await self._rows(statements.EVENTS, organisation, after, size)
+        rows = await self._rows(statements.EVENTS, organisation, after, size, MAX_PAGE_BYTES)
         return [Event(row["sequence"], row["organisation"], row["event"], row["leaf_hash"]) for row in rows]
 
     async def leaf_hashes(self, after: int, size: int) -> list[bytes]:

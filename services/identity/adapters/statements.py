@@ -100,13 +100,23 @@ USERS = """
 SELECT organisation, name, team, display_name, disabled, create_time FROM users
 WHERE organisation = $1 AND name > $2 COLLATE "C" ORDER BY name COLLATE "C" LIMIT $3
 """
+# Rows may be large: what goes beyond the first so many bytes is not sent, but for the first row that does.
 KEYS = """
-SELECT * FROM api_keys WHERE organisation = $1 AND ($2 = '' OR user_name = $2) AND key_id > $3 COLLATE "C"
-ORDER BY key_id COLLATE "C" LIMIT $4
+SELECT * FROM (
+    SELECT *, sum(bytes) OVER (ORDER BY key_id COLLATE "C") - bytes AS bytes_before FROM (
+        SELECT *, octet_length(array_to_string(models || routes || environments, '')) AS bytes FROM api_keys
+        WHERE organisation = $1 AND ($2 = '' OR user_name = $2) AND key_id > $3 COLLATE "C"
+        ORDER BY key_id COLLATE "C" LIMIT $4
+    ) AS listed
+) AS measured WHERE bytes_before <= $5 ORDER BY key_id COLLATE "C"
 """
 EVENTS = """
-SELECT sequence, organisation, event, leaf_hash FROM audit_events
-WHERE ($1 = '' OR organisation = $1) AND sequence > $2 ORDER BY sequence LIMIT $3
+SELECT sequence, organisation, event, leaf_hash FROM (
+    SELECT *, sum(octet_length(event)) OVER (ORDER BY sequence) - octet_length(event) AS bytes_before FROM (
+        SELECT sequence, organisation, event, leaf_hash FROM audit_events
+        WHERE ($1 = '' OR organisation = $1) AND sequence > $2 ORDER BY sequence LIMIT $3
+    ) AS listed
+) AS measured WHERE bytes_before <= $4 ORDER BY sequence
 """
 LEAF_HASHES = "SELECT leaf_hash FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT $2"
 CHECKPOINTS = "SELECT leaf_count, note FROM audit_checkpoints WHERE leaf_count > $1 ORDER BY leaf_count LIMIT $2"

@@ -37,6 +37,11 @@ class Event:
     text: str
     leaf_hash: bytes
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the wire, nearly."""
+        return len(self.text.encode()) + len(self.leaf_hash)
+
 
 @dataclass(frozen=True, slots=True)
 class LogHead:

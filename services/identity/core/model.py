@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 # How long after its end a credential may still end what was begun with it: longer than any call and its booking.
 SETTLING = timedelta(minutes=15)
+# Names, roles and four secrets of a key, at most.
+_KEY_BYTES = 1024
 # Role service belongs to the processes of the mesh and to nobody who can be created.
 GRANTABLE_ROLES = frozenset({"viewer", "author", "approver", "publisher", "operator", "auditor", "caller"})
 
@@ -18,6 +20,11 @@ class Scopes:
     models: frozenset[str] = frozenset()
     routes: frozenset[str] = frozenset()
     environments: frozenset[str] = frozenset()
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the wire, nearly."""
+        return sum(len(name.encode()) for names in (self.models, self.routes, self.environments) for name in names)
 
     def within(self, outer: Scopes) -> bool:
         """Whether this allows nothing that `outer` does not."""
@@ -102,6 +109,11 @@ class Key:
     expire_time: datetime | None = None
     revoke_time: datetime | None = None
     secrets: tuple[KeySecret, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the wire, nearly; at most, beside its scopes."""
+        return _KEY_BYTES + self.scopes.size_bytes
 
 
 @dataclass(frozen=True, slots=True)

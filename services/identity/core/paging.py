@@ -5,17 +5,32 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from services.identity.core.errors import InvalidRequest
 
-T = TypeVar("T")
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1_000
+# Of keys and events, which their scopes make large. A thousand entries of any other list are below it.
+MAX_PAGE_BYTES = 2 * 1024 * 1024
 # A bigint of PostgreSQL.
 _MAX_NUMBER = 2**63 - 1
 _MAX_DIGITS = 19
+
+
+class Measured(Protocol):
+    """An entry that knows what it takes on the wire, nearly."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes."""
+        ...
+
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Measured)
+P = TypeVar("P", int, str)
 
 
 def page_size(asked: int) -> int:
@@ -61,3 +76,26 @@ def _foreign() -> InvalidRequest:
 def cut(found: Sequence[T], size: int) -> tuple[Sequence[T], bool]:
     """A page of a list that was asked for one entry more, and whether there is another page."""
     return found[:size], len(found) > size
+
+
+async def read_page(
+    read: Callable[[P, int], Awaitable[Sequence[M]]], after: P, place: Callable[[M], P], size: int
+) -> tuple[Sequence[M], bool]:
+    """A page of a list whose entries may be large, and whether there is another page.
+
+    Args:
+        read: so many entries after a place, fewer when those are more than a page holds, none at the end.
+        after: the last entry of the page before.
+        place: where an entry stands.
+        size: entries at most. A page ends before it grows beyond MAX_PAGE_BYTES as well, but holds one at least.
+    """
+    page: list[M] = []
+    page_bytes = 0
+    while found := await read(after, size + 1 - len(page)):
+        for each in found:
+            page_bytes += each.size_bytes
+            if page and (len(page) == size or page_bytes > MAX_PAGE_BYTES):
+                return page, True
+            page.append(each)
+        after = place(found[-1])
+    return page, False

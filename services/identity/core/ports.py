@@ -144,11 +144,11 @@ class Store(Protocol):
         ...
 
     async def keys(self, organisation: str, user: str, after: str, size: int) -> list[Key]:
-        """By id; only that user's, or all when `user` is empty."""
+        """By id; only that user's, or all when `user` is empty. Fewer when they would be more than a page holds."""
         ...
 
     async def events(self, organisation: str, after: int, size: int) -> list[Event]:
-        """In the order of the log; only about that organisation, or all when it is empty."""
+        """In the order of the log; only about that organisation, or all when it is empty. Fewer as `keys`."""
         ...
 
     async def leaf_hashes(self, after: int, size: int) -> list[bytes]:

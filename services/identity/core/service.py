@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from services.identity.core import paging, rights
@@ -112,7 +113,8 @@ class Identity:
         owner = rights.organisation_of(actor, organisation, self._rules.platform)
         size, asked = paging.page_size(size), f"keys {owner} {user}"
         after = paging.position(token, asked)
-        found, more = paging.cut(await self._store.keys(owner, user, after, size + 1), size)
+        read = partial(self._store.keys, owner, user)
+        found, more = await paging.read_page(read, after, lambda key: key.key_id, size)
         return found, paging.token_after(asked, found[-1].key_id) if more else ""
 
     async def events(self, actor: Actor, organisation: str, size: int, token: str) -> tuple[Sequence[Event], str]:
@@ -121,7 +123,8 @@ class Identity:
         owner = "" if everything else rights.organisation_of(actor, organisation, self._rules.platform)
         size, asked = paging.page_size(size), f"events {owner}"
         after = paging.number(token, asked)
-        found, more = paging.cut(await self._store.events(owner, after, size + 1), size)
+        read = partial(self._store.events, owner)
+        found, more = await paging.read_page(read, after, lambda event: event.sequence, size)
         return found, paging.token_after(asked, str(found[-1].sequence)) if more else ""
 
     async def checkpoints(self, actor: Actor, size: int, token: str) -> tuple[Sequence[Checkpoint], str]:

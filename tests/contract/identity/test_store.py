@@ -9,11 +9,14 @@ from datetime import timedelta
 
 import pytest
 
+from meshkit.postgres import Database
+from services.identity.adapters.sql import SqlStore
 from services.identity.core.administration import UserChange
 from services.identity.core.audit import LogHead
 from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.errors import AlreadyExists, NotFound, RequestIdReused, TooManyWatchers
 from services.identity.core.model import Scopes
+from services.identity.core.paging import MAX_PAGE_BYTES
 from services.identity.core.ports import Changes, Store
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.verification import export_lines, verify
@@ -42,6 +45,19 @@ async def test_what_is_created_is_found_and_listed_in_pages(store: Store) -> Non
     [ada] = (await world.identity.users(ACME, "", 0, ""))[0]
     assert (ada.team, ada.display_name, ada.disabled, ada.create_time) == ("a", "Ada", False, START)
     assert [o.name for o in (await world.identity.organisations(ADMIN, 0, ""))[0]] == ["acme"]
+
+
+async def test_large_keys_and_events_are_not_read_beyond_a_page(identity_database: Database) -> None:
+    store = SqlStore(identity_database.pool, 5.0)
+    world = World(store, rules=replace(RULES, max_keys=100))
+    scopes = Scopes(frozenset(f"{number:03}".ljust(MAX_PAGE_BYTES // 1_000, "m") for number in range(300)))
+    for _ in range(8):
+        await world.key(scopes=scopes)
+    # Three fit, the fourth does not, and tells that there are more.
+    assert [event.sequence for event in await store.events("", 2, 100)] == [3, 4, 5, 6]
+    assert len(await store.keys("acme", "", "", 100)) == 4
+    page, token = await world.identity.keys(ACME, "", "", 0, "")
+    assert (len(page), len((await world.identity.keys(ACME, "", "", 0, token))[0])) == (3, 3)
 
 
 async def test_a_key_keeps_everything_it_was_given(store: Store) -> None:
