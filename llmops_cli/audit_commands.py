@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +16,12 @@ from meshkit.settings import SettingsError
 if TYPE_CHECKING:
     from llmops_cli.identity_client import IdentityClient
     from services.identity.core.checkpoints import Checkpoint
-    from services.identity.core.verification import VerifyNote
+    from services.identity.core.verification import Verdict, VerifyNote
 
 EXIT_NOT_WHOLE = 1
-PublicKey = Annotated[
-    str, typer.Option("--public-key", help="Verifier key that must have signed every checkpoint, the last one too.")
+PublicKeys = Annotated[
+    list[str] | None,
+    typer.Option("--public-key", help="Verifier key; repeatable. The newest checkpoint must be signed by one of them."),
 ]
 audit_app = typer.Typer(help="The audit log: who did what.", no_args_is_help=True)
 
@@ -100,21 +101,24 @@ def _parts(mesh: IdentityClient) -> Iterator[tuple[str, bytes] | Checkpoint]:
 @audit_app.command("verify")
 def audit_verify(
     file: Annotated[Path, typer.Argument(help="An export.")],
-    public_key: PublicKey = "",
+    public_key: PublicKeys = None,
     against: Annotated[
-        Path | None, typer.Option("--against", help="An earlier export: what was true then must be true now.")
+        Path | None,
+        typer.Option("--against", help="An export that you kept, signed or not: what was true then must be true now."),
     ] = None,
 ) -> None:
     """Verify an export: chain, Merkle roots, signatures. Asks no mesh. Exit code 1 when it is not whole.
 
+    With --public-key every checkpoint from the first signed one on must be signed; one before it may bear no signature.
     Events that were cut off behind a signed checkpoint are found with --against only, or when you know a later one.
     """
     from services.identity.core.verification import verify
 
-    check = _verifier(public_key) if public_key else None
+    check = _verifier(public_key)
     known = {}
     if against is not None:
-        earlier = verify(_read(against), check)
+        # It is believed because it was kept: whoever could change it could take its signatures away as well.
+        earlier = verify(_read(against))
         if earlier.problem is not None:
             raise SettingsError(f"{against}: the earlier export is not whole itself: {earlier.problem.text}")
         known = earlier.roots
@@ -123,11 +127,16 @@ def audit_verify(
         event = f", event {verdict.problem.sequence}" if verdict.problem.sequence else ""
         sys.stdout.write(f"{file}: NOT WHOLE: line {verdict.problem.line}{event}: {verdict.problem.text}\n")
         raise typer.Exit(EXIT_NOT_WHOLE)
-    signed = "signatures not checked (--public-key)"
-    if check:
-        last = f"event {verdict.signed_events} at {verdict.signed_time or 'an unknown time'}"
-        signed = f"{verdict.signatures} signatures, the last over everything up to {last}"
+    signed = _signatures(verdict) if check else "signatures not checked (--public-key)"
     sys.stdout.write(f"{file}: whole: {verdict.events} events, {verdict.checkpoints} checkpoints, {signed}\n")
+
+
+def _signatures(verdict: Verdict) -> str:
+    last = f"event {verdict.signed_events} at {verdict.signed_time or 'an unknown time'}"
+    signed = f"{verdict.signatures} signatures, the last over everything up to {last}"
+    if not verdict.unsigned:
+        return signed
+    return f"{signed}; before the first one {verdict.unsigned} unsigned checkpoints, up to line {verdict.unsigned_line}"
 
 
 @audit_app.command("prove")
@@ -135,7 +144,7 @@ def audit_prove(
     sequence: Annotated[
         int, typer.Argument(min=1, max=2**63 - 1, help="Place of the event, as `audit list` shows it.")
     ],
-    public_key: PublicKey = "",
+    public_key: PublicKeys = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="A checkpoint that you kept: the log must continue it.")
     ] = None,
@@ -149,7 +158,7 @@ def audit_prove(
     from llmops_cli.identity_client import CallRefused, printable
     from llmops_cli.proofs import Unproven, claim_of, prove
 
-    check = _verifier(public_key) if public_key else None
+    check = _verifier(public_key)
     try:
         earlier = None if checkpoint is None else claim_of(_read(checkpoint).decode(errors="replace"), check)
         with client(address) as mesh:
@@ -192,15 +201,17 @@ def audit_keygen(
 _NEEDS_CRYPTOGRAPHY = "signatures need the package cryptography; install `pip install 'llmops-mesh[identity]'`"
 
 
-def _verifier(public_key: str) -> VerifyNote:
+def _verifier(public_keys: Sequence[str] | None) -> VerifyNote | None:
+    """Whether one of the keys signed a note; None without keys."""
     from services.identity.adapters.signing import NoteVerifier
 
     try:
-        return NoteVerifier(public_key).verify
+        verifiers = [NoteVerifier(key) for key in public_keys or ()]
     except ValueError as error:
         raise SettingsError(f"--public-key {error}") from None
     except ModuleNotFoundError:
         raise SettingsError(_NEEDS_CRYPTOGRAPHY) from None
+    return (lambda note: any(one.verify(note) for one in verifiers)) if verifiers else None
 
 
 def _write(file: Path, text: str) -> None:

@@ -32,7 +32,7 @@ def claim_of(note: str, verify_note: VerifyNote | None) -> Claim:
     if claim.leaf_count > _MOST_EVENTS:
         raise Unproven(f"the checkpoint counts more events than a log has: {_MOST_EVENTS} at most")
     if verify_note is not None and not verify_note(note):
-        raise Unproven(f"the checkpoint over {claim.leaf_count} events is not signed by this key")
+        raise Unproven(f"the checkpoint over {claim.leaf_count} events is not signed by a key that was given")
     return claim
 
 

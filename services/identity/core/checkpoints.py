@@ -64,3 +64,8 @@ def read_note(note: str) -> Claim:
         raise ValueError("has a root that is not a SHA-256")
     times = (line.removeprefix(_TIME) for line in lines[_LEAST_BODY_LINES:] if line.startswith(_TIME))
     return Claim(lines[0], int(lines[1]), root, next(times, ""))
+
+
+def bears_signature(note: str) -> bool:
+    """Whether anything stands where signatures do, by whomever."""
+    return bool(note.partition("\n\n")[2])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.identity.core.audit import GENESIS, canonical
-from services.identity.core.checkpoints import Checkpoint, read_note
+from services.identity.core.checkpoints import Checkpoint, Claim, bears_signature, read_note
 from services.identity.core.merkle import Frontier, leaf_hash
 
 FORMAT = "llmops-audit/1"
@@ -37,6 +37,9 @@ class Verdict:
     events: int = 0
     checkpoints: int = 0
     signatures: int = 0
+    # Checkpoints without any signature before the first signed one, and the line of the last of them.
+    unsigned: int = 0
+    unsigned_line: int = 0
     # The newest checkpoint whose signature was checked: how many events it covers, and when it was made.
     signed_events: int = 0
     signed_time: str = ""
@@ -69,9 +72,12 @@ def _line(kind: str, content: str) -> str:
 def verify(data: bytes, verify_note: VerifyNote | None = None, known: dict[int, bytes] | None = None) -> Verdict:
     """Verifies an export.
 
+    With signatures, the newest checkpoint must be signed. Those from before the log was signed may bear none: the first
+    signed one is over all their events as well.
+
     Args:
         data: the file.
-        verify_note: checks the signature of a checkpoint; None checks no signatures.
+        verify_note: whether a checkpoint is signed by somebody who is trusted; None checks no signatures.
         known: roots by number of events from an earlier export: what was true then must be true now.
     """
     return _Verification(verify_note, known or {}).run(data)
@@ -142,7 +148,7 @@ class _Verification:
         if self._covered < count:
             raise self._broken(f"no checkpoint covers event {self._covered + 1} to event {count}", at=self._covered + 1)
         if self._verify_note is not None and not self._verdict.signatures:
-            raise self._broken("nothing here is signed by this key")
+            raise self._broken("nothing here is signed by a key that was given")
 
     def _parts(self, line: bytes) -> tuple[bytes, bytes]:
         parts = line.split(b" ", _PARTS - 1)
@@ -194,16 +200,28 @@ class _Verification:
         if claim.leaf_count != self._tree.count:
             raise self._broken(f"a checkpoint over {claim.leaf_count} events stands after event {self._tree.count}")
         if claim.root != self._tree.root():
-            between = f"between event {self._covered + 1} and event {claim.leaf_count}"
+            # Where signatures are checked, nobody vouches for what an unsigned checkpoint says.
+            last_good = self._covered if self._verify_note is None else verdict.signed_events
+            between = f"between event {last_good + 1} and event {claim.leaf_count}"
             raise self._broken(f"the checkpoint's root is not that of these events: the log was rewritten {between}")
         if self._verify_note is not None:
-            if not self._verify_note(note):
-                raise self._broken("the checkpoint is not signed by this key")
-            verdict.signatures += 1
-            verdict.signed_events, verdict.signed_time = claim.leaf_count, claim.time
+            self._check_signature(note, claim, self._verify_note)
         verdict.checkpoints += 1
         verdict.roots[claim.leaf_count] = claim.root
         self._covered = claim.leaf_count
+
+    def _check_signature(self, note: str, claim: Claim, verify_note: VerifyNote) -> None:
+        verdict = self._verdict
+        if verify_note(note):
+            verdict.signatures += 1
+            verdict.signed_events, verdict.signed_time = claim.leaf_count, claim.time
+        elif bears_signature(note):
+            raise self._broken("the checkpoint is not signed by a key that was given")
+        elif verdict.signatures:
+            raise self._broken("the checkpoint is not signed, and one before it is")
+        else:
+            verdict.unsigned += 1
+            verdict.unsigned_line = self._line
 
     def _broken(self, text: str, *, at: int = 0, following: bool = False) -> _Broken:
         return _Broken(text, at or (self._tree.count + 1 if following else 0))

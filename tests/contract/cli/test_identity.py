@@ -53,17 +53,29 @@ async def shared(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @asynccontextmanager
-async def running(postgres_url: str, folder: Path) -> AsyncIterator[Commands]:
-    """Identity on a database of its own."""
+async def fresh_database(postgres_url: str) -> AsyncIterator[str]:
+    """The address of an empty database."""
     name = f"identity_cli_{uuid.uuid4().hex}"
     connection = await asyncpg.connect(postgres_url)
     await connection.execute(f"CREATE DATABASE {name}")
     base, _, query = postgres_url.partition("?")
-    url = f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
-    async with process(url=url, settings=replace(SETTINGS, audit_signing_key=Secret(SEED))) as server:
-        yield Commands(folder, server.port, url)
+    yield f"{base.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
+
+
+@asynccontextmanager
+async def signing(url: str, folder: Path, seed: str) -> AsyncIterator[Commands]:
+    """Identity with a key that signs checkpoints; with none for an empty seed."""
+    async with process(url=url, settings=replace(SETTINGS, audit_signing_key=Secret(seed))) as server:
+        yield Commands(folder, server.port, url)
+
+
+@asynccontextmanager
+async def running(postgres_url: str, folder: Path) -> AsyncIterator[Commands]:
+    """Identity on a database of its own."""
+    async with fresh_database(postgres_url) as url, signing(url, folder, SEED) as commands:
+        yield commands
 
 
 async def test_an_organisation_from_nothing_to_a_revoked_key(llmops: Commands) -> None:
@@ -118,6 +130,27 @@ async def test_the_log_is_exported_and_verified_and_a_changed_byte_is_named(llmo
     assert changed.out == "second.txt: NOT WHOLE: line 4, event 3: the event was changed\n"
 
 
+async def test_a_log_whose_signing_key_came_later_and_was_changed_verifies(postgres_url: str, tmp_path: Path) -> None:
+    seeds = ["", SEED, "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="]
+    first, second = (NoteSigner(SETTINGS.audit_origin, seed).verifier_key() for seed in seeds[1:])
+    async with fresh_database(postgres_url) as url:
+        for number, seed in enumerate(seeds):
+            async with signing(url, tmp_path, seed) as llmops:
+                await llmops("identity", "team", "create", f"t-{number}", key="acme-secret")
+                await llmops("audit", "export", f"{number}.txt")
+    both = ("--public-key", first, "--public-key", second)
+    whole = await llmops("audit", "verify", "2.txt", *both, "--against", "1.txt")
+    assert whole.out.startswith("2.txt: whole: 4 events, 3 checkpoints, 2 signatures, the last over everything up to ")
+    assert whole.out.endswith("; before the first one 1 unsigned checkpoints, up to line 4\n")
+    # An export from before there was a key, and what one key alone does not vouch for.
+    await llmops("audit", "verify", "1.txt", "--public-key", first, "--against", "0.txt")
+    for key, line in ((first, 8), (second, 6)):
+        one = await llmops("audit", "verify", "2.txt", "--public-key", key, code=1)
+        assert one.out == f"2.txt: NOT WHOLE: line {line}: the checkpoint is not signed by a key that was given\n"
+    unsigned = await llmops("audit", "verify", "0.txt", *both, code=1)
+    assert "nothing here is signed by a key that was given" in unsigned.out
+
+
 async def test_actions_of_other_services_are_listed_with_what_was_asked_and_verify(llmops: Commands) -> None:
     await llmops("identity", "team", "create", "one", key="acme-secret")
     async with process(identity_port=llmops.port) as leaf:
@@ -152,14 +185,16 @@ async def test_an_event_is_proven_against_a_signed_checkpoint(llmops: Commands) 
     note = kept.read_text()
     kept.write_text(note.replace("\n3\n", "\n2\n", 1))
     forged = await llmops("audit", "prove", "4", "--public-key", key, "--checkpoint", "kept.txt", code=1)
-    assert "NOT PROVEN: the checkpoint over 2 events is not signed by this key" in forged.out
+    assert "NOT PROVEN: the checkpoint over 2 events is not signed by a key that was given" in forged.out
     unsigned = await llmops("audit", "prove", "4", "--checkpoint", "kept.txt", code=1)
     assert "NOT PROVEN: the log does not continue the kept checkpoint over 2 events: it was rewritten" in unsigned.out
     kept.write_text(note.replace("\n3\n", "\n9\n", 1))
     rolled_back = await llmops("audit", "prove", "4", "--checkpoint", "kept.txt", code=1)
     assert "NOT PROVEN: the log had 9 events and has 4: it was rolled back" in rolled_back.out
     other = NoteSigner(SETTINGS.audit_origin, SEED[::-1][1:] + "=").verifier_key()
-    assert "not signed by this key" in (await llmops("audit", "prove", "4", "--public-key", other, code=1)).out
+    stranger = await llmops("audit", "prove", "4", "--public-key", other, code=1)
+    assert "not signed by a key that was given" in stranger.out
+    await llmops("audit", "prove", "4", "--public-key", other, "--public-key", key)
     assert "sequence: must be between 1 and" in (await llmops("audit", "prove", "9", code=1)).err
 
 

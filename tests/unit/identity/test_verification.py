@@ -18,6 +18,7 @@ from services.identity.core.verification import Verdict, export_lines, verify
 from tests.support.identity_world import ACME, ADMIN, START
 
 SIGNER = NoteSigner("test/audit", base64.b64encode(bytes(range(32))).decode())
+STRANGER = NoteSigner("test/audit", base64.b64encode(bytes(32)).decode())
 CHECK = NoteVerifier(SIGNER.verifier_key()).verify
 
 
@@ -36,6 +37,12 @@ def a_log(count: int, every: int = 4, name: str = "org") -> list[Event | Checkpo
 def export(log: list[Event | Checkpoint]) -> bytes:
     parts = ((e.text, e.leaf_hash) if isinstance(e, Event) else e for e in log)
     return "".join(f"{line}\n" for line in export_lines(parts)).encode()
+
+
+def unsigned(checkpoint: Event | Checkpoint) -> Checkpoint:
+    """As somebody leaves it who has no key, or a service that has none."""
+    assert isinstance(checkpoint, Checkpoint)
+    return replace(checkpoint, note=checkpoint.note.partition("— ")[0])
 
 
 LOG = a_log(10)
@@ -68,7 +75,7 @@ def test_an_empty_log_is_whole() -> None:
 
 def test_a_log_that_nobody_signed_is_refused_with_a_public_key() -> None:
     # Found by review: an export that somebody wrote anew, its `end` too, passed for want of anything to check.
-    assert found(export([]))[2] == "nothing here is signed by this key"
+    assert found(export([]))[2] == "nothing here is signed by a key that was given"
     forged = rewritten([part for part in LOG if isinstance(part, Event)], 3, consistently=True)
     assert found(export(forged))[1:] == (1, "no checkpoint covers event 1 to event 10")
 
@@ -88,8 +95,7 @@ def test_events_behind_the_last_checkpoint_are_refused(cut: int) -> None:
 def test_an_invented_tail_is_refused_though_an_unsigned_checkpoint_covers_it() -> None:
     *signed, last = LOG
     assert isinstance(last, Checkpoint)
-    unsigned = replace(last, note=last.note.partition("— ")[0])
-    assert found(export([*signed, unsigned]))[2] == "the checkpoint is not signed by this key"
+    assert found(export([*signed, unsigned(last)]))[2] == "the checkpoint is not signed, and one before it is"
 
 
 def test_a_tail_deleted_behind_a_signed_checkpoint_is_found_by_an_earlier_export_only() -> None:
@@ -180,16 +186,51 @@ def test_a_rewritten_chain_is_found_by_the_next_checkpoint(at: int, between: str
 
 
 def test_a_log_rewritten_with_its_checkpoints_is_found_by_their_signatures() -> None:
-    stranger = NoteSigner("test/audit", base64.b64encode(bytes(32)).decode())
     head, forged = LogHead(), []
     for number in range(1, 4):
         event, head = append(head, Deed("bootstrap", "x", "y"), ACME, f"{number}", START)
         forged.append(event)
-    forged.append(make_checkpoint("test/audit", 3, head.tree().root(), START, stranger))
+    forged.append(make_checkpoint("test/audit", 3, head.tree().root(), START, STRANGER))
     assert verify(export(forged)).problem is None
-    assert found(export(forged))[2] == "the checkpoint is not signed by this key"
-    unsigned = [*forged[:3], replace(forged[3], note=forged[3].note.partition("— ")[0])]
-    assert found(export(unsigned))[2] == "the checkpoint is not signed by this key"
+    assert found(export(forged))[2] == "the checkpoint is not signed by a key that was given"
+    assert found(export([*forged[:3], unsigned(forged[3])]))[2] == "nothing here is signed by a key that was given"
+
+
+def test_a_log_that_was_signed_later_is_whole_and_its_unsigned_part_is_told() -> None:
+    late = [unsigned(part) if isinstance(part, Checkpoint) and part.leaf_count == 4 else part for part in LOG]
+    verdict = verify(export(late), CHECK)
+    assert (verdict.problem, verdict.checkpoints, verdict.signatures) == (None, 3, 2)
+    assert (verdict.unsigned, verdict.unsigned_line) == (1, 6)
+    assert export(late).splitlines()[5].startswith(b"checkpoint ")
+    assert verify(EXPORT, CHECK).unsigned == verify(export(late)).unsigned == 0
+
+
+@pytest.mark.parametrize("at", [1, 4, 6])
+def test_what_was_rewritten_before_the_first_signature_is_found_by_it(at: int) -> None:
+    # With an unsigned checkpoint over four events that fits the forged ones.
+    forged = rewritten(LOG, at, consistently=True)
+    tree = audit.LogHead().tree()
+    for part in forged[:4]:
+        assert isinstance(part, Event)
+        tree.append(part.leaf_hash)
+    forged[4] = unsigned(make_checkpoint("test/audit", 4, tree.root(), START, SIGNER))
+    assert verify(export(forged[:5])).problem is None
+    assert found(export(forged))[2].endswith("the log was rewritten between event 1 and event 8")
+
+
+def test_a_changed_signing_key_is_known_by_both() -> None:
+    changed = [
+        make_checkpoint("test/audit", 4, read_note(part.note).root, START, STRANGER)
+        if isinstance(part, Checkpoint) and part.leaf_count == 4
+        else part
+        for part in LOG
+    ]
+    assert found(export(changed))[2] == "the checkpoint is not signed by a key that was given"
+    stranger = NoteVerifier(STRANGER.verifier_key()).verify
+    verdict = verify(export(changed), lambda note: CHECK(note) or stranger(note))
+    assert (verdict.problem, verdict.signatures, verdict.unsigned) == (None, 3, 0)
+    # The newest is by the other one.
+    assert verify(export(changed), stranger).problem is not None
 
 
 def test_a_rollback_and_another_past_are_found_by_an_earlier_export() -> None:
