@@ -55,7 +55,7 @@ class MemoryStore:
             for secret in key.secrets:
                 if secret.prefix == prefix:
                     user = state.users.get((key.organisation, key.user))
-                    found = FoundSecret(secret, replace(key, secrets=()), user is not None and user.disabled)
+                    found = FoundSecret(secret, replace(key, secrets=()), user.disable_time if user else None)
                     return found, state.revision
         return None, state.revision
 

@@ -44,7 +44,7 @@ class SqlStore:
         secret = KeySecret(
             row["prefix"], row["pepper_id"], row["digest"], row["secret_create_time"], row["secret_expire_time"]
         )
-        return FoundSecret(secret, _key(row, ()), row["user_disabled"]), row["state_revision"]
+        return FoundSecret(secret, _key(row, ()), row["user_disable_time"]), row["state_revision"]
 
     async def find_user(self, organisation: str, name: str) -> tuple[User | None, int]:
         """See Store."""
@@ -225,7 +225,7 @@ class SqlBooks:
             await run(
                 statements.PUT_USER,
                 *(entity.organisation, entity.name, entity.team, entity.display_name),
-                *(entity.disabled, entity.create_time, revision),
+                *(entity.disabled, entity.create_time, revision, entity.disable_time),
             )
         else:
             await self._put_key(entity, revision)
@@ -261,6 +261,7 @@ def _user(row: Any) -> User:
         *(row["organisation"], row["name"], row["team"], row["display_name"]),
         disabled=row["disabled"],
         create_time=row["create_time"],
+        disable_time=row["disable_time"],
     )
 
 

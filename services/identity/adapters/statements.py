@@ -16,10 +16,10 @@ INSERT INTO teams (organisation, name, display_name, create_time) VALUES ($1, $2
 ON CONFLICT (organisation, name) DO UPDATE SET display_name = excluded.display_name
 """
 PUT_USER = """
-INSERT INTO users (organisation, name, team, display_name, disabled, create_time, revision)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO users (organisation, name, team, display_name, disabled, create_time, revision, disable_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (organisation, name) DO UPDATE SET team = excluded.team, display_name = excluded.display_name,
-    disabled = excluded.disabled, revision = excluded.revision
+    disabled = excluded.disabled, disable_time = excluded.disable_time, revision = excluded.revision
 """
 PUT_KEY = """
 INSERT INTO api_keys (key_id, organisation, team, user_name, display_name, roles, models, routes, environments,
@@ -59,7 +59,8 @@ FORGET_REQUESTS = "DELETE FROM admin_requests WHERE create_time < $1"
 ORGANISATION = "SELECT name, display_name, create_time FROM organisations WHERE name = $1"
 TEAM = "SELECT organisation, name, display_name, create_time FROM teams WHERE organisation = $1 AND name = $2"
 USER = """
-SELECT organisation, name, team, display_name, disabled, create_time FROM users WHERE organisation = $1 AND name = $2
+SELECT organisation, name, team, display_name, disabled, create_time, disable_time FROM users
+WHERE organisation = $1 AND name = $2
 """
 KEY = "SELECT * FROM api_keys WHERE organisation = $1 AND key_id = $2"
 SECRETS = "SELECT * FROM key_secrets WHERE key_id = ANY ($1::text[]) ORDER BY key_id, create_time, prefix"
@@ -71,14 +72,15 @@ WHERE organisation = $1 AND revoke_time IS NULL AND (expire_time IS NULL OR expi
 # One statement is one snapshot: the revision is that of the rows. The row of the state is there when the secret is not.
 FIND_BY_PREFIX = """
 SELECT state.revision AS state_revision, k.*, s.prefix, s.pepper_id, s.digest, s.create_time AS secret_create_time,
-    s.expire_time AS secret_expire_time, COALESCE(u.disabled, false) AS user_disabled
+    s.expire_time AS secret_expire_time, u.disable_time AS user_disable_time
 FROM identity_state state
 LEFT JOIN key_secrets s ON s.prefix = $1
 LEFT JOIN api_keys k ON k.key_id = s.key_id
 LEFT JOIN users u ON u.organisation = k.organisation AND u.name = k.user_name
 """
 FIND_USER = """
-SELECT state.revision AS state_revision, u.organisation, u.name, u.team, u.display_name, u.disabled, u.create_time
+SELECT state.revision AS state_revision, u.organisation, u.name, u.team, u.display_name, u.disabled, u.create_time,
+    u.disable_time
 FROM identity_state state LEFT JOIN users u ON u.organisation = $1 AND u.name = $2
 """
 CHANGES = """
@@ -97,7 +99,7 @@ SELECT organisation, name, display_name, create_time FROM teams
 WHERE organisation = $1 AND name > $2 COLLATE "C" ORDER BY name COLLATE "C" LIMIT $3
 """
 USERS = """
-SELECT organisation, name, team, display_name, disabled, create_time FROM users
+SELECT organisation, name, team, display_name, disabled, create_time, disable_time FROM users
 WHERE organisation = $1 AND name > $2 COLLATE "C" ORDER BY name COLLATE "C" LIMIT $3
 """
 # Rows may be large: what goes beyond the first so many bytes is not sent, but for the first row that does.

@@ -62,6 +62,8 @@ users = Table(
     Column("disabled", Boolean, nullable=False),
     _time("create_time"),
     Column("revision", BigInteger, nullable=False),
+    _time("disable_time", required=False),
+    CheckConstraint("disabled = (disable_time IS NOT NULL)", name="disabled_since"),
     ForeignKeyConstraint(["organisation"], ["organisations.name"], name="users_organisation"),
 )
 Index("users_revision", users.c.revision)

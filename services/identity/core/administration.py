@@ -145,11 +145,13 @@ class Administration:
                 raise NotFound("user", name, "ListUsers names those that there are")
             if change.team is not None:
                 await _require_team(books, owner, change.team)
+            disabled = user.disabled if change.disabled is None else change.disabled
             changed = replace(
                 user,
                 team=user.team if change.team is None else change.team,
                 display_name=user.display_name if change.display_name is None else change.display_name,
-                disabled=user.disabled if change.disabled is None else change.disabled,
+                disabled=disabled,
+                disable_time=(user.disable_time or self._clock.now()) if disabled else None,
             )
             deed = Deed("user.update", owner, f"user/{name}", for_audit(user), for_audit(changed))
             return Change((changed,), deed)

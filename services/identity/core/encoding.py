@@ -43,6 +43,8 @@ def to_plain(entity: Entity) -> dict[str, object]:
         }
     plain: dict[str, object] = {name: getattr(entity, name) for name in entity.__dataclass_fields__}
     plain["create_time"] = entity.create_time.isoformat()
+    if isinstance(entity, User):
+        plain["disable_time"] = _text(entity.disable_time)
     return plain
 
 
@@ -56,7 +58,7 @@ def for_audit(entity: Entity | None) -> dict[str, object]:
 def from_plain(kind: type[E], plain: dict[str, Any]) -> E:
     """Reads what `to_plain` made. The digests of a key's secrets are not in it."""
     fields = dict(plain)
-    for name in ("create_time", "expire_time", "revoke_time"):
+    for name in ("create_time", "expire_time", "revoke_time", "disable_time"):
         if name in fields:
             fields[name] = _time(fields[name])
     if kind is Key:

@@ -80,6 +80,8 @@ class User:
     display_name: str
     disabled: bool
     create_time: datetime
+    # None while the user is not disabled.
+    disable_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

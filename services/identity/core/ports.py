@@ -19,7 +19,7 @@ class FoundSecret(NamedTuple):
 
     secret: KeySecret
     key: Key
-    user_disabled: bool
+    user_disable_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

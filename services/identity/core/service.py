@@ -185,7 +185,7 @@ class Identity:
     async def _authenticate_token(self, credential: str, now: datetime, grace: timedelta) -> Answer:
         who = self._tokens.verify(credential, now, grace)
         user, revision = await self._store.find_user(who.organisation if who else "", who.user if who else "")
-        if who is None or (user is not None and user.disabled and not grace):
+        if who is None or (user is not None and _stopped(user.disable_time, now, grace)):
             self._observer.authenticated("unknown" if who is None else "ended")
             return Answer(None, revision)
         self._observer.authenticated("token")
@@ -206,9 +206,15 @@ class Identity:
 
 
 def _works(found: FoundSecret, now: datetime, grace: timedelta) -> bool:
-    """Whether a secret opens anything. When a user was disabled is not kept, so that ends no settling."""
-    ends = earliest(found.key.revoke_time, found.key.expire_time, found.secret.expire_time)
-    return (ends is None or now < ends + grace) and (not found.user_disabled or bool(grace))
+    """Whether a secret opens anything."""
+    expires = earliest(found.key.expire_time, found.secret.expire_time)
+    stopped = _stopped(earliest(found.key.revoke_time, found.user_disable_time), now, grace)
+    return not stopped and (expires is None or now < expires + grace)
+
+
+def _stopped(time: datetime | None, now: datetime, grace: timedelta) -> bool:
+    """Whether what somebody ended is over. Without a grace at once, whatever another replica's clock said then."""
+    return time is not None and (not grace or now >= time + grace)
 
 
 def _identified(found: FoundSecret) -> Identified:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -12,9 +15,11 @@ from sqlalchemy import pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from meshkit.postgres import Database
+from meshkit.postgres import Database, DatabaseSettings, open_database
+from meshkit.settings import Secret
 from services.identity.adapters.sql import SqlStore
 from services.identity.adapters.tables import metadata
+from services.identity.main import MIGRATIONS
 from tests.support.identity_world import World
 
 
@@ -56,3 +61,25 @@ async def test_a_copy_of_the_database_holds_no_key(identity_database: Database) 
     for hostile in ("' OR '1'='1", f"{prefix}' --", f"llmops-{prefix}-' OR ''='", f"llmops-{prefix}-{'%' * 43}"):
         assert await world.who(hostile) == "nobody"
     assert await world.who(secret) != "nobody"
+
+
+async def test_a_user_whom_an_older_program_disabled_is_disabled_since_the_upgrade(
+    fresh_url: str, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(MIGRATIONS, older)
+    (older / "versions" / "0002_disable_time.py").unlink()
+    settings = DatabaseSettings(url=Secret(fresh_url), pool_size=2)
+    database = await open_database(settings, "identity", older)
+    await database.pool.execute("INSERT INTO organisations VALUES ('acme', '', now())")
+    for name, disabled in (("ada", True), ("bob", False)):
+        await database.pool.execute("INSERT INTO users VALUES ('acme', $1, '', '', $2, now(), 1)", name, disabled)
+    await database.close()
+    database = await open_database(settings, "identity", MIGRATIONS)
+    bob, ada = [(await SqlStore(database.pool, 5.0).find_user("acme", name))[0] for name in ("bob", "ada")]
+    await database.close()
+    assert bob is not None
+    assert ada is not None
+    assert bob.disable_time is None
+    assert ada.disable_time is not None
+    assert abs(datetime.now(UTC) - ada.disable_time) < timedelta(minutes=1)

@@ -138,7 +138,12 @@ async def test_changes_name_keys_and_users(store: Store) -> None:
     assert await store.changes_after(2, 10) == Changes(2)
     await world.administration.revoke_key(ACME, "r", "", key.key_id)
     assert await store.changes_after(2, 10) == Changes(3, (key.key_id,))
-    await world.administration.update_user(ACME, "d", "", "ada", UserChange(None, None, disabled=True))
+    disable = UserChange(None, None, disabled=True)
+    changed = await world.administration.update_user(ACME, "d", "", "ada", disable)
+    assert (changed.disabled, changed.disable_time) == (True, START)
+    assert (await store.find_user("acme", "ada"))[0] == changed
+    assert (await world.identity.users(ACME, "", 0, ""))[0] == [changed]
+    assert await world.administration.update_user(ACME, "d", "", "ada", disable) == changed
     assert await store.changes_after(3, 10) == Changes(4, (), ("acme/ada",))
     # Too much to list; and a revision that this store never had: it was restored.
     assert await store.changes_after(0, 0) == Changes(4, everything=True)

@@ -250,6 +250,17 @@ async def test_a_key_in_the_wrong_field_is_refused_and_kept_nowhere() -> None:
     assert await world.store.revision() == 1
 
 
+async def test_what_somebody_ended_opens_nothing_though_a_clock_is_behind() -> None:
+    # A process that asked such a replica once would have kept the key, and heard of no change any more.
+    world = World()
+    await world.administration.create_user(ACME, "u", "", "ada", "", "")
+    (revoked, revoked_secret), (_, disabled_secret) = await world.key(), await world.key(user="ada")
+    await world.administration.revoke_key(ACME, "r", "", revoked.key_id)
+    await world.administration.update_user(ACME, "d", "", "ada", UserChange(None, None, disabled=True))
+    world.clock.time -= timedelta(seconds=2)
+    assert [await world.who(secret) for secret in (revoked_secret, disabled_secret)] == ["nobody"] * 2
+
+
 async def test_what_was_begun_with_a_credential_is_ended_with_it_for_a_quarter_of_an_hour() -> None:
     world = World()
     await world.administration.create_user(ACME, "u", "", "ada", "", "")
@@ -272,5 +283,7 @@ async def test_what_was_begun_with_a_credential_is_ended_with_it_for_a_quarter_o
         assert await opens(secret, settling=True)
     assert not await opens(revoked[1][:-1] + "!", settling=True)
     world.clock.time += timedelta(minutes=15)
-    for _, secret in (revoked, rotated, expiring):
+    # Once more disabled, and given another name: nothing of that begins the quarter of an hour anew.
+    await world.administration.update_user(ACME, "e", "", "ada", UserChange(None, "Ada", disabled=True))
+    for _, secret in (revoked, rotated, expiring, disabled):
         assert not await opens(secret, settling=True)

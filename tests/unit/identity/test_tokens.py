@@ -219,6 +219,10 @@ async def test_a_disabled_users_token_opens_nothing_and_its_team_is_the_stored_o
     assert found.team == "search"
     await world.administration.update_user(ACME, "d", "", "ada", UserChange(None, None, disabled=True))
     assert (await world.identity.authenticate(GOOD)).who is None
+    assert (await world.identity.authenticate(GOOD, settling=True)).who is not None
+    world.clock.time += timedelta(minutes=15)
+    lasting = signed(claims(exp=START.timestamp() + 3600))
+    assert (await world.identity.authenticate(lasting, settling=True)).who is None
     assert (await world.identity.authenticate(FORGED["alg none"])).who is None
 
 
