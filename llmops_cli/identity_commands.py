@@ -31,6 +31,7 @@ Organisation = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits, '.', '_' and '-'; never changes.")]
+UserName = Annotated[str, typer.Argument(help="An id, or the subject of the user's tokens; never changes.")]
 DisplayName = Annotated[str, typer.Option("--display-name", help="For people.")]
 Team = Annotated[str, typer.Option("--team", help="Team, for budgets.")]
 Roles = Annotated[
@@ -113,7 +114,7 @@ def team_list(organisation: Organisation = "", as_json: AsJson = False, address:
 
 @_user_app.command("create")
 def user_create(
-    name: Name,
+    name: UserName,
     organisation: Organisation = "",
     team: Team = "",
     display_name: DisplayName = "",

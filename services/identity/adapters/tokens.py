@@ -19,6 +19,8 @@ from services.identity.settings import ASYMMETRIC, ORGANISATION_NAME, IssuerSett
 # Headers that would let a token choose its key, or ask for something that we do not know.
 _REFUSED_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
 _MAX_NAME_CHARS = 128
+# As the contract has it of users, so that everybody who comes in can be disabled: a subject of OIDC fits.
+_MAX_USER_BYTES = 256
 # The kind of key that an algorithm signs with: a key is never used for another.
 _KINDS = {algorithm: {"R": "RSA", "P": "RSA", "E": "EC"}[algorithm[0]] for algorithm in ASYMMETRIC} | {"EdDSA": "OKP"}
 
@@ -99,7 +101,7 @@ class JwtTokens:
     ) -> Identified | None:
         ends = _ends(issuer, claims, now, grace)
         organisation = issuer.organisation or _name(claims, issuer.organisation_claim)
-        user = _name(claims, issuer.user_claim)
+        user = _user(claims, issuer.user_claim)
         roles = _roles(issuer, claims)
         if ends is None or not organisation or not user or not roles:
             return None
@@ -139,6 +141,13 @@ def _name(claims: Mapping[str, Any], claim: str) -> str:
     value = claims.get(claim)
     usable = isinstance(value, str) and len(value) <= _MAX_NAME_CHARS and value.isprintable()
     return str(value) if usable else ""
+
+
+def _user(claims: Mapping[str, Any], claim: str) -> str:
+    value = claims.get(claim)
+    if not isinstance(value, str) or not value.isprintable() or value != value.strip():
+        return ""
+    return value if len(value.encode()) <= _MAX_USER_BYTES else ""
 
 
 def _roles(issuer: IssuerSettings, claims: Mapping[str, Any]) -> tuple[str, ...]:

@@ -106,6 +106,17 @@ async def test_an_organisation_from_nothing_to_a_revoked_key(llmops: Commands) -
     assert (await llmops("identity", "team", "list", "--org", "initech")).out.split() == ["search", "-"]
 
 
+async def test_a_user_has_the_name_that_its_tokens_have(llmops: Commands) -> None:
+    subject = "auth0|Ada 5f7c@example.com"
+    await llmops("identity", "user", "create", subject, key="acme-secret")
+    await llmops("keys", "create", "--user", subject, key="acme-secret")
+    await llmops("identity", "user", "update", subject, "--disable", key="acme-secret")
+    assert (await llmops("identity", "user", "list", key="acme-secret")).out.startswith(f"{subject}  -  disabled")
+    assert subject in (await llmops("keys", "list", "--user", subject, key="acme-secret")).out
+    refused = await llmops("identity", "user", "create", "ada\x1b[2J", key="acme-secret", code=1)
+    assert refused.err.startswith("INVALID_ARGUMENT INVALID_FIELD: name: ")
+
+
 async def test_the_log_is_exported_and_verified_and_a_changed_byte_is_named(llmops: Commands) -> None:
     for name in ("one", "two", "three"):
         await llmops("identity", "team", "create", name, key="acme-secret")

@@ -147,6 +147,23 @@ async def test_large_rows_make_short_pages(stub: Any) -> None:
         assert found == wanted
 
 
+async def test_users_with_the_longest_names_are_listed_page_by_page(stub: Any) -> None:
+    names = sorted((letter * (256 // len(letter.encode())) for letter in ("\\", '"', "é", "艾")), key=str.encode)
+    for name in names:
+        await stub.CreateUser(pb.CreateUserRequest(request_id=f"u-{name[0]}", name=name), metadata=ACME)
+        for at in range(2):
+            request = pb.CreateKeyRequest(request_id=f"k-{name[0]}{at}", user=name)
+            await stub.CreateKey(request, metadata=ACME)
+        first = await stub.ListKeys(pb.ListKeysRequest(user=name, page_size=1), metadata=ACME)
+        rest = pb.ListKeysRequest(user=name, page_token=first.next_page_token)
+        assert len((await stub.ListKeys(rest, metadata=ACME)).keys) == 1
+    found, token = [], ""
+    for _ in names:
+        page = await stub.ListUsers(pb.ListUsersRequest(page_size=1, page_token=token), metadata=ACME)
+        found, token = [*found, *(user.name for user in page.users)], page.next_page_token
+    assert (found, token) == (names, "")
+
+
 async def test_a_user_is_changed_in_part(stub: Any) -> None:
     await stub.CreateUser(pb.CreateUserRequest(request_id="u", name="ada", display_name="Ada"), metadata=ACME)
     changed = await stub.UpdateUser(pb.UpdateUserRequest(request_id="d", name="ada", disabled=True), metadata=ACME)
@@ -179,6 +196,14 @@ async def test_rotation_over_the_wire(stub: Any) -> None:
         pb.CreateTeamRequest(request_id="r", name="a\x00"),
         pb.CreateTeamRequest(request_id="r", name="a", organisation="/"),
         pb.CreateTeamRequest(request_id="r", name="a", display_name="x\x00"),
+        pb.CreateUserRequest(request_id="r", name=""),
+        pb.CreateUserRequest(request_id="r", name=" ada"),
+        pb.CreateUserRequest(request_id="r", name="ada\n"),
+        pb.CreateUserRequest(request_id="r", name="a\u202eb"),
+        pb.UpdateUserRequest(request_id="r", name="a\x00"),
+        pb.UpdateUserRequest(request_id="r", name="é" * 129),
+        pb.CreateKeyRequest(request_id="r", user="ada "),
+        pb.ListKeysRequest(user="a\x00"),
         pb.CreateKeyRequest(request_id="r", roles=[options_pb2.ROLE_UNSPECIFIED]),
         pb.CreateKeyRequest(request_id="r", roles=[99]),
         pb.CreateKeyRequest(request_id="r", roles=[options_pb2.ROLE_SERVICE]),

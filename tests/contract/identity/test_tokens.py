@@ -21,18 +21,19 @@ ISSUER = IssuerSettings("https://login.example.com", "llmops", ("ES256",), jwks=
 TRUSTING = replace(SETTINGS, issuers=(ISSUER,))
 
 
-def token(lasts: timedelta, audience: str = "llmops") -> str:
-    said = {"iss": ISSUER.issuer, "aud": audience, "sub": "ada", "exp": datetime.now(UTC) + lasts}
+def token(lasts: timedelta, audience: str = "llmops", subject: str = "ada") -> str:
+    said = {"iss": ISSUER.issuer, "aud": audience, "sub": subject, "exp": datetime.now(UTC) + lasts}
     return jwt.encode(said, KEY, "ES256")
 
 
-async def test_a_token_opens_until_its_user_is_disabled(fresh_url: str) -> None:
+@pytest.mark.parametrize("subject", ["ada", "auth0|5f7c8ec7", "00uid4BxXw6I6TV4m0g3", "ada@example.com", "艾達/2 b"])
+async def test_a_token_opens_until_its_user_is_disabled(fresh_url: str, subject: str) -> None:
     async with process(url=fresh_url, settings=TRUSTING) as serving, process(identity_port=serving.port) as leaf:
-        await serving.identity.CreateUser(pb.CreateUserRequest(request_id="u", name="ada"), metadata=ACME)
-        lasting = token(timedelta(minutes=5))
+        await serving.identity.CreateUser(pb.CreateUserRequest(request_id="u", name=subject), metadata=ACME)
+        lasting = token(timedelta(minutes=5), subject=subject)
         assert await leaf.says(lasting) == "OK"
         assert await leaf.says(token(timedelta(minutes=5), "somebody-else")) == "UNAUTHENTICATED"
-        request = pb.UpdateUserRequest(request_id="d", name="ada", disabled=True)
+        request = pb.UpdateUserRequest(request_id="d", name=subject, disabled=True)
         await serving.identity.UpdateUser(request, metadata=ACME)
 
         async def refused() -> bool:

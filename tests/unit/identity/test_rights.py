@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from datetime import timedelta
 
@@ -184,14 +185,17 @@ async def test_rotating_a_mightier_key_is_refused() -> None:
     await world.administration.revoke_key(ACME, "x", "", mighty.key_id)
 
 
-@pytest.mark.parametrize("token", ["x", "!!!!", token_after("users acme", "a"), "bnVsbA=="])
+NO_TEXT = base64.urlsafe_b64encode(base64.urlsafe_b64decode(token_after("teams acme", "")) + b"\xed\xa0\x80").decode()
+
+
+@pytest.mark.parametrize("token", ["x", "!!!!", token_after("users acme", "a"), "bnVsbA==", NO_TEXT])
 def test_a_page_token_of_another_list_is_refused(token: str) -> None:
     with pytest.raises(IdentityError, match="page_token"):
         position(token, "teams acme")
     assert position(token_after("teams acme", "a"), "teams acme") == "a"
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.5", "٣", "9" * 19, "9" * 5000, "\ud800", "a\x00", ""])
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "٣", "9" * 19, "9" * 5000, "a\x00", ""])
 async def test_a_page_token_made_by_hand_is_refused_and_no_crash(last: str) -> None:
     world = World()
     for attempt in (
@@ -203,9 +207,8 @@ async def test_a_page_token_made_by_hand_is_refused_and_no_crash(last: str) -> N
                 await attempt
         else:
             assert (await attempt)[0] == []
-    if last in ("\ud800", "a\x00"):
-        with pytest.raises(IdentityError, match="page_token"):
-            position(token_after("teams acme", last), "teams acme")
+    with pytest.raises(IdentityError, match="page_token"):
+        position(token_after("teams acme", "a\x00"), "teams acme")
     assert number(token_after("x", str(2**63 - 1)), "x") == 2**63 - 1
 
 

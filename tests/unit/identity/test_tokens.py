@@ -10,11 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
+import protovalidate
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from llmops.identity.v1 import identity_pb2 as pb
 
-from services.identity.adapters.tokens import JwtTokens
+from services.identity.adapters.tokens import JwtTokens, _user
 from services.identity.core.administration import UserChange
 from services.identity.core.model import Identified
 from services.identity.settings import IdentitySettings, IssuerSettings
@@ -122,7 +126,10 @@ FORGED = {
     "sub missing": signed(claims(sub=None)),
     "sub that is a list": by_hand({"alg": "RS256", "kid": "r"}, claims(sub=["ada"])),
     "sub with a control character": signed(claims(sub="ada\n")),
-    "sub too long": signed(claims(sub="a" * 129)),
+    "sub too long": signed(claims(sub="a" * 257)),
+    "sub too long in UTF-8": signed(claims(sub="é" * 129)),
+    "sub with blanks around it": signed(claims(sub="ada ")),
+    "sub that turns a line around": signed(claims(sub="ada\u202e")),
     "no base64": "eyJ.x.y",
     "no JSON": "eyJhbGci.e30.AA",
     "too long": f"{HEAD}.{BODY}{'A' * 20_000}.{SIGNATURE}",
@@ -140,6 +147,32 @@ def test_the_corpus_would_pass_without_its_faults() -> None:
     assert who(signed(claims(exp=START.timestamp() - 29))) is not None
     assert who(signed(claims(aud=["other", AUDIENCE]))) is not None
     assert who(signed(algorithm="PS256"), an_issuer(algorithms=("PS256",))) is not None
+
+
+SUBJECTS = ("auth0|5f7c8ec7c33c", "00uid4BxXw6I6TV4m0g3", "ada@example.com", "Ada L", "a/b", "艾達", "a" * 255)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_subject_as_issuers_write_it_is_a_user(subject: str) -> None:
+    identified = who(signed(claims(sub=subject)))
+    assert identified is not None
+    assert identified.user == subject
+
+
+@given(st.text() | st.text("aZ0 |@é\u00a0\u200b\ue000\x7f", max_size=300))
+@example("a" * 256)
+@example("é" * 128)
+def test_every_user_of_a_token_can_be_named_to_identity(subject: str) -> None:
+    name = _user({"sub": subject}, "sub")
+    assume(name)
+    for request in (
+        pb.CreateUserRequest(request_id="r", name=name),
+        pb.UpdateUserRequest(request_id="r", name=name),
+        pb.CreateKeyRequest(request_id="r", user=name),
+        pb.ListKeysRequest(user=name),
+        pb.RecordActionRequest(request_id="r", user=name, key_id="k", method="a/B", request_sha256=bytes(32)),
+    ):
+        protovalidate.validate(request)
 
 
 def test_one_issuers_key_signs_for_no_other() -> None:

@@ -28,7 +28,9 @@ if _version_not_supported:
 class IdentityServiceStub(object):
     """Knows who calls.
 
-    Names are lower-case letters, digits, '.', '_' and '-', at most 64. What a caller may see is decided before what exists.
+    Names of organisations and teams are lower-case letters, digits, '.', '_' and '-', at most 64. Names of users are what
+    subjects of tokens may be ("auth0|5f7c", "ada@example.com"): visible characters, with spaces between them, 256 bytes at
+    most in UTF-8. What a caller may see is decided before what exists.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; PERMISSION_DENIED; ALREADY_EXISTS REQUEST_ID_REUSED;
     DEADLINE_EXCEEDED; UNAVAILABLE STORAGE_UNAVAILABLE.
@@ -140,7 +142,9 @@ class IdentityServiceStub(object):
 class IdentityServiceServicer(object):
     """Knows who calls.
 
-    Names are lower-case letters, digits, '.', '_' and '-', at most 64. What a caller may see is decided before what exists.
+    Names of organisations and teams are lower-case letters, digits, '.', '_' and '-', at most 64. Names of users are what
+    subjects of tokens may be ("auth0|5f7c", "ada@example.com"): visible characters, with spaces between them, 256 bytes at
+    most in UTF-8. What a caller may see is decided before what exists.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; PERMISSION_DENIED; ALREADY_EXISTS REQUEST_ID_REUSED;
     DEADLINE_EXCEEDED; UNAVAILABLE STORAGE_UNAVAILABLE.
@@ -402,7 +406,9 @@ def add_IdentityServiceServicer_to_server(servicer, server):
 class IdentityService(object):
     """Knows who calls.
 
-    Names are lower-case letters, digits, '.', '_' and '-', at most 64. What a caller may see is decided before what exists.
+    Names of organisations and teams are lower-case letters, digits, '.', '_' and '-', at most 64. Names of users are what
+    subjects of tokens may be ("auth0|5f7c", "ada@example.com"): visible characters, with spaces between them, 256 bytes at
+    most in UTF-8. What a caller may see is decided before what exists.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; PERMISSION_DENIED; ALREADY_EXISTS REQUEST_ID_REUSED;
     DEADLINE_EXCEEDED; UNAVAILABLE STORAGE_UNAVAILABLE.

@@ -31,7 +31,9 @@ GRPC_VERSION: str
 class IdentityServiceStub:
     """Knows who calls.
 
-    Names are lower-case letters, digits, '.', '_' and '-', at most 64. What a caller may see is decided before what exists.
+    Names of organisations and teams are lower-case letters, digits, '.', '_' and '-', at most 64. Names of users are what
+    subjects of tokens may be ("auth0|5f7c", "ada@example.com"): visible characters, with spaces between them, 256 bytes at
+    most in UTF-8. What a caller may see is decided before what exists.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; PERMISSION_DENIED; ALREADY_EXISTS REQUEST_ID_REUSED;
     DEADLINE_EXCEEDED; UNAVAILABLE STORAGE_UNAVAILABLE.
@@ -107,7 +109,9 @@ class IdentityServiceStub:
 class IdentityServiceAsyncStub(IdentityServiceStub):
     """Knows who calls.
 
-    Names are lower-case letters, digits, '.', '_' and '-', at most 64. What a caller may see is decided before what exists.
+    Names of organisations and teams are lower-case letters, digits, '.', '_' and '-', at most 64. Names of users are what
+    subjects of tokens may be ("auth0|5f7c", "ada@example.com"): visible characters, with spaces between them, 256 bytes at
+    most in UTF-8. What a caller may see is decided before what exists.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; PERMISSION_DENIED; ALREADY_EXISTS REQUEST_ID_REUSED;
     DEADLINE_EXCEEDED; UNAVAILABLE STORAGE_UNAVAILABLE.
@@ -179,7 +183,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Knows who calls.
 
-    Names are lower-case letters, digits, '.', '_' and '-', at most 64. What a caller may see is decided before what exists.
+    Names of organisations and teams are lower-case letters, digits, '.', '_' and '-', at most 64. Names of users are what
+    subjects of tokens may be ("auth0|5f7c", "ada@example.com"): visible characters, with spaces between them, 256 bytes at
+    most in UTF-8. What a caller may see is decided before what exists.
 
     Errors of every RPC: INVALID_ARGUMENT INVALID_FIELD; PERMISSION_DENIED; ALREADY_EXISTS REQUEST_ID_REUSED;
     DEADLINE_EXCEEDED; UNAVAILABLE STORAGE_UNAVAILABLE.
