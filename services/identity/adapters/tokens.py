@@ -6,6 +6,7 @@ keys, and `kid` chooses among those. Headers that bring keys or addresses along 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshkit.credentials import has_credential_form
+from services.identity.core.audit import canonical
 from services.identity.core.model import Identified
 from services.identity.settings import ASYMMETRIC, ORGANISATION_NAME, IssuerSettings
 
@@ -21,6 +23,8 @@ _REFUSED_HEADERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
 _MAX_NAME_CHARS = 128
 # As the contract has it of users, so that everybody who comes in can be disabled: a subject of OIDC fits.
 _MAX_USER_BYTES = 256
+# As long as any issuer and subject may be, an id has 36 characters: limits and the cache take 128 bytes.
+_KEY_ID_DIGITS = 32
 # The kind of key that an algorithm signs with: a key is never used for another.
 _KINDS = {algorithm: {"R": "RSA", "P": "RSA", "E": "EC"}[algorithm[0]] for algorithm in ASYMMETRIC} | {"EdDSA": "OKP"}
 
@@ -108,7 +112,15 @@ class JwtTokens:
         if not issuer.organisation and not _may_claim(issuer, organisation, self._platform):
             return None
         team = _name(claims, issuer.team_claim) if issuer.team_claim else ""
-        return Identified(organisation, team, user, f"jwt:{issuer.issuer}", roles, expire_time=ends)
+        return Identified(organisation, team, user, key_id(issuer.issuer, user), roles, expire_time=ends)
+
+
+def key_id(issuer: str, user: str) -> str:
+    """What stands for the key of whoever comes with tokens: one per issuer and user, and the same for every token.
+
+    Limits per key, idempotency keys and the audit log tell callers apart by it.
+    """
+    return f"jwt:{hashlib.sha256(canonical([issuer, user]).encode()).hexdigest()[:_KEY_ID_DIGITS]}"
 
 
 def _may_claim(issuer: IssuerSettings, organisation: str, platform: str) -> bool:

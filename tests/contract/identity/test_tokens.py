@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from llmops.cache.v1 import cache_pb2
 from llmops.identity.v1 import identity_pb2 as pb
 
 from meshkit.settings import SettingsError
 from services.identity.settings import IssuerSettings
-from tests.support.identity_service import ACME, SETTINGS, identity, process, until
+from tests.support.identity_service import ACME, ADMIN, SETTINGS, bearer, identity, process, until
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 JWKS = json.dumps({"keys": [json.loads(jwt.get_algorithm_by_name("ES256").to_jwk(KEY.public_key()))]})
@@ -40,6 +41,19 @@ async def test_a_token_opens_until_its_user_is_disabled(fresh_url: str, subject:
             return await leaf.says(lasting) == "UNAUTHENTICATED"
 
         assert await until(refused) < 1
+
+
+async def test_one_persons_request_is_not_anothers_repetition(fresh_url: str) -> None:
+    operators = replace(SETTINGS, issuers=(replace(ISSUER, roles=("operator",)),))
+    async with process(url=fresh_url, settings=operators) as serving:
+        for subject in ("ada", "bob", "bob"):
+            whose = bearer(token(timedelta(minutes=5), subject=subject))
+            request = cache_pb2.InvalidateRequest(request_id="r", entry_id=subject)
+            await serving.cache.Invalidate(request, metadata=whose)
+        events = (await serving.identity.ListAuditEvents(pb.ListAuditEventsRequest(), metadata=ADMIN)).events
+    said = [json.loads(event.event_json) for event in events]
+    asked = [(event["actor"]["user"], event["after"]["fields"]) for event in said if "Invalidate" in event["action"]]
+    assert asked == [("ada", {"entry_id": "ada"}), ("bob", {"entry_id": "bob"})]
 
 
 async def test_a_token_that_is_remembered_ends_when_it_says(fresh_url: str) -> None:

@@ -18,7 +18,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from llmops.identity.v1 import identity_pb2 as pb
 
-from services.identity.adapters.tokens import JwtTokens, _user
+from services.identity.adapters.tokens import JwtTokens, _user, key_id
 from services.identity.core.administration import UserChange
 from services.identity.core.model import Identified
 from services.identity.settings import IdentitySettings, IssuerSettings
@@ -77,7 +77,7 @@ def test_a_token_of_a_trusted_issuer_is_its_user(key: Any, algorithm: str, kid: 
     token = signed(key=key, algorithm=algorithm, kid=kid)
     assert tokens().is_token(token)
     assert who(token) == Identified(
-        "acme", "", "ada", f"jwt:{ISSUER}", ("caller",), expire_time=START + timedelta(seconds=630)
+        "acme", "", "ada", key_id(ISSUER, "ada"), ("caller",), expire_time=START + timedelta(seconds=630)
     )
 
 
@@ -147,6 +147,18 @@ def test_the_corpus_would_pass_without_its_faults() -> None:
     assert who(signed(claims(exp=START.timestamp() - 29))) is not None
     assert who(signed(claims(aud=["other", AUDIENCE]))) is not None
     assert who(signed(algorithm="PS256"), an_issuer(algorithms=("PS256",))) is not None
+
+
+def test_every_user_of_every_issuer_has_a_key_id_of_its_own() -> None:
+    # Budgets and idempotency keys go by it: another spelling of the digest would begin them anew.
+    digest = hashlib.sha256(b'["https://login.example.com","ada"]').hexdigest()
+    assert key_id(ISSUER, "ada") == f"jwt:{digest[:32]}"
+    pairs = [(ISSUER, "ada"), (ISSUER, "bob"), (f"{ISSUER}/", "ada"), (f"{ISSUER}a", "da"), ("x" * 500, "é" * 128)]
+    ids = [key_id(*pair) for pair in pairs]
+    assert len(set(ids)) == len(ids)
+    assert {len(each) for each in ids} == {36}
+    found = [who(signed(claims(sub=user, iat=at))) for user in ("ada", "bob") for at in (1, 2)]
+    assert [each.key_id for each in found if each] == [key_id(ISSUER, user) for user in ("ada", "ada", "bob", "bob")]
 
 
 SUBJECTS = ("auth0|5f7c8ec7c33c", "00uid4BxXw6I6TV4m0g3", "ada@example.com", "Ada L", "a/b", "艾達", "a" * 255)
