@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -136,17 +137,27 @@ def _may_claim(issuer: IssuerSettings, organisation: str, platform: str) -> bool
 def _ends(issuer: IssuerSettings, claims: Mapping[str, Any], now: datetime, grace: timedelta) -> datetime | None:
     """When a token ends, with the leeway; None when it has ended, has not begun, or does not say so in numbers."""
     now_s, leeway_s = now.timestamp(), issuer.leeway_s
-    moments = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
-    if any(isinstance(at, bool) or not isinstance(at, int | float) for at in moments.values()):
+    moments = {name: _seconds(claims[name]) for name in ("exp", "nbf", "iat") if name in claims}
+    if any(math.isnan(at_s) for at_s in moments.values()):
         return None
     if moments["exp"] + leeway_s + grace.total_seconds() <= now_s or any(
-        moments.get(name, 0) - leeway_s > now_s for name in ("nbf", "iat")
+        moments.get(name, 0.0) - leeway_s > now_s for name in ("nbf", "iat")
     ):
         return None
     try:
         return datetime.fromtimestamp(moments["exp"] + leeway_s, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _seconds(said: Any) -> float:
+    """A moment as a claim says it; NaN where that is no number, or one that no clock will show."""
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return math.nan
+    try:
+        return float(said) if math.isfinite(said) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _name(claims: Mapping[str, Any], claim: str) -> str:
@@ -187,8 +198,14 @@ def _read_keys(issuer: IssuerSettings) -> dict[str, tuple[str, str, Any]]:
             raise ValueError(f"key {at}: only public keys of kty RSA, EC and OKP are taken")
         if entry.get("use", "sig") != "sig":
             continue
+        kid = entry.get("kid", "")
+        if not isinstance(kid, str):
+            raise ValueError(f"key {at}: its kid is no text")  # noqa: TRY004 - of the file, as the others
+        if kid in keys:
+            name = f"kid {kid!r}" if kid else "no kid"
+            raise ValueError(f"key {at}: another key has {name} too, and a token must say which of them signed it")
         try:
-            keys[entry.get("kid", "")] = (kind, entry.get("alg", ""), PyJWK(entry).key)
+            keys[kid] = (kind, entry.get("alg", ""), PyJWK(entry).key)
         except PyJWTError as error:
             raise ValueError(f"key {at}: {error}") from None
     if not keys:

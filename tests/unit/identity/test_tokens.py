@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,10 @@ def public(key: Any, kid: str, **fields: str) -> dict[str, Any]:
     algorithm = next((name for kind, name in kinds.items() if isinstance(key, kind)), "EdDSA")
     found: dict[str, Any] = json.loads(jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key()))
     return {name: value for name, value in found.items() if name != "key_ops"} | {"kid": kid, **fields}
+
+
+def without_kid(key: Any) -> dict[str, Any]:
+    return {name: value for name, value in public(key, "").items() if name != "kid"}
 
 
 JWKS = json.dumps({"keys": [public(RSA_KEY, "r"), public(EC_KEY, "e", alg="ES256"), public(ED_KEY, "d")]})
@@ -123,6 +128,13 @@ FORGED = {
     "nbf ahead": signed(claims(nbf=START.timestamp() + 31)),
     "iat ahead": signed(claims(iat=START.timestamp() + 31)),
     "exp beyond all time": signed(claims(exp=1e18)),
+    "exp beyond all numbers": signed(claims(exp=10**400)),
+    "nbf beyond all numbers": signed(claims(nbf=-(10**400))),
+    "iat beyond all numbers": signed(claims(iat=10**400)),
+    "exp that is infinite": signed(claims(exp=math.inf)),
+    "exp that is no number": signed(claims(exp=math.nan)),
+    "nbf that is no number": signed(claims(nbf=math.nan)),
+    "iat long before all time": signed(claims(iat=-math.inf)),
     "sub missing": signed(claims(sub=None)),
     "sub that is a list": by_hand({"alg": "RS256", "kid": "r"}, claims(sub=["ada"])),
     "sub with a control character": signed(claims(sub="ada\n")),
@@ -204,7 +216,11 @@ def test_one_issuers_key_signs_for_no_other() -> None:
 def test_without_kid_there_must_be_one_key() -> None:
     token = jwt.encode(claims(), RSA_KEY, "RS256")
     assert who(token) is None
-    assert who(token, an_issuer(jwks=json.dumps({"keys": [public(RSA_KEY, "r")]}))) is not None
+    for one in (public(RSA_KEY, "r"), without_kid(RSA_KEY)):
+        assert who(token, an_issuer(jwks=json.dumps({"keys": [one]}))) is not None
+    # A key for something else is none of them.
+    both = [without_kid(RSA_KEY), without_kid(OTHER_RSA) | {"use": "enc"}]
+    assert who(token, an_issuer(jwks=json.dumps({"keys": both}))) is not None
 
 
 @pytest.mark.parametrize(
@@ -282,6 +298,9 @@ async def test_a_disabled_users_token_opens_nothing_and_its_team_is_the_stored_o
         ('{"keys": [{"kty": "RSA"}]}', "key 0: "),
         (json.dumps({"keys": [public(RSA_KEY, "r") | {"d": "AA"}]}), "only public keys"),
         (json.dumps({"keys": [public(RSA_KEY, "r", use="enc")]}), "no key for signatures"),
+        (json.dumps({"keys": [public(RSA_KEY, "r"), public(OTHER_RSA, "r")]}), "key 1: another key has kid 'r' too"),
+        (json.dumps({"keys": [without_kid(RSA_KEY), without_kid(EC_KEY)]}), "key 1: another key has no kid too"),
+        (json.dumps({"keys": [public(RSA_KEY, "r") | {"kid": ["r"]}]}), "key 0: its kid is no text"),
     ],
 )
 def test_keys_that_cannot_be_used_end_the_start(jwks: str, error: str) -> None:
