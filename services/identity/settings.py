@@ -70,7 +70,8 @@ class IdentitySettings:
     # Whose operators create organisations, act in any of them and read the whole audit log.
     platform_organisation: str = "platform"
     # Secrets under which keys are stored, by id; the launcher puts `auth.pepper` here as "auth" when there are none.
-    # Keep an old one until the gauge llmops_identity_secrets shows none under it: its keys would open nothing.
+    # A new one is named at every replica before it becomes current at any: the others would refuse its keys. Keep an
+    # old one until the gauge llmops_identity_secrets shows none under it: its keys would open nothing.
     peppers: dict[str, Secret] = field(default_factory=dict)
     current_pepper: str = ""
     # How long a rotated key's older secret works when the request does not say.

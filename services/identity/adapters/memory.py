@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from services.identity.core.audit import Event, LogHead
 from services.identity.core.checkpoints import Checkpoint
-from services.identity.core.model import Identified, Key, Organisation, Team, User
+from services.identity.core.model import Identified, Key, Organisation, Team, User, earliest
 from services.identity.core.ports import Changes, FoundSecret, PastRequest, Written
 
 
@@ -83,10 +83,14 @@ class MemoryStore:
             state.moved.update(dict.fromkeys(moved, state.revision))
             return len(moved)
 
-    async def secrets_by_pepper(self) -> dict[str, int]:
+    async def secrets_by_pepper(self, ending_after: datetime) -> dict[str, int]:
         """See Store."""
-        live = (key for key in self._state.keys.values() if key.revoke_time is None)
-        return dict(Counter(secret.pepper_id for key in live for secret in key.secrets))
+        found: Counter[str] = Counter()
+        for key in self._state.keys.values():
+            for secret in key.secrets:
+                ends = earliest(key.revoke_time, key.expire_time, secret.expire_time)
+                found[secret.pepper_id] += ends is None or ends > ending_after
+        return dict(+found)
 
     async def revision(self) -> int:
         """See Store."""

@@ -65,9 +65,10 @@ class SqlStore:
                 await connection.execute(statements.SET_REVISION, revision)
             return len(moved)
 
-    async def secrets_by_pepper(self) -> dict[str, int]:
+    async def secrets_by_pepper(self, ending_after: datetime) -> dict[str, int]:
         """See Store."""
-        return {row["pepper_id"]: row["count"] for row in await self._rows(statements.SECRETS_BY_PEPPER)}
+        rows = await self._rows(statements.SECRETS_BY_PEPPER, ending_after)
+        return {row["pepper_id"]: row["count"] for row in rows}
 
     async def revision(self) -> int:
         """See Store."""

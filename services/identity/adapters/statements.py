@@ -37,9 +37,10 @@ MOVE_OTHER_PEPPERS = """
 UPDATE api_keys SET revision = $2 WHERE revoke_time IS NULL
     AND key_id IN (SELECT key_id FROM key_secrets WHERE pepper_id <> $1) RETURNING key_id
 """
+# LEAST skips nulls: it is null for a secret that nothing ends.
 SECRETS_BY_PEPPER = """
 SELECT s.pepper_id, count(*) AS count FROM key_secrets s JOIN api_keys k ON k.key_id = s.key_id
-WHERE k.revoke_time IS NULL GROUP BY s.pepper_id
+WHERE COALESCE(LEAST(k.revoke_time, k.expire_time, s.expire_time) > $1, true) GROUP BY s.pepper_id
 """
 KEEP_DIGEST = "UPDATE key_secrets SET pepper_id = $3, digest = $4 WHERE prefix = $1 AND digest = $2"
 

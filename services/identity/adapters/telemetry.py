@@ -39,7 +39,7 @@ class TelemetryObserver:
             "llmops_identity_digests_renewed_total", "Keys that are kept under the current pepper since their last use."
         )
         self._secrets = instruments.gauge(
-            "llmops_identity_secrets", "Secrets of live keys by pepper: one that has none may go.", ("pepper_id",)
+            "llmops_identity_secrets", "Secrets that still work, by pepper: one that has none may go.", ("pepper_id",)
         )
         self._failures = instruments.counter(
             "llmops_identity_store_failures_total", "Looks at the database that failed in the background."

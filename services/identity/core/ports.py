@@ -119,8 +119,8 @@ class Store(Protocol):
         """Lets every live key with a secret under another pepper count as changed. Returns how many there are."""
         ...
 
-    async def secrets_by_pepper(self) -> dict[str, int]:
-        """How many secrets of live keys are kept under each pepper."""
+    async def secrets_by_pepper(self, ending_after: datetime) -> dict[str, int]:
+        """How many secrets that end after a moment, with their keys or by themselves, or never, each pepper keeps."""
         ...
 
     async def revision(self) -> int:

@@ -168,15 +168,19 @@ class Identity:
         """Looks at the log, then writes checkpoints and forgets old requests, now and then, for ever."""
         with contextlib.suppress(LogRewritten, StorageUnavailable):
             await self._notary.look()
-            self._observer.secrets_counted(await self._store.secrets_by_pepper())
+            await self._count_secrets()
         while True:
             await asyncio.sleep(interval_s)
             await self._notary.checkpoint_if_possible()
             try:
                 await self._store.forget_requests(self._clock.now() - self._rules.request_retention)
-                self._observer.secrets_counted(await self._store.secrets_by_pepper())
+                await self._count_secrets()
             except StorageUnavailable as error:
                 self._observer.store_failed(error)
+
+    async def _count_secrets(self) -> None:
+        """Of secrets that have ended, those count that still settle: their pepper is needed."""
+        self._observer.secrets_counted(await self._store.secrets_by_pepper(self._clock.now() - SETTLING))
 
     async def drain(self) -> None:
         """Ends every watch, so that watchers turn to another replica at once."""

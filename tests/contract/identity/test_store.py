@@ -20,7 +20,7 @@ from services.identity.core.paging import MAX_PAGE_BYTES
 from services.identity.core.ports import Changes, Store
 from services.identity.core.secret_keys import Peppers
 from services.identity.core.verification import export_lines, verify
-from tests.support.identity_world import ACME, ADMIN, RULES, START, WISH, World
+from tests.support.identity_world import ACME, ADMIN, PEPPERS, RULES, START, WISH, World
 
 
 async def test_an_empty_store_stands_at_zero(store: Store) -> None:
@@ -212,12 +212,30 @@ async def test_a_start_with_another_pepper_lets_every_key_under_the_old_one_be_a
     await after.identity.renew_all()
     changes = await store.changes_after(4, 10)
     assert (changes.revision, set(changes.key_ids)) == (5, {used.key_id, unused.key_id})
-    assert await store.secrets_by_pepper() == {"old": 2}
+    assert await store.secrets_by_pepper(START) == {"old": 2}
     assert await after.who(secret) == used.key_id
-    assert await store.secrets_by_pepper() == {"old": 1, "new": 1}
+    assert await store.secrets_by_pepper(START) == {"old": 1, "new": 1}
     # The next start asks for what is left.
     await after.identity.renew_all()
     assert await store.changes_after(5, 10) == Changes(6, (unused.key_id,))
+
+
+async def test_a_pepper_counts_the_secrets_that_still_work(store: Store) -> None:
+    world = World(store, peppers=Peppers({"old": "an-older-pepper-of-tests"}, "old"))
+    await world.administration.create_user(ACME, "u", "", "ada", "", "")
+    hour = timedelta(hours=1)
+    rotated, _ = await world.key()
+    revoked, _ = await world.key()
+    await world.key(expire_time=START + hour)
+    await world.key(user="ada")
+    await world.administration.update_user(ACME, "d", "", "ada", UserChange(None, None, disabled=True))
+    new = world.replica(peppers=PEPPERS)
+    new.clock.time = START + 2 * hour
+    await new.administration.revoke_key(ACME, "x", "", revoked.key_id)
+    await new.administration.rotate_key(ACME, "y", "", rotated.key_id, hour)
+    counted = [await store.secrets_by_pepper(START + hours * hour) for hours in (0, 1, 2, 3)]
+    # Last of all the user's: it works again when the user is enabled.
+    assert counted == [{"old": 4, "new": 1}, {"old": 3, "new": 1}, {"old": 2, "new": 1}, {"old": 1, "new": 1}]
 
 
 async def test_checkpoints_come_by_number_and_on_demand(store: Store) -> None:
