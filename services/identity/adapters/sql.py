@@ -19,6 +19,15 @@ from services.identity.core.paging import MAX_PAGE_BYTES
 from services.identity.core.ports import Changes, FoundSecret, PastRequest, Written
 
 Connection = Any
+_OUTAGES = (
+    OSError,  # TimeoutError is one
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver raises on a connection that died unnoticed
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+)
 
 
 class SqlStore:
@@ -147,18 +156,13 @@ class SqlStore:
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:  # TimeoutError is an OSError
             raise StorageUnavailable from error
         try:
-            yield connection
-        except (
-            OSError,
-            asyncpg.InterfaceError,
-            asyncpg.PostgresConnectionError,
-            asyncpg.OperatorInterventionError,
-            asyncpg.InsufficientResourcesError,
-            asyncpg.TransactionRollbackError,
-        ) as error:
+            # Giving a broken connection back fails as its use does.
+            try:
+                yield connection
+            finally:
+                await self._pool.release(connection)
+        except _OUTAGES as error:
             raise StorageUnavailable from error
-        finally:
-            await self._pool.release(connection)
 
 
 class SqlBooks:
