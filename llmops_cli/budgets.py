@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmops_cli.call import explain
+from llmops_cli.channels import open_channel
 from meshkit.money import format_usd
 from meshkit.settings import SettingsError, nearest
 from services.ledger.core.prices import nano_usd
@@ -141,7 +142,7 @@ def ask_ledger(door: Door, rpc: str, work: Callable[[Any, dict[str, Any]], int])
     Raises SettingsError where something else answers.
     """
     options = {"metadata": (("authorization", f"Bearer {door.key}"),), "timeout": _TIMEOUT_S}
-    with grpc.insecure_channel(door.address) as channel:
+    with open_channel(door.address) as channel:
         try:
             return work(ledger_pb2_grpc.LedgerServiceStub(channel), options)
         except grpc.RpcError as error:

@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from llmops_cli.channels import open_channel, why_unreached
 from meshkit.settings import SettingsError, nearest
 from meshkit.transports.status import decode
 
@@ -23,7 +24,7 @@ _TIMEOUT_S = 60.0
 
 def call(address: str, rpc: str, body: str, key: str) -> int:
     """Prints each response as JSON. Returns the exit code. Raises SettingsError for what cannot be sent."""
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(address) as channel:
         try:
             method = _find(channel, rpc)
             return _invoke(channel, method, body, key)
@@ -93,9 +94,7 @@ def explain(error: Any, address: str, rpc: str) -> int:
     """Writes what went wrong, and what helps. Returns the exit code."""
     failure = decode(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()), rpc)
     if failure.status == "UNAVAILABLE" and failure.reason == "SERVICE_UNAVAILABLE":
-        sys.stderr.write(
-            f"llmops: nothing answers at {address}; is `llmops up` running? --address names another server\n"
-        )
+        sys.stderr.write(f"llmops: {why_unreached(address, error.details() or '')}\n")
         return EXIT_CALL_FAILED
     sys.stderr.write(f"{failure.status} {failure.reason}: {failure.message}\n")
     for field, description in (*failure.field_violations, *failure.quota_violations):

@@ -88,8 +88,10 @@ def with_development_key(configuration: Configuration, folder: Path) -> tuple[Co
 
 def known_key(environ: dict[str, str]) -> str:
     """The key that client commands use: $LLMOPS_KEY, else the development key. Raises SettingsError."""
-    if environ.get("LLMOPS_KEY"):
-        return environ["LLMOPS_KEY"]
+    if key := environ.get("LLMOPS_KEY", "").strip():
+        if not (key.isascii() and key.isprintable()):
+            raise SettingsError("LLMOPS_KEY: a character in it cannot be sent; set it to the key and nothing else")
+        return key
     file = Path(environ.get("LLMOPS_HOME") or ".llmops") / "dev.key"
     if file.is_file():
         return _read_private(file)

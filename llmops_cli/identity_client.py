@@ -16,6 +16,7 @@ from llmops.common.v1 import options_pb2
 from llmops.identity.v1 import identity_pb2_grpc
 
 from llmops_cli.call import explain
+from llmops_cli.channels import open_channel
 from meshkit.identity import ROLES
 from meshkit.settings import SettingsError, nearest
 
@@ -36,7 +37,7 @@ class IdentityClient:
         """Connects with the first call."""
         self._address = address
         self._metadata = (("authorization", f"Bearer {key}"),)
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", 32 << 20)])
+        self._channel = open_channel(address)
         self._stub = identity_pb2_grpc.IdentityServiceStub(self._channel)
 
     def call(self, rpc: str, request: Message) -> Any:

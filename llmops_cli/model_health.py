@@ -16,6 +16,7 @@ from rich.text import Text
 
 from llmops_cli.budgets import Door
 from llmops_cli.call import explain
+from llmops_cli.channels import open_channel
 
 _TIMEOUT_S = 30.0
 _PAGE = 1000
@@ -75,7 +76,7 @@ def _row(model: pb.Model) -> tuple[str, ...]:
 
 def _asked(door: Door, rpc: str, work: Callable[[Any, dict[str, Any]], None]) -> int:
     options = {"metadata": (("authorization", f"Bearer {door.key}"),), "timeout": _TIMEOUT_S}
-    with grpc.insecure_channel(door.address) as channel:
+    with open_channel(door.address) as channel:
         try:
             work(router_pb2_grpc.RouterServiceStub(channel), options)
         except grpc.RpcError as error:

@@ -99,6 +99,18 @@ def test_a_created_key_works_when_its_entry_is_pasted(tmp_path: Path) -> None:
         create_key(pasted, tmp_path, "acme", "x", ("admin",), "", "")
 
 
+@pytest.mark.parametrize("around", ["{}\n", " {}\r\n", "\t{}"])
+def test_white_space_around_a_key_is_none_of_it(around: str) -> None:
+    assert known_key({"LLMOPS_KEY": around.format("llmops-a key")}) == "llmops-a key"
+
+
+@pytest.mark.parametrize("wrong", ["llmops-é", "llmops-a\nb", "llmops-\x1b[2J", "llmops-\udce9", "llmops-\u200b"])
+def test_a_key_that_cannot_be_sent_is_refused_with_a_sentence(wrong: str) -> None:
+    with pytest.raises(SettingsError, match="LLMOPS_KEY: a character in it cannot be sent") as refused:
+        known_key({"LLMOPS_KEY": wrong})
+    assert wrong not in str(refused.value)
+
+
 def test_no_key_anywhere_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="LLMOPS_KEY"):
         known_key({"LLMOPS_HOME": str(tmp_path)})
