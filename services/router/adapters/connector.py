@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+
+from services.router.core.failure import Failure, FailureKind, ProviderError
 
 
 class _Connection(ResponseHandler):
@@ -29,3 +33,35 @@ class ProviderConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = functools.partial(_Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+
+
+class Places:
+    """As many calls at once as a session may have connections.
+
+    aiohttp makes those beyond wait as well, but within the time for connecting: what ends that wait cannot be told from
+    a provider that is not there.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        assert session.connector is not None
+        self._free = asyncio.Semaphore(session.connector.limit)
+        self._wait_s = session.timeout.connect
+
+    @asynccontextmanager
+    async def one(self, timeout_s: float) -> AsyncIterator[None]:
+        """A place, for which half of `timeout_s` is waited at most: with the rest others may be asked."""
+        if self._free.locked():
+            await self._wait(timeout_s / 2)
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _wait(self, at_most_s: float) -> None:
+        try:
+            async with asyncio.timeout(at_most_s if self._wait_s is None else min(self._wait_s, at_most_s)):
+                await self._free.acquire()
+        except TimeoutError:
+            raise ProviderError(Failure(FailureKind.CONNECTIONS_IN_USE, "connections-in-use")) from None

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from services.router.adapters.connector import ProviderConnector
+from services.router.adapters.connector import Places, ProviderConnector
 from services.router.adapters.dialects.base import Dialect, StreamDecoder
 from services.router.adapters.dialects.embeddings import EmbeddingsDialect, joined, spent_in_part
 from services.router.adapters.http_failures import AddressRefused, provider_failures
@@ -137,6 +137,7 @@ class HttpProvider:
     ) -> None:
         self._dialect = dialect
         self._session = session
+        self._places = Places(session)
         self._limits = limits
         self._now = now
         self._sign = sign
@@ -149,7 +150,7 @@ class HttpProvider:
         """One answer; cancelling closes the connection at once."""
         url, body = self._url(request.spec, stream=False), self._dialect.encode(request, stream=False)
         with provider_failures():
-            async with self._post(url, body, request.request_id) as response:
+            async with self._places.one(request.timeout_s), self._post(url, body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = self._dialect.decode(await self._answer(response))
@@ -159,7 +160,7 @@ class HttpProvider:
         """One chunk for each read that says something; closing the generator closes the connection at once."""
         url, body = self._url(request.spec, stream=True), self._dialect.encode(request, stream=True)
         with provider_failures():
-            async with self._post(url, body, request.request_id) as response:
+            async with self._places.one(request.timeout_s), self._post(url, body, request.request_id) as response:
                 try:
                     await self._require_stream(response)
                     pause_s = min(self._limits.stream_join_s, request.spec.idle_timeout_s / 2)
@@ -199,7 +200,7 @@ class HttpProvider:
         assert self._embeddings is not None
         url, body = self._url(request.spec, stream=None), self._embeddings.encode(wanted, request.spec)
         with provider_failures():
-            async with self._post(url, body, request.request_id) as response:
+            async with self._places.one(request.timeout_s), self._post(url, body, request.request_id) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = await self._answer(response)

@@ -73,7 +73,8 @@ class Embeddings:
         with self._begin(wanted, budget_s) as run:
             while True:
                 tried = run.start()
-                outcome = await self._try(run, tried, EmbedderRequest(wanted, tried.spec, request_id))
+                timeout_s = run.timeout_s(tried, _limit_s(tried.spec), _limit_s)
+                outcome = await self._try(run, tried, EmbedderRequest(wanted, tried.spec, request_id, timeout_s))
                 if isinstance(outcome, EmbedderAnswer):
                     usage = outcome.usage or Usage(await self._counter.count(wanted.texts), estimated=True)
                     attempts = run.succeeded(tried, usage)
@@ -97,7 +98,7 @@ class Embeddings:
 
     async def _try(self, run: Run, tried: Try, request: EmbedderRequest) -> EmbedderAnswer | Failure:
         try:
-            async with asyncio.timeout(run.timeout_s(tried, _limit_s(tried.spec), _limit_s)):
+            async with asyncio.timeout(request.timeout_s):
                 return await self._embedders[tried.spec.provider].embed(request)
         except TimeoutError:
             return Failure(FailureKind.TIMED_OUT, "step-timeout")

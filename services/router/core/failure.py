@@ -26,6 +26,8 @@ class FailureKind(Enum):
 
     NOT_CONNECTED = "not-connected"
     """No connection. Certainly not billed; may be tried again."""
+    CONNECTIONS_IN_USE = "connections-in-use"
+    """All of our own connections are in use. Nothing was sent; it says nothing of the model. Only others may help."""
     UNREACHABLE = "unreachable"
     """A connection that must not be made: a refused address, a bad certificate, a redirect. Only others may help."""
     UNAVAILABLE = "unavailable"
@@ -52,6 +54,7 @@ class FailureKind(Enum):
 
 OUTCOMES: dict[FailureKind, Outcome] = {
     FailureKind.NOT_CONNECTED: Outcome.NOT_CONNECTED,
+    FailureKind.CONNECTIONS_IN_USE: Outcome.NOT_CONNECTED,
     FailureKind.UNREACHABLE: Outcome.NOT_CONNECTED,
     FailureKind.UNAVAILABLE: Outcome.REFUSED,
     FailureKind.RATE_LIMITED: Outcome.RATE_LIMITED,

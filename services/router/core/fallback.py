@@ -21,7 +21,7 @@ from services.router.core.failure import Failure, FailureKind, is_misconfigured
 from services.router.core.plan import Rejected
 
 _RETRYABLE = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
-_HEALING = _RETRYABLE | {FailureKind.TIMED_OUT, FailureKind.BROKEN}
+_HEALING = _RETRYABLE | {FailureKind.CONNECTIONS_IN_USE, FailureKind.TIMED_OUT, FailureKind.BROKEN}
 _COOLING = frozenset({FailureKind.UNAVAILABLE, FailureKind.RATE_LIMITED})
 _ILL = frozenset({FailureKind.NOT_CONNECTED, FailureKind.UNAVAILABLE, FailureKind.BROKEN})
 # The model is there and has understood.

@@ -28,12 +28,13 @@ class Opened:
         await self.chunks.aclose()
 
 
-async def open_stream(provider: Provider, run: Run, tried: Try, request: ProviderRequest) -> Opened | Failure:
+async def open_stream(provider: Provider, run: Run, tried: Try, request_id: str) -> Opened | Failure:
     """Reads until the first delta or the end. A stream that has not begun is closed. Raises RouterError."""
-    patience, chunks = Patience(), provider.stream(request)
+    timeout_s = run.timeout_s(tried, _limit_s(tried.spec), _limit_s)
+    patience, chunks = Patience(), provider.stream(ProviderRequest(tried.call, tried.spec, request_id, timeout_s))
     first: Chunk | Failure | None = None
     try:
-        first = await _first_chunk(run, tried, patience, chunks)
+        first = await _first_chunk(run, tried, patience, chunks, timeout_s)
     finally:
         if not isinstance(first, Chunk):
             patience.stop()
@@ -45,10 +46,10 @@ async def open_stream(provider: Provider, run: Run, tried: Try, request: Provide
 
 
 async def _first_chunk(
-    run: Run, tried: Try, patience: Patience, chunks: AsyncGenerator[Chunk, None]
+    run: Run, tried: Try, patience: Patience, chunks: AsyncGenerator[Chunk, None], timeout_s: float
 ) -> Chunk | Failure:
     """Hidden reasoning proves life and moves the limit to the idle one."""
-    timeout_s, cause = run.timeout_s(tried, _limit_s(tried.spec), _limit_s), "first-token-timeout"
+    cause = "first-token-timeout"
     try:
         while True:
             chunk = await _pull(chunks, patience, timeout_s)

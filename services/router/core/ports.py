@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,11 +24,15 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One try: the call, the model that shall answer, and the caller's request id."""
+    """One try: the call, the model that shall answer, the caller's request id, and how long an answer is waited for.
+
+    Of a stream `timeout_s` is the time until it begins.
+    """
 
     call: ModelCall
     spec: ModelSpec
     request_id: str = ""
+    timeout_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,12 @@ class EmbedTexts:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderRequest:
-    """One try: the texts, the model that shall answer, and the caller's request id."""
+    """One try: the texts, the model that shall answer, the caller's request id, and how long vectors are waited for."""
 
     wanted: EmbedTexts
     spec: ModelSpec
     request_id: str = ""
+    timeout_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

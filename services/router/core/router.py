@@ -241,7 +241,7 @@ class Router:
 
     async def _ask(self, run: Run, request_id: str, tried: Try) -> ProviderAnswer | Failure:
         timeout_s = run.timeout_s(tried, _unary_limit_s(tried.spec), _unary_limit_s)
-        request = ProviderRequest(tried.call, tried.spec, request_id)
+        request = ProviderRequest(tried.call, tried.spec, request_id, timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._providers[tried.spec.provider].complete(request)
@@ -253,8 +253,7 @@ class Router:
             raise run.with_attempts(error) from None
 
     async def _ask_stream(self, run: Run, request_id: str, tried: Try) -> Opened | Failure:
-        request = ProviderRequest(tried.call, tried.spec, request_id)
-        return await open_stream(self._providers[tried.spec.provider], run, tried, request)
+        return await open_stream(self._providers[tried.spec.provider], run, tried, request_id)
 
     async def _open(self, run: Run, request_id: str) -> tuple[Try, Opened]:
         """The first model that begins an answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import socket
 import ssl
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from llmops_cli.provider_sim import ProviderSim
+from llmops_cli.provider_sim import ProviderSim, Rule
 from meshkit.settings import Secret
 from services.router.core.addresses import is_allowed
 from services.router.provider_settings import Provider
@@ -126,3 +127,34 @@ async def test_f38_a_name_that_leads_inside_reaches_nobody(serve: Serve, sim: Pr
             assert seen.tries[0] == Tried("first", "NOT_CONNECTED", "address-refused", purpose="FIRST")
             assert seen.names()[1:] == [("healthy", "SUCCEEDED")]
         assert seen.tokens() == billed([*sim.billing, *inside.billing])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_our_own_connections_in_use_are_not_held_against_the_provider(
+    serve: Serve, sim: ProviderSim, *, streamed: bool
+) -> None:
+    """More calls at once than `max_connections`: they took five of them for a provider that is down, and shut it."""
+    sim.script = [Rule(model="first", first_token_ms=1500)]
+    few = {"max_connections": 2, "connect_timeout_s": 0.2}
+    settings = faulty(sim.base_url, "first", provider=few, route=RETRIES, limits={"breaker_min_calls": 1})
+    router = await serve(with_healthy(settings, sim))
+    within = [asyncio.ensure_future(ask(router, "first", streamed=streamed)) for _ in range(2)]
+    await sim.wait_until(lambda: sim.stats.in_flight == 2)
+    beyond = await asyncio.gather(*[ask(router, streamed=streamed) for _ in range(4)])
+    for seen in beyond:
+        assert seen.tries[0] == Tried("first", "NOT_CONNECTED", "connections-in-use", purpose="FIRST")
+        assert seen.names()[1:] == [("healthy", "SUCCEEDED")], "one try only"
+    hurried = await ask(router, "first", streamed=streamed, timeout_s=0.3)
+    assert (hurried.reason, hurried.names()) == ("UPSTREAM_UNAVAILABLE", [("first", "NOT_CONNECTED")])
+    everyone = [*await asyncio.gather(*within), *beyond, hurried, await ask(router, "first", streamed=streamed)]
+    assert [seen.names() for seen in (*everyone[:2], everyone[-1])] == [[("first", "SUCCEEDED")]] * 3
+    tokens = [seen.tokens() for seen in everyone]
+    assert (sum(read for read, _ in tokens), sum(written for _, written in tokens)) == billed(sim.billing)
+
+
+async def test_who_waits_for_one_of_our_connections_gets_the_next_that_is_free(serve: Serve, sim: ProviderSim) -> None:
+    sim.script = [Rule(model="first", first_token_ms=200)]
+    router = await serve(faulty(sim.base_url, "first", provider={"max_connections": 1}))
+    seen = await asyncio.gather(*[ask(router, streamed=streamed) for streamed in (False, True, False)])
+    assert [each.names() for each in seen] == [[("first", "SUCCEEDED")]] * 3
+    assert sim.stats.max_in_flight == 1
