@@ -10,14 +10,21 @@ from services.router.core.failure import FailureKind
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """Until when, on the monotonic clock, and whether the provider itself asked for it.
+    """Until when, on the monotonic clock, and why.
 
-    `needs_action`: an operator must heal what failed; time will not.
+    `rate_limited`: the provider limits us. `needs_action`: an operator must heal what failed; time will not. `named`:
+    it failed, and said itself until when.
     """
 
     until_s: float
     rate_limited: bool
     needs_action: FailureKind | None = None
+    named: bool = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether the provider itself asked for peace."""
+        return self.rate_limited or self.named
 
 
 class Cooldowns:

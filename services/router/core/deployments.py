@@ -23,13 +23,15 @@ _KEPT_DURATIONS = 512
 _STALE_AFTER = 16
 # Standard errors: one time in forty the true percentile is below.
 _DOUBT = 2.0
+# Why a model is shut that rests, unlike one whose breaker is open or that is quarantined.
+COOLING = "cooling-down"
 
 
 @dataclass(frozen=True, slots=True)
 class Shut:
     """Why a model may not be called now, and until when; None when nobody knows.
 
-    `rate_limited`: its provider asked for peace. `last_resort`: it may be asked all the same when nobody else is left.
+    `rate_limited`: its provider limits us. `last_resort`: it may be asked all the same when nobody else is left.
     `needs_action`: what an operator must heal, and waiting will not.
     """
 
@@ -181,11 +183,10 @@ class Deployments:
         cooling = self.cooling(model, now_s)
         if cooling is None:
             return None
-        limited = cooling.rate_limited
-        return Shut("cooling-down", cooling.until_s, limited, not limited, cooling.needs_action)
+        return Shut(COOLING, cooling.until_s, cooling.rate_limited, not cooling.asked, cooling.needs_action)
 
     def cooling(self, model: str, now_s: float) -> Cooldown | None:
-        """The waits of a model and of its quota as one: the longest; whether any is the provider's wish; the cause."""
+        """The waits of a model and of its quota as one: the longest, with all that any of them is, and the cause."""
         running = self._cooldowns.running(self._all[model].waits, now_s)
         if not running:
             return None
@@ -194,6 +195,7 @@ class Deployments:
             max(wait.until_s for wait in running),
             any(wait.rate_limited for wait in running),
             causes.pop() if len(causes) == 1 else None,
+            any(wait.named for wait in running),
         )
 
     def health(self, model: str, now_s: float) -> Health:
@@ -274,7 +276,7 @@ class Deployments:
     def rest(self, model: str, cooldown: Cooldown, *, shared: bool) -> None:
         """Leaves a model alone for a while, or, when `shared`, all models of its quota. The longer wait is kept."""
         key = self._all[model].quota if shared else model
-        self._cooldowns.note(_key(key, asked=cooldown.rate_limited), cooldown)
+        self._cooldowns.note(_key(key, asked=cooldown.asked), cooldown)
 
 
 def _key(name: str, *, asked: bool) -> str:

@@ -139,8 +139,10 @@ def cooldown_after(failure: Failure, now_s: float, policy: RetryPolicy) -> Coold
     needs_action = failure.kind if is_misconfigured(failure) else None
     if failure.kind not in _COOLING and needs_action is None:
         return None
-    wait_s = policy.cooldown_s if failure.retry_after_s is None else min(failure.retry_after_s, policy.max_cooldown_s)
-    return Cooldown(now_s + wait_s, failure.kind is FailureKind.RATE_LIMITED, needs_action)
+    named_s = failure.retry_after_s
+    wait_s = policy.cooldown_s if named_s is None else min(named_s, policy.max_cooldown_s)
+    named = failure.kind is FailureKind.UNAVAILABLE and bool(named_s)
+    return Cooldown(now_s + wait_s, failure.kind is FailureKind.RATE_LIMITED, needs_action, named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Self
 from services.router.core.attempts import Attempt, Purpose, attempts_json, outcome_of
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ModelCall, Usage
-from services.router.core.deployments import Deployments, Permit, Shut
+from services.router.core.deployments import COOLING, Deployments, Permit, Shut
 from services.router.core.errors import RouterError
 from services.router.core.failure import MAY_BE_BILLED, Failure, FailureKind, Outcome
 from services.router.core.fallback import (
@@ -205,7 +205,7 @@ class Run:
         shut = self._shared.deployments.shut(spec.name, now_s)
         if shut is None or shut.last_resort:
             return None
-        own = purpose is Purpose.RETRY and shut.rate_limited and (shut.until_s or 0.0) <= self._rests_until_s
+        own = purpose is Purpose.RETRY and shut.reason == COOLING and (shut.until_s or 0.0) <= self._rests_until_s
         return None if own else shut
 
     def timeout_s(self, tried: Try, limit_s: float, later_limits: Callable[[ModelSpec], float]) -> float:

@@ -56,6 +56,28 @@ async def test_f13_whoever_shares_the_quota_waits_too(serve: Serve, sim: Provide
     assert seen.tokens() == billed(sim.billing)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_f14_a_pause_that_comes_with_a_5xx_is_kept_as_after_429(
+    serve: Serve, sim: ProviderSim, *, streamed: bool
+) -> None:
+    """It was asked again by every call, under each name of its quota. What the caller learns stays another error."""
+    sim.script = [Rule(model="first", status=503, headers={"Retry-After": "60"}), Rule(model="plain", status=503)]
+    settings = faulty(sim.base_url, "first", "sibling", model={"quota": "account"}, limits={"cooldown_s": 60.0})
+    settings.models["plain"] = ModelConfig(provider="vendor", model="plain")
+    router = await serve(with_healthy(settings, sim))
+    for tries in ([("first", "REFUSED"), ("healthy", "SUCCEEDED")], [("healthy", "SUCCEEDED")]):
+        seen = await ask(router, streamed=streamed)
+        assert seen.names() == tries
+    for name in ("first", "sibling"):
+        alone = await ask(router, name, streamed=streamed)
+        assert (alone.reason, alone.tries) == ("UPSTREAM_UNAVAILABLE", [])
+        assert alone.retry_after_s == pytest.approx(60, abs=5)
+    for _ in range(2):
+        control = await ask(router, "plain", streamed=streamed)
+        assert control.names()[0] == ("plain", "REFUSED"), "who merely failed is asked where nobody else is left"
+    assert asked(sim).count("first") == 1
+
+
 async def test_f13_two_names_of_one_model_share_its_quota(serve: Serve, sim: ProviderSim) -> None:
     sim.script = [Rule(model="big", status=429, headers={"Retry-After": "60"})]
     settings = faulty(sim.base_url, "one", "two")

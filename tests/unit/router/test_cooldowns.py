@@ -7,7 +7,7 @@ import pytest
 from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import RouteSpec
 from services.router.core.cooldown import Cooldown, Cooldowns
-from services.router.core.deployments import Deployments
+from services.router.core.deployments import Deployments, Shut
 from services.router.core.facts import Needs
 from services.router.core.failure import Failure, FailureKind
 from services.router.core.fallback import cooldown_after, healthy_after, is_shared
@@ -22,6 +22,19 @@ def test_cooldowns_follow_the_provider_and_are_capped() -> None:
     assert cooldown_after(absurd, 100.0, POLICY) == Cooldown(400.0, rate_limited=True)
     assert cooldown_after(down, 100.0, POLICY) == Cooldown(105.0, rate_limited=False)
     assert cooldown_after(Failure(FailureKind.REJECTED, "http-400"), 100.0, POLICY) is None
+
+
+@pytest.mark.parametrize(("wait_s", "asked"), [(17.0, True), (0.0, False), (None, False)])
+def test_a_pause_that_a_failing_provider_names_is_its_wish_and_no_limit(wait_s: float | None, asked: bool) -> None:  # noqa: FBT001
+    cooldown = cooldown_after(Failure(FailureKind.UNAVAILABLE, "http-503", retry_after_s=wait_s), 100.0, POLICY)
+    assert cooldown is not None
+    assert (cooldown.asked, cooldown.rate_limited) == (asked, False)
+    if asked:
+        load = Deployments((SMALL, LARGE), BreakerPolicy())
+        load.rest("small", Cooldown(200.0, rate_limited=False), shared=False)
+        load.rest("small", cooldown, shared=True)
+        assert load.shut("small", 100.0) == Shut("cooling-down", 200.0), "a longer pause hides no wish"
+        assert load.shut("small", 118.0) == Shut("cooling-down", 200.0, last_resort=True)
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,9 @@ async def test_a_limit_met_on_the_way_is_kept_for_all_who_share_it(quotas: tuple
     assert len(sibling.requests) == asked
 
 
-async def test_a_short_limit_is_waited_for_and_then_the_same_model_asked() -> None:
-    engine = Engine({"only": [failing(FailureKind.RATE_LIMITED, 2.0), ANSWER]}, retries=1)
+@pytest.mark.parametrize("kind", [FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE])
+async def test_a_short_limit_is_waited_for_and_then_the_same_model_asked(kind: FailureKind) -> None:
+    engine = Engine({"only": [failing(kind, 2.0), ANSWER]}, retries=1)
     await engine.complete()
     assert [purpose for _, purpose, _ in engine.tries()] == ["FIRST", "RETRY"]
     assert engine.clock.slept_s == [pytest.approx(2.1)]  # type: ignore[attr-defined]
