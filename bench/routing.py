@@ -16,6 +16,7 @@ from services.router.core.catalogue import Condition, HedgeRule, ModelSpec, Rout
 from services.router.core.facts import Facts, Judged, Needs, Origin
 from services.router.core.plan import Plan, make_plan
 from services.router.core.prices import ModelPrice
+from services.router.core.speed import Speed
 from services.router.core.vendors import Requirement, Terms, VendorRegister
 
 _ROUNDS: Final = 40
@@ -42,13 +43,13 @@ def planner(strategy: str) -> Callable[[], Plan]:
         shadow=ShadowRule(specs[7], 1.0),
     )
     load = ManualLoad()
-    load.first_tokens_s = {spec.name: 0.3 for spec in specs}
+    load.streams = {spec.name: Speed(0.3) for spec in specs}
     prices = DeclaredPrices({spec.name: ModelPrice(10**8, 10**9) for spec in specs})
     agreed = {spec.provider: Terms(dpa=True, regions=frozenset({"eu"})) for spec in specs}
     asked = {"personal": Requirement("personal", dpa=True, regions=frozenset({"eu"}))}
     register = VendorRegister(agreed, asked, {"acme": "personal"})
     origin = Origin("acme", "chat", "conversation-1", "ada", "", "en", "request-1")
-    facts = Facts(origin, Needs(input_tokens=2_000), Judged(0.8, 0.05, simple=True), final=True)
+    facts = Facts(origin, Needs(input_tokens=2_000), Judged(0.8, 0.05, simple=True), final=True, streamed=True)
 
     def plan() -> Plan:
         return make_plan(route, facts, register.gate("acme", ""), load, 10.0, prices=prices)

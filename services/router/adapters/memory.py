@@ -12,6 +12,7 @@ from services.router.core.deployments import Shut
 from services.router.core.failure import FailureKind, ProviderError
 from services.router.core.ports import Chunk, EmbedderAnswer, EmbedderRequest, ProviderAnswer, ProviderRequest
 from services.router.core.prices import ModelPrice
+from services.router.core.speed import Speed
 
 Step = ProviderAnswer | ProviderError | Sequence[Chunk | ProviderError]
 
@@ -95,21 +96,17 @@ class ManualLoad:
 
     def __init__(self) -> None:
         self.under_way: dict[str, int] = {}
-        self.first_tokens_s: dict[str, float] = {}
-        self.tries_s: dict[str, float] = {}
+        self.streams: dict[str, Speed] = {}
+        self.whole_answers: dict[str, Speed] = {}
         self.shut_by: dict[str, Shut] = {}
 
     def calls_under_way(self, model_name: str) -> int:
         """What was told, else 0."""
         return self.under_way.get(model_name, 0)
 
-    def first_token_s(self, model_name: str) -> float | None:
-        """What was told, else None."""
-        return self.first_tokens_s.get(model_name)
-
-    def tried_s(self, model_name: str) -> float | None:
-        """What was told, else None."""
-        return self.tries_s.get(model_name)
+    def speed(self, model_name: str, *, streamed: bool) -> Speed:
+        """What was told, else not measured."""
+        return (self.streams if streamed else self.whole_answers).get(model_name) or Speed()
 
     def shut(self, model_name: str, now_s: float) -> Shut | None:
         """What was told, until its time has come."""

@@ -5,8 +5,6 @@ In memory, bounded by the number of models. Times are seconds of one monotonic c
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,12 +13,8 @@ from services.router.core.breaker import Breaker, BreakerPolicy, BreakerState, P
 from services.router.core.catalogue import ModelSpec
 from services.router.core.cooldown import Cooldown, Cooldowns
 from services.router.core.failure import FailureKind
+from services.router.core.speed import Speed
 
-# Weight of the newest time in the moving average: the last ten make up nine tenths of it.
-_NEWEST = 0.2
-_KEPT_DURATIONS = 512
-# Sorting is spared for so many new durations: on 512 they move a percentile by less than 4 points of rank.
-_STALE_AFTER = 16
 # Standard errors: one time in forty the true percentile is below.
 _DOUBT = 2.0
 # Why a model is shut that rests, unlike one whose breaker is open or that is quarantined.
@@ -75,44 +69,15 @@ def healthiest(healths: Sequence[Health]) -> Health:
     )
 
 
-class Durations:
-    """The last 512 durations, and percentiles of them.
-
-    Calls that were given up count with the time that they had: leaving the slow ones out would make each percentile
-    creep down, and more and more calls look slow.
-    """
-
-    def __init__(self) -> None:
-        self._kept: deque[float] = deque(maxlen=_KEPT_DURATIONS)
-        self._sorted: list[float] = []
-        self._new = 0
-
-    def add(self, duration_s: float) -> None:
-        """One more; the oldest goes."""
-        self._kept.append(duration_s)
-        self._new += 1
-
-    def percentile_s(self, share: float, min_count: int, doubt: float = 0.0) -> float | None:
-        """The duration that `share` of the calls did not exceed; None while there are fewer than `min_count`.
-
-        With `doubt` it is the lower end of what that may be: so many standard errors of the share below it.
-        """
-        count = len(self._kept)
-        if count < min_count:
-            return None
-        share = max(0.0, share - doubt * math.sqrt(share * (1 - share) / count))
-        if self._new >= _STALE_AFTER or not self._sorted:
-            self._sorted, self._new = sorted(self._kept), 0
-        return self._sorted[min(int(share * len(self._sorted)), len(self._sorted) - 1)]
-
-
 @dataclass(slots=True)
 class Permit:
-    """One call under way."""
+    """One call under way; `speed` is what it measures."""
 
     model: str
     began_s: float
     passed: Pass
+    speed: Speed
+    streamed: bool
     ended: bool = False
     begun: bool = False
 
@@ -123,14 +88,13 @@ class _Deployment:
         self.quota = f"quota {spec.quota or f'{spec.provider} {spec.model}'}"
         self.waits = [_key(key, asked=asked) for key in (spec.name, self.quota) for asked in (True, False)]
         self.breaker = Breaker(policy)
-        self.under_way = 0
-        self.first_token_s: float | None = None
-        self.tried_s: float | None = None
-        self.whole, self.first = Durations(), Durations()
+        self.streams, self.whole_answers = Speed(), Speed()
 
-    def took(self, duration_s: float) -> None:
-        known = self.first_token_s
-        self.first_token_s = duration_s if known is None else known + _NEWEST * (duration_s - known)
+    def speed(self, *, streamed: bool) -> Speed:
+        return self.streams if streamed else self.whole_answers
+
+    def under_way(self) -> int:
+        return self.streams.under_way + self.whole_answers.under_way
 
 
 class Deployments:
@@ -152,7 +116,9 @@ class Deployments:
         for name in names:
             old, new = before._all[name], self._all[name]
             new.breaker.take_over(old.breaker)
-            new.first_token_s, new.whole, new.first = old.first_token_s, old.whole, old.first
+            for streamed in (True, False):
+                was, now = old.speed(streamed=streamed), new.speed(streamed=streamed)
+                now.average_s, now.tried_s, now.durations = was.average_s, was.tried_s, was.durations
             self._cooldowns.take_over(before._cooldowns, new.waits)
 
     def names(self) -> tuple[str, ...]:
@@ -163,15 +129,11 @@ class Deployments:
 
     def calls_under_way(self, model: str) -> int:
         """Tries that have not ended."""
-        return self._all[model].under_way
+        return self._all[model].under_way()
 
-    def first_token_s(self, model: str) -> float | None:
-        """Moving average of the time to the first token, or to the whole answer of unary calls; None before any."""
-        return self._all[model].first_token_s
-
-    def tried_s(self, model: str) -> float | None:
-        """When a try last ended, in whatever way; None before any."""
-        return self._all[model].tried_s
+    def speed(self, model: str, *, streamed: bool) -> Speed:
+        """How fast it begins streams, or gives whole answers."""
+        return self._all[model].speed(streamed=streamed)
 
     def shut(self, model: str, now_s: float) -> Shut | None:
         """Why a model may not be called; None when it may. A probe that may be made is no reason."""
@@ -213,8 +175,8 @@ class Deployments:
         return Health(
             state,
             None if until_s is None else until_s - now_s,
-            known.under_way,
-            known.first_token_s,
+            known.under_way(),
+            known.whole_answers.average_s if known.streams.average_s is None else known.streams.average_s,
             known.breaker.failure_rate(now_s),
         )
 
@@ -224,54 +186,48 @@ class Deployments:
         Where the share of slow calls is near the percentile, the percentile itself is now a quick call and now a slow
         one, and a slow one would never be found slow. Sending too early is bounded by the rate of hedges.
         """
-        known = self._all[model]
-        return (known.first if streamed else known.whole).percentile_s(share, min_count, _DOUBT)
+        return self.speed(model, streamed=streamed).durations.percentile_s(share, min_count, _DOUBT)
 
     # What running calls tell.
 
-    def begin(self, model: str, now_s: float) -> Permit | None:
+    def begin(self, model: str, now_s: float, *, streamed: bool) -> Permit | None:
         """A try begins, and must end by `ended`; None when the breaker is shut or its probe is under way."""
         known = self._all[model]
         passed = known.breaker.begin(now_s)
         if passed is None:
             return None
-        known.under_way += 1
-        return Permit(model, now_s, passed)
+        speed = known.speed(streamed=streamed)
+        speed.under_way += 1
+        return Permit(model, now_s, passed, speed, streamed)
 
     def began_answer(self, permit: Permit, now_s: float) -> None:
         """The first token of a stream. A probe has passed with it: a long answer must not keep the others out."""
-        known = self._all[permit.model]
         permit.begun = True
-        known.took(now_s - permit.began_s)
-        known.first.add(now_s - permit.began_s)
+        permit.speed.took(now_s - permit.began_s)
         if permit.passed.probe:
+            known = self._all[permit.model]
             known.breaker.ended(permit.passed, healthy=True, now_s=now_s)
             permit.passed = known.breaker.begin(now_s) or permit.passed
 
-    def answered(self, permit: Permit, now_s: float, *, streamed: bool) -> None:
+    def answered(self, permit: Permit, now_s: float) -> None:
         """A try gave its answer."""
-        known = self._all[permit.model]
-        if not streamed:
-            known.took(now_s - permit.began_s)
-            known.whole.add(now_s - permit.began_s)
+        if not permit.streamed:
+            permit.speed.took(now_s - permit.began_s)
         self.ended(permit, now_s, healthy=True)
 
-    def given_up(self, permit: Permit, now_s: float, *, streamed: bool) -> None:
-        """A try was left because it was slow; what it had taken by then is the least that it would have taken."""
-        known = self._all[permit.model]
+    def given_up(self, permit: Permit, now_s: float) -> None:
+        """A try was left because it was slow; a stream that had begun was measured then."""
         if not permit.begun:
-            known.took(max(now_s - permit.began_s, known.first_token_s or 0.0))
-            (known.first if streamed else known.whole).add(now_s - permit.began_s)
+            permit.speed.given_up(now_s - permit.began_s)
 
     def ended(self, permit: Permit, now_s: float, *, healthy: bool | None) -> None:
         """A try ended: well, badly, or in a way that says nothing about the model (None). Once is enough."""
         if permit.ended:
             return
         permit.ended = True
-        known = self._all[permit.model]
-        known.under_way -= 1
-        known.tried_s = now_s
-        known.breaker.ended(permit.passed, healthy=healthy, now_s=now_s)
+        permit.speed.under_way -= 1
+        permit.speed.tried_s = now_s
+        self._all[permit.model].breaker.ended(permit.passed, healthy=healthy, now_s=now_s)
 
     def rest(self, model: str, cooldown: Cooldown, *, shared: bool) -> None:
         """Leaves a model alone for a while, or, when `shared`, all models of its quota. The longer wait is kept."""

@@ -91,7 +91,7 @@ class Embeddings:
         call = ModelCall(wanted.model, (Message("user", parts=parts),), origin=wanted.origin)
         now_s, shared = self._clock.monotonic(), self._shared[route.name]
         shared.retries.called()
-        plan = self._planner.at(route, call, shared.deployments, now_s)
+        plan = self._planner.at(route, call, shared.deployments, now_s, streamed=False)
         if (kept_out := nobody_may(plan)) is not None:
             raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=False)

@@ -74,13 +74,14 @@ class Facts:
     """One call. `final`: this is the call itself, so what is unknown now stays unknown.
 
     Before that, language and complexity may still become known, and token counts are another party's estimate: a plan
-    made from such facts names everyone who may be called later.
+    made from such facts names everyone who may be called later. `streamed`: the answer is; None while nobody knows.
     """
 
     origin: Origin = field(default_factory=Origin)
     needs: Needs = field(default_factory=Needs)
     complexity: Judged | None = None
     final: bool = False
+    streamed: bool | None = None
 
     def band(self) -> str:
         """`simple` or `complex`. Not judged counts as complex: when in doubt the dearer band answers."""

@@ -45,10 +45,10 @@ class Planner:
         gate = self._register.gate(origin.organisation, origin.data_class, "labels.data_class")
         return make_plan(route, Facts(origin, needs, judged), gate, load, now_s, prices=self._prices)
 
-    def at(self, route: RouteSpec, call: ModelCall, load: Load, now_s: float) -> Plan:
+    def at(self, route: RouteSpec, call: ModelCall, load: Load, now_s: float, *, streamed: bool) -> Plan:
         """Who is tried now. Raises InvalidRequest for an unknown class of data."""
         gate = self._register.gate(call.origin.organisation, call.origin.data_class)
-        facts = Facts(call.origin, needs_of(call), self._judged(route, call), final=True)
+        facts = Facts(call.origin, needs_of(call), self._judged(route, call), final=True, streamed=streamed)
         return make_plan(route, facts, gate, load, now_s, prices=self._prices)
 
     def policy(self, route: RouteSpec, plain: str, gate: Gate) -> str:

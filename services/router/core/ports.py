@@ -18,6 +18,7 @@ from services.router.core.deployments import Shut
 from services.router.core.facts import NOBODY, Judged, Origin, Vector
 from services.router.core.failure import FailureKind
 from services.router.core.prices import ModelPrice
+from services.router.core.speed import Speed
 
 Vectors = npt.NDArray[np.float32]
 
@@ -139,12 +140,8 @@ class Load(Protocol):
         """Tries of a configured model that have not ended."""
         ...
 
-    def first_token_s(self, model: str) -> float | None:
-        """Moving average of the time to the first token; None before any."""
-        ...
-
-    def tried_s(self, model: str) -> float | None:
-        """When a try of it last ended, in whatever way; None before any."""
+    def speed(self, model: str, *, streamed: bool) -> Speed:
+        """How fast it begins streams, or gives whole answers."""
         ...
 
     def shut(self, model: str, now_s: float) -> Shut | None:

@@ -12,10 +12,13 @@ from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.facts import Facts
 from services.router.core.ports import Load, PriceList
 from services.router.core.prices import ASSUMED_INPUT_TOKENS, ASSUMED_OUTPUT_TOKENS
+from services.router.core.speed import Speed
 
-# A model whose tries told nothing of its speed is measured again after so long, and not sooner: one that fails at once
-# would be in front of every call.
+# What a model's last try told of its speed, or did not, counts for so long: one that fails at once would be in front of
+# every call if its next chance came sooner.
 EXPLORE_EVERY_S = 60.0
+# So many of the calls measure again what was measured: where calls are few, most of them still go to the fastest.
+EXPLORE_SHARE = 0.05
 # More would not fit beside the half in a float, and the greatest draw would be 1.
 _DRAWS = 2**52
 _SCORE = itemgetter(0)
@@ -133,22 +136,41 @@ def _cheapest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
 def _fastest(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
     """A model that was never measured goes first for one call at a time, so that it gets its chance and no more.
 
-    Tries that ended without an answer took the chance, and the next one comes after `EXPLORE_EVERY_S`.
+    Tries that ended without an answer took the chance, and the next one comes after `EXPLORE_EVERY_S`. So does one for
+    a model that was measured: a slow answer would otherwise be the last that is known of it. Those that wait longest
+    come first then, for calls that the id of the request draws.
     """
-    rows: list[tuple[float, Ranked]] = []
-    for spec in able:
-        first_token_s, tried_s = of.load.first_token_s(spec.name), of.load.tried_s(spec.name)
-        if first_token_s is not None:
-            words = "fastest: the first token comes after {:.3f} s on average"
-            rows.append((first_token_s, Ranked(spec, words, (first_token_s,))))
-        elif of.load.calls_under_way(spec.name):
-            rows.append((math.inf, Ranked(spec, "fastest: not measured yet, and a call that measures it is under way")))
-        elif tried_s is not None and of.now_s - tried_s < EXPLORE_EVERY_S:
-            words = "fastest: not measured yet, and the try {:.1f} s ago gave no answer"
-            rows.append((math.inf, Ranked(spec, words, (of.now_s - tried_s,))))
-        else:
-            rows.append((-1.0, Ranked(spec, "fastest: not measured yet, so this call measures it")))
-    return _sorted(rows)
+    explores = draw(of.facts.origin.request_id, "explore") < EXPLORE_SHARE
+    return _sorted([_by_speed(spec, of, explores=explores) for spec in able])
+
+
+def _by_speed(spec: ModelSpec, of: Situation, *, explores: bool) -> tuple[float, Ranked]:
+    speed, what = _speed(spec, of)
+    idle_s = math.inf if speed.tried_s is None else of.now_s - speed.tried_s
+    chance = not speed.under_way and idle_s >= EXPLORE_EVERY_S
+    if speed.average_s is not None:
+        if chance and explores:
+            words = "fastest: not measured for {:.1f} s, so this call measures it again"
+            return -idle_s, Ranked(spec, words, (idle_s,))
+        return speed.average_s, Ranked(spec, "fastest: {} after {:.3f} s on average", (what, speed.average_s))
+    if chance:
+        return -math.inf, Ranked(spec, "fastest: not measured yet, so this call measures it")
+    if speed.under_way:
+        return math.inf, Ranked(spec, "fastest: not measured yet, and a call that measures it is under way")
+    return math.inf, Ranked(spec, "fastest: not measured yet, and the try {:.1f} s ago gave no answer", (idle_s,))
+
+
+def _speed(spec: ModelSpec, of: Situation) -> tuple[Speed, str]:
+    """Of calls that ask as this one does, and what comes then.
+
+    Before anybody knows how it will ask: of streams, and where there were none, of whole answers.
+    """
+    streamed = of.facts.streamed
+    if streamed is not False:
+        speed = of.load.speed(spec.name, streamed=True)
+        if streamed or speed.average_s is not None:
+            return speed, "the first token comes"
+    return of.load.speed(spec.name, streamed=False), "the whole answer comes"
 
 
 def _least_busy(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:

@@ -222,7 +222,7 @@ class Router:
         now_s, shared = self._clock.monotonic(), self.shared[route.name]
         shared.retries.called()
         shared.hedges.called()
-        plan = self.planner.at(route, call, self.deployments, now_s)
+        plan = self.planner.at(route, call, self.deployments, now_s, streamed=streamed)
         if (kept_out := nobody_may(plan)) is not None:
             raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=streamed)

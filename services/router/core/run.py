@@ -187,7 +187,9 @@ class Run:
         now_s = self._shared.now()
         reason = self._refusal(spec)
         shut = None if reason else self._shut(spec, purpose, now_s)
-        permit = None if reason or shut else self._shared.deployments.begin(spec.name, now_s)
+        permit = None
+        if not reason and shut is None:
+            permit = self._shared.deployments.begin(spec.name, now_s, streamed=self._streamed)
         if permit is None:
             self._rejected.append(Rejected(spec, reason or (shut.reason if shut else "breaker-open"), shut))
             return None
@@ -233,7 +235,7 @@ class Run:
 
     def succeeded(self, tried: Try, usage: Usage) -> tuple[Attempt, ...]:
         """This try gave the answer; all tries in order."""
-        self._shared.deployments.answered(tried.permit, self._shared.now(), streamed=self._streamed)
+        self._shared.deployments.answered(tried.permit, self._shared.now())
         self._record(tried, Outcome.SUCCEEDED, usage)
         self._delivered_tokens += usage.output_tokens
         self._settle_lost(self._delivered_tokens)
@@ -259,7 +261,7 @@ class Run:
         now_s, deployments = self._shared.now(), self._shared.deployments
         healthy = healthy_after(failure, tried.given_s, tried.limit_s, self._shared.patient_s)
         if failure.kind is FailureKind.TIMED_OUT and healthy is False:
-            deployments.given_up(tried.permit, now_s, streamed=self._streamed)
+            deployments.given_up(tried.permit, now_s)
         deployments.ended(tried.permit, now_s, healthy=healthy)
         self._failures.append((tried.spec, failure))
         self._record(tried, outcome_of(failure), usage, failure.cause, failure.http_status)
@@ -321,7 +323,7 @@ class Run:
         """
         now_s = self._shared.now()
         if tried.purpose is not Purpose.HEDGE:  # that one was young: it says nothing about how slow its model is
-            self._shared.deployments.given_up(tried.permit, now_s, streamed=self._streamed)
+            self._shared.deployments.given_up(tried.permit, now_s)
         self._shared.deployments.ended(tried.permit, now_s, healthy=None)
         if usage is None and tried.spec.bills_cancelled != "nothing":
             usage = estimate_usage(tried.call, tried.delivered)

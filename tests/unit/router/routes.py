@@ -12,6 +12,7 @@ from services.router.core.catalogue import Condition, HedgeRule, ModelSpec, Rout
 from services.router.core.chat import Message, ModelCall, ToolDefinition
 from services.router.core.facts import Judged, Origin
 from services.router.core.ports import Question, Shut
+from services.router.core.speed import Speed
 from services.router.core.vendors import Requirement, Terms, VendorRegister
 
 NAMES = tuple("abcdefgh")
@@ -146,8 +147,9 @@ def loads(draw: st.DrawFn) -> ManualLoad:
     """Any history of failures ends in some of the models being shut, and others slow or busy."""
     load = ManualLoad()
     load.under_way = draw(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9)))
-    load.first_tokens_s = draw(st.dictionaries(st.sampled_from(NAMES), st.floats(0.01, 9)))
-    load.tries_s = draw(st.dictionaries(st.sampled_from(NAMES), st.floats(-99, 10)))
+    speeds = st.builds(Speed, st.none() | st.floats(0.01, 9), st.none() | st.floats(-99, 10), st.integers(0, 9))
+    load.streams = draw(st.dictionaries(st.sampled_from(NAMES), speeds))
+    load.whole_answers = draw(st.dictionaries(st.sampled_from(NAMES), speeds))
     shut = st.builds(Shut, st.just("cooling-down"), st.just(50.0) | st.none(), last_resort=st.booleans())
     load.shut_by = draw(st.dictionaries(st.sampled_from(NAMES), shut))
     return load

@@ -70,7 +70,7 @@ def test_a_quarantined_model_is_chosen_by_no_plan_even_when_all_others_cool(cana
     route, now_s = catalogue_.resolve("r"), ManualClock().monotonic()
 
     def plan(load: Deployments) -> Plan:
-        return Planner().at(route, ModelCall("r", (Message("user", "hello"),)), load, now_s)
+        return Planner().at(route, ModelCall("r", (Message("user", "hello"),)), load, now_s, streamed=True)
 
     assert [spec.name for spec in plan(load).candidates] == ["a"]
     quarantine(canaries)

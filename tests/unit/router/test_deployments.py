@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import ModelSpec
 from services.router.core.cooldown import Cooldown
-from services.router.core.deployments import Deployments, Durations, Health, ModelState, Shut, healthiest
+from services.router.core.deployments import Deployments, Health, ModelState, Shut, healthiest
+from services.router.core.speed import Durations
 
 EAST, WEST = ModelSpec("east", "p", "big"), ModelSpec("west", "p", "big")
 OTHER, POOLED = ModelSpec("other", "p", "small"), ModelSpec("pooled", "q", "x", quota="pool")
@@ -57,7 +58,7 @@ def test_the_longest_wait_counts_and_a_wish_for_peace_is_never_forgotten(
 
 
 def fail(models: Deployments, model: str, now_s: float) -> None:
-    permit = models.begin(model, now_s)
+    permit = models.begin(model, now_s, streamed=False)
     assert permit is not None
     models.ended(permit, now_s, healthy=False)
 
@@ -68,17 +69,17 @@ def test_a_shut_breaker_is_no_last_resort_and_hides_a_pause() -> None:
     fail(models, "east", 10.0)
     fail(models, "east", 10.0)
     assert models.shut("east", 10.0) == Shut("breaker-open", 13.0)
-    assert models.begin("east", 10.0) is None
+    assert models.begin("east", 10.0, streamed=False) is None
     assert models.shut("west", 10.0) is None
 
 
 def test_calls_under_way_are_counted_once_however_they_end() -> None:
     models = known()
-    permits = [models.begin("east", 0.0) for _ in range(3)]
+    permits = [models.begin("east", 0.0, streamed=streamed) for streamed in (True, False, False)]
     assert models.calls_under_way("east") == 3
     for permit in permits:
         assert permit is not None
-        models.answered(permit, 1.0, streamed=False)
+        models.answered(permit, 1.0)
         models.ended(permit, 1.0, healthy=None)
     assert models.calls_under_way("east") == 0
 
@@ -88,48 +89,52 @@ def test_a_streams_probe_has_passed_with_its_first_token() -> None:
     models = known(wait_s=3.0)
     fail(models, "east", 10.0)
     fail(models, "east", 10.0)
-    probe = models.begin("east", 13.0)
+    probe = models.begin("east", 13.0, streamed=True)
     assert probe is not None
     assert models.health("east", 13.0).state is ModelState.HALF_OPEN
-    assert models.begin("east", 13.0) is None
+    assert models.begin("east", 13.0, streamed=True) is None
     models.began_answer(probe, 14.0)
     assert models.health("east", 14.0).state is ModelState.LIVE
     models.ended(probe, 15.0, healthy=False)
     assert models.health("east", 15.0).failure_rate == 1.0, "what happens to it later still counts"
 
 
-def test_the_moving_average_follows_answers_and_is_not_flattered_by_those_given_up() -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_moving_average_follows_answers_and_is_not_flattered_by_those_given_up(streamed: bool) -> None:  # noqa: FBT001
     models = known()
-    assert models.first_token_s("east") is None
-    first = models.begin("east", 0.0)
-    assert first is not None
-    models.began_answer(first, 1.0)
-    models.answered(first, 9.0, streamed=True)
-    assert models.first_token_s("east") == 1.0
-    second = models.begin("east", 0.0)
-    assert second is not None
-    models.answered(second, 2.0, streamed=False)
-    assert models.first_token_s("east") == pytest.approx(1.2)
-    for gone_after_s in (0.1, 11.2):
-        permit = models.begin("east", 0.0)
+    speed = models.speed("east", streamed=streamed)
+    assert speed.average_s is None
+    for took_s, average_s in ((1.0, 1.0), (2.0, 1.2)):
+        permit = models.begin("east", 0.0, streamed=streamed)
         assert permit is not None
-        models.given_up(permit, gone_after_s, streamed=True)
-    assert models.first_token_s("east") == pytest.approx(3.2)
+        if streamed:
+            models.began_answer(permit, took_s)
+        models.answered(permit, 9.0 if streamed else took_s)
+        assert speed.average_s == pytest.approx(average_s)
+    for gone_after_s in (0.1, 11.2):
+        permit = models.begin("east", 0.0, streamed=streamed)
+        assert permit is not None
+        models.given_up(permit, gone_after_s)
+    assert speed.average_s == pytest.approx(3.2)
+    assert models.health("east", 0.0).first_token_s == speed.average_s
+    assert models.speed("east", streamed=not streamed).average_s is None
 
 
 def test_streams_and_whole_answers_have_times_of_their_own() -> None:
     models = known()
     for _ in range(3):
-        permit = models.begin("east", 0.0)
+        permit = models.begin("east", 0.0, streamed=True)
         assert permit is not None
         models.began_answer(permit, 1.0)
-        models.answered(permit, 60.0, streamed=True)
-        permit = models.begin("east", 0.0)
+        models.answered(permit, 60.0)
+        permit = models.begin("east", 0.0, streamed=False)
         assert permit is not None
-        models.answered(permit, 7.0, streamed=False)
+        models.answered(permit, 7.0)
     assert models.slow_after_s("east", 0.95, 3, streamed=True) == 1.0
     assert models.slow_after_s("east", 0.95, 3, streamed=False) == 7.0
     assert models.slow_after_s("east", 0.95, 4, streamed=False) is None
+    assert [models.speed("east", streamed=streamed).average_s for streamed in (True, False)] == [1.0, 7.0]
+    assert models.health("east", 0.0).first_token_s == 1.0
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=700), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -149,9 +154,9 @@ def test_what_counts_as_slow_is_the_lower_end_of_the_percentile(quick: int, slow
     """One call in sixteen is slow: by the plain 95th percentile only calls slower than those would be."""
     models = known()
     for duration_s in [1.0] * quick + [9.0] * slow:
-        permit = models.begin("east", 0.0)
+        permit = models.begin("east", 0.0, streamed=False)
         assert permit is not None
-        models.answered(permit, duration_s, streamed=False)
+        models.answered(permit, duration_s)
     assert models.slow_after_s("east", 0.95, 50, streamed=False) == found
 
 

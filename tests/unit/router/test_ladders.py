@@ -18,7 +18,7 @@ from services.router.core.fallback import RetryPolicy
 from services.router.core.plan import Plan
 from services.router.core.ranking import Ranked
 from services.router.core.run import Run
-from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
+from tests.support.router_engine import ANSWER, CALL, Engine, Timed, failing, real_time
 
 CAUSES = {
     "context_fallbacks": FailureKind.CONTEXT_TOO_LONG,
@@ -265,20 +265,3 @@ def test_the_gate_is_asked_before_a_hedge_and_a_continuation(times: int, allowed
     run.start()
     assert (run.hedge() is not None) == allowed
     assert (run.continuation(CALL) is not None) == allowed
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("kind", [FailureKind.CREDENTIAL, FailureKind.UNKNOWN_MODEL, FailureKind.BROKEN])
-async def test_a_model_that_always_fails_is_not_the_fastest(kind: FailureKind, streamed: bool) -> None:  # noqa: FBT001
-    """It has no time that could be compared: it was in front of every call, for ever."""
-    good = Timed([*text("hi"), DONE] if streamed else ANSWER)
-    engine = Engine(
-        {"dead": Timed(failing(kind)), "good": good}, route={"strategy": "fastest"}, breaker=BreakerPolicy(min_calls=99)
-    )
-    for _ in range(30):
-        await (engine.stream() if streamed else engine.complete())
-        engine.clock.advance(1.0)  # type: ignore[attr-defined]
-    assert [name for name, _, _ in engine.tries()] == ["dead", *["good"] * 30]
-    engine.clock.advance(30.0)  # type: ignore[attr-defined]
-    await (engine.stream() if streamed else engine.complete())
-    assert [name for name, _, _ in engine.tries()][-2:] == ["dead", "good"], "it gets another chance"

@@ -18,7 +18,6 @@ from services.router.core.plan import WINDOW_MARGIN, Plan
 from services.router.core.planner import Planner
 from services.router.core.ports import Shut
 from services.router.core.prices import ModelPrice
-from services.router.core.ranking import EXPLORE_EVERY_S
 from services.router.core.tokens import size_tokens
 from services.router.core.vendors import Requirement, Terms, VendorRegister
 from tests.unit.router.routes import CLASSES, Day, Verdicts, calls, conditioned_routes, loads, registers, routes
@@ -36,7 +35,7 @@ LIMITED = Shut("cooling-down", 50.0, rate_limited=True)
 def at(
     route: RouteSpec, call: ModelCall = CALL, load: ManualLoad | None = None, planner: Planner | None = None
 ) -> Plan:
-    return (planner or Planner()).at(route, call, load or ManualLoad(), 10.0)
+    return (planner or Planner()).at(route, call, load or ManualLoad(), 10.0, streamed=True)
 
 
 def before(route: RouteSpec, origin: Origin | None = None, **shut: Shut) -> Plan:
@@ -112,7 +111,10 @@ def test_every_model_is_tried_or_explained_and_never_both(
     made: tuple[VendorRegister, Day], route: RouteSpec, load: ManualLoad, call: ModelCall
 ) -> None:
     planner = Planner(made[0])
-    for plan in (planner.before(route, call.origin, Needs(), load, 10.0), planner.at(route, call, load, 10.0)):
+    for plan in (
+        planner.before(route, call.origin, Needs(), load, 10.0),
+        planner.at(route, call, load, 10.0, streamed=True),
+    ):
         rejected = [no.spec.name for no in plan.rejected]
         assert sorted([*callable_names(plan), *rejected]) == sorted(spec.name for spec in route.everyone())
         assert len(plan.reasons) == len(plan.candidates)
@@ -180,9 +182,9 @@ def test_whoever_is_called_was_in_the_plan(
     needs = Needs(tools=bool(call.tools), input_tokens=int(size_tokens(call) * counted))
     known = call.origin if guarded else replace(call.origin, language="", embedding=None)
     planned = planner.before(route, known, needs, load, 10.0)
-    called = planner.at(route, call, load, 10.0)
+    called = planner.at(route, call, load, 10.0, streamed=True)
     assert callable_names(called) <= callable_names(planned)
-    bounded = planner.at(route.among(tuple(callable_names(planned))), call, load, 10.0)
+    bounded = planner.at(route.among(tuple(callable_names(planned))), call, load, 10.0, streamed=True)
     assert callable_names(bounded) == callable_names(called), "naming the planned models takes nobody away"
 
 
@@ -297,29 +299,6 @@ def test_cheapest_by_what_the_call_would_cost() -> None:
     brief = replace(route, candidates=(A, replace(B, max_output_tokens=10)))
     plan = planner.before(brief, Origin(), Needs(input_tokens=100, output_tokens=10_000), ManualLoad(), 0.0)
     assert order(plan) == "ba", "nobody writes more than he can"
-
-
-def test_fastest_explores_one_call_at_a_time() -> None:
-    route = replace(ROUTE, strategy="fastest")
-    load = ManualLoad()
-    load.first_tokens_s = {"a": 0.9, "b": 0.4}
-    assert order(at(route, load=load)) == "cba"
-    load.under_way = {"c": 1, "b": 7}
-    plan = at(route, load=load)
-    assert order(plan) == "bac"
-    assert plan.reasons[0] == "fastest: the first token comes after 0.400 s on average"
-
-
-def test_fastest_explores_again_when_a_try_told_nothing_but_not_at_once() -> None:
-    route = replace(ROUTE, strategy="fastest")
-    load = ManualLoad()
-    load.first_tokens_s = {"a": 0.9, "b": 0.4}
-    load.tries_s = {"c": 10.0 - EXPLORE_EVERY_S + 0.1}
-    plan = at(route, load=load)
-    assert order(plan) == "bac"
-    assert plan.reasons[-1] == "fastest: not measured yet, and the try 59.9 s ago gave no answer"
-    load.tries_s = {"c": 10.0 - EXPLORE_EVERY_S}
-    assert order(at(route, load=load)) == "cba"
 
 
 def test_least_busy_counts_calls_and_spreads_over_equals() -> None:

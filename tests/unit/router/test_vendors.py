@@ -157,7 +157,10 @@ def test_no_list_of_any_plan_leaves_the_allowed_set(
     register, calendar = made
     calendar.day = day
     planner = Planner(register)
-    for plan in (planner.before(route, call.origin, Needs(), load, 10.0), planner.at(route, call, load, 10.0)):
+    for plan in (
+        planner.before(route, call.origin, Needs(), load, 10.0),
+        planner.at(route, call, load, 10.0, streamed=True),
+    ):
         for spec in everyone(plan):
             assert allowed(register, call.origin, spec.provider, day), spec
         refused = {no.spec.name for no in plan.rejected if no.reason.startswith("vendor-")}
@@ -185,7 +188,7 @@ def test_a_step_after_midnight_is_judged_by_the_new_day(
     """An entry that ends while a call is under way: the plan's gate says so from then on."""
     register, calendar = made
     calendar.day = first
-    plan = Planner(register).at(route, call, load, 10.0)
+    plan = Planner(register).at(route, call, load, 10.0, streamed=True)
     for day in later:
         calendar.day = day
         for spec in everyone(plan):
