@@ -35,7 +35,8 @@ class Contest(Generic[Kept]):
 
         A failure while the other one runs is noted, and the other goes on. Only when `first` learns that the request
         itself is wrong its hedge is stopped, since without a hedge nobody else would be asked; for the same reason the
-        word of a hedge stops nobody who was asked before it. Whoever cancels this cancels both. Raises RouterError.
+        word of a hedge stops nobody who was asked before it, and its failure takes no retry away. Whoever cancels this
+        cancels both. Raises RouterError.
         """
         delay_s = self._run.hedge_delay_s(first)
         if delay_s is None:
@@ -73,7 +74,7 @@ class Contest(Generic[Kept]):
                 await self._leave_others()
             if not self._running:
                 return tried, outcome
-            self._run.note(tried, outcome)
+            self._run.failed_beside(tried, outcome)
             return None
         try:
             await self._leave_others()

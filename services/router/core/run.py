@@ -90,10 +90,11 @@ class Run:
         self._rejected = list(plan.rejected)
         self._tried: set[str] = set()
         self._open: list[Try] = []
+        self._beside: list[tuple[ModelSpec, Failure]] = []
         self._lost: list[int] = []
         self._hedged = False
         self._delivered_tokens = 0
-        self._rests_until_s = 0.0
+        self._rests_until_s: dict[str, float] = {}
         self.tries = Tries()
 
     def remaining_s(self) -> float:
@@ -207,7 +208,8 @@ class Run:
         shut = self._shared.deployments.shut(spec.name, now_s)
         if shut is None or shut.last_resort:
             return None
-        own = purpose is Purpose.RETRY and shut.reason == COOLING and (shut.until_s or 0.0) <= self._rests_until_s
+        own_s = self._rests_until_s.get(spec.name, 0.0)
+        own = purpose is Purpose.RETRY and shut.reason == COOLING and (shut.until_s or 0.0) <= own_s
         return None if own else shut
 
     def timeout_s(self, tried: Try, limit_s: float, later_limits: Callable[[ModelSpec], float]) -> float:
@@ -268,16 +270,24 @@ class Run:
         self._shared.observer.attempt_failed(tried.spec, failure.kind)
         cooldown = cooldown_after(failure, now_s, self._shared.policy)
         if cooldown is not None:
-            self._rests_until_s = max(self._rests_until_s, cooldown.until_s)
-            deployments.rest(tried.spec.name, cooldown, shared=is_shared(failure))
+            name = tried.spec.name
+            self._rests_until_s[name] = max(self._rests_until_s.get(name, 0.0), cooldown.until_s)
+            deployments.rest(name, cooldown, shared=is_shared(failure))
         own = [spec for spec in self._own_ladder(failure) if spec.name not in self._tried]
         self._queue = ladder_after(failure, tried.spec, own, self._queue)
         self._tell()
 
+    def failed_beside(self, tried: Try, failure: Failure) -> None:
+        """Notes a failed try beside which another one runs on. It keeps its retry, should that one fail as well."""
+        self.note(tried, failure)
+        self._beside.append((tried.spec, failure))
+
     def failed(self, tried: Try, failure: Failure, jitter: float) -> float:
         """Notes a failed try and decides. Returns the wait before the next try; raises when nothing is left."""
         self.note(tried, failure)
-        action = self._decide(failure, self._retries_for(tried.spec), jitter)
+        failed, self._beside = [(tried.spec, failure), *self._beside], []
+        decided = [(spec, self._decide(why, self._retries_for(spec), jitter)) for spec, why in failed]
+        spec, action = next((each for each in decided if isinstance(each[1], RetrySame)), decided[0])
         if isinstance(action, RetrySame) and not self._shared.retries.take():
             self._shared.observer.retry_refused(self._plan.route.name)
             action = self._decide(failure, 0, jitter)
@@ -285,7 +295,7 @@ class Run:
             raise self._final_error()
         if isinstance(action, RetrySame):
             self._retries_left -= 1
-            self._again = tried.spec
+            self._again = spec
             return action.delay_s
         return 0.0
 
