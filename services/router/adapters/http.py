@@ -61,10 +61,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """Limits on what a provider may send, and how often a stream is read; sizes count decompressed bytes."""
+    """Limits on what a provider may send, on the time for the body of an error, and how often a stream is read.
+
+    Sizes count decompressed bytes.
+    """
 
     max_response_bytes: int = 16 << 20
     max_error_bytes: int = 64 << 10
+    error_body_s: float = 1.0
     max_stream_bytes: int = 64 << 20
     max_line_bytes: int = 1 << 20
     max_event_bytes: int = 4 << 20
@@ -238,8 +242,9 @@ class HttpProvider:
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
         try:
-            body = await self._read(response, self._limits.max_error_bytes)
-        except (ProviderError, aiohttp.ClientError):  # too large or cut: the status and the headers came whole
+            async with asyncio.timeout(self._limits.error_body_s):
+                body = await self._read(response, self._limits.max_error_bytes)
+        except (ProviderError, aiohttp.ClientError, TimeoutError):  # too large, cut or late: the headers came whole
             response.close()
             body = b""
         wait_s = parse_retry_after(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -115,6 +116,25 @@ async def test_an_error_page_that_is_cut_leaves_its_status(
     upstream = await start_upstream(cut)
     failure = await failure_of(await open_provider(upstream.url), how)
     assert failure == Failure(FailureKind.UNAVAILABLE, "http-503", 503)
+
+
+@pytest.mark.parametrize("how", ["complete", "stream", "embed"])
+async def test_an_error_page_that_stalls_leaves_status_and_wait(
+    start_upstream: StartUpstream, open_provider: OpenProvider, how: str
+) -> None:
+    """It was waited for until the step's time was over: no limit was kept, and the call counted as billed."""
+
+    async def stall(received: Received) -> None:
+        head = b"HTTP/1.1 429 X\r\ncontent-type: application/json\r\ncontent-length: 200\r\nretry-after: 30\r\n\r\n{"
+        await received.send(head)
+        await received.gone()
+
+    upstream = await start_upstream(stall)
+    provider = await open_provider(upstream.url, limits=HttpLimits(error_body_s=0.1), embeddings=OpenAiEmbeddings())
+    async with asyncio.timeout(5):
+        failure = await failure_of(provider, how)
+        assert failure == Failure(FailureKind.RATE_LIMITED, "http-429", 429, retry_after_s=30.0)
+        await upstream.gone.wait()
 
 
 async def test_after_a_large_error_page_the_next_call_is_served(
