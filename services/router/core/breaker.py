@@ -54,10 +54,11 @@ class Breaker:
         # Rows of [part of the window, calls, failures], oldest first.
         self._counts: list[list[int]] = []
 
-    def take_over(self, before: Breaker) -> None:
-        """Goes on where another one stands, under this one's policy. A probe that it let pass decides nothing here."""
-        self._until_s, self._wait_s = before._until_s, before._wait_s
-        self._counts = [list(row) for row in before._counts]
+    def follow(self, policy: BreakerPolicy) -> None:
+        """Goes on under another policy. A wait that runs stays as it is; counts of another window are begun anew."""
+        if policy.window_s != self._policy.window_s:
+            self._counts = []
+        self._policy = policy
 
     def state(self, now_s: float) -> BreakerState:
         """Open until the wait is over, then half open until a probe decides."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from services.router.core.failure import FailureKind
@@ -27,30 +26,24 @@ class Cooldown:
         return self.rate_limited or self.named
 
 
-class Cooldowns:
-    """What is cooling. A second failure never shortens a wait that runs already."""
+class Waits:
+    """Those of one model, or of one quota: one that its provider asked for, and one after mere failures.
+
+    A second failure never shortens a wait that runs already, and a longer one after a failure does not hide that the
+    provider asked for a shorter one.
+    """
 
     def __init__(self) -> None:
-        # One entry a model and a quota at most, so those that are over may stay.
-        self._by_key: dict[str, Cooldown] = {}
+        self._by_wish: dict[bool, Cooldown] = {}
 
-    def take_over(self, before: Cooldowns, keys: Iterable[str]) -> None:
-        """Waits that go on under a new configuration."""
-        self._by_key.update({key: before._by_key[key] for key in keys if key in before._by_key})
-
-    def note(self, key: str, cooldown: Cooldown) -> None:
-        """Remembers the longer of the two waits; of equal ones the provider's own."""
-        known = self._by_key.get(key)
+    def note(self, cooldown: Cooldown) -> None:
+        """Remembers the longer of two waits; of equal ones the limit."""
+        known = self._by_wish.get(cooldown.asked)
         if known is None or (cooldown.until_s, cooldown.rate_limited) > (known.until_s, known.rate_limited):
-            self._by_key[key] = cooldown
+            self._by_wish[cooldown.asked] = cooldown
 
-    def running(self, keys: Sequence[str], now_s: float) -> list[Cooldown]:
-        """The running waits among these; asked twice a call, mostly when there are none at all."""
-        if not self._by_key:
+    def running(self, now_s: float) -> list[Cooldown]:
+        """Those that are not over; asked twice a call, mostly when there were none at all. From any thread."""
+        if not self._by_wish:
             return []
-        return [wait for key in keys if (wait := self.active(key, now_s)) is not None]
-
-    def active(self, key: str, now_s: float) -> Cooldown | None:
-        """The running wait of a model or quota, None when there is none. May be asked from another thread."""
-        cooldown = self._by_key.get(key)
-        return None if cooldown is None or cooldown.until_s <= now_s else cooldown
+        return [wait for wait in tuple(self._by_wish.values()) if wait.until_s > now_s]

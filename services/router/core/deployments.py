@@ -11,7 +11,7 @@ from enum import Enum
 
 from services.router.core.breaker import Breaker, BreakerPolicy, BreakerState, Pass
 from services.router.core.catalogue import ModelSpec
-from services.router.core.cooldown import Cooldown, Cooldowns
+from services.router.core.cooldown import Cooldown, Waits
 from services.router.core.failure import FailureKind
 from services.router.core.speed import Speed
 
@@ -82,11 +82,11 @@ class Permit:
     begun: bool = False
 
 
-class _Deployment:
-    def __init__(self, spec: ModelSpec, policy: BreakerPolicy) -> None:
-        self.spec = spec
-        self.quota = f"quota {spec.quota or f'{spec.provider} {spec.model}'}"
-        self.waits = [_key(key, asked=asked) for key in (spec.name, self.quota) for asked in (True, False)]
+class _Seen:
+    """What was seen of one model."""
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self.waits = Waits()
         self.breaker = Breaker(policy)
         self.streams, self.whole_answers = Speed(), Speed()
 
@@ -104,40 +104,41 @@ class Deployments:
         self, specs: Iterable[ModelSpec], policy: BreakerPolicy, quarantined: Container[str] = frozenset()
     ) -> None:
         """`quarantined` names models that nobody may ask; whoever owns it changes it meanwhile."""
-        self._all = {spec.name: _Deployment(spec, policy) for spec in specs}
-        self._cooldowns = Cooldowns()
+        self._specs = {spec.name: spec for spec in specs}
+        self._seen = {name: _Seen(policy) for name in self._specs}
+        self._quotas = {name: spec.quota or f"{spec.provider} {spec.model}" for name, spec in self._specs.items()}
+        self._quota_waits = {quota: Waits() for quota in self._quotas.values()}
+        self._policy = policy
         self._quarantined = quarantined
 
     def take_over(self, before: Deployments, names: Iterable[str]) -> None:
-        """What was seen of models that are the same under a new configuration; the others begin anew.
+        """What is seen of models that are the same under a new configuration; the others begin anew.
 
-        Calls that are under way there go on counting there.
+        Calls that are under way there go on counting, here as well.
         """
         for name in names:
-            old, new = before._all[name], self._all[name]
-            new.breaker.take_over(old.breaker)
-            for streamed in (True, False):
-                was, now = old.speed(streamed=streamed), new.speed(streamed=streamed)
-                now.average_s, now.tried_s, now.durations = was.average_s, was.tried_s, was.durations
-            self._cooldowns.take_over(before._cooldowns, new.waits)
+            self._seen[name] = before._seen[name]
+            self._seen[name].breaker.follow(self._policy)
+            quota = self._quotas[name]
+            self._quota_waits[quota] = before._quota_waits.get(quota, self._quota_waits[quota])
 
     def names(self) -> tuple[str, ...]:
         """Every model."""
-        return tuple(self._all)
+        return tuple(self._specs)
 
     # What planning reads.
 
     def calls_under_way(self, model: str) -> int:
         """Tries that have not ended."""
-        return self._all[model].under_way()
+        return self._seen[model].under_way()
 
     def speed(self, model: str, *, streamed: bool) -> Speed:
         """How fast it begins streams, or gives whole answers."""
-        return self._all[model].speed(streamed=streamed)
+        return self._seen[model].speed(streamed=streamed)
 
     def shut(self, model: str, now_s: float) -> Shut | None:
         """Why a model may not be called; None when it may. A probe that may be made is no reason."""
-        known = self._all[model]
+        known = self._seen[model]
         if model in self._quarantined:
             return Shut("quarantined", None)
         if not known.breaker.admits(now_s):
@@ -149,7 +150,7 @@ class Deployments:
 
     def cooling(self, model: str, now_s: float) -> Cooldown | None:
         """The waits of a model and of its quota as one: the longest, with all that any of them is, and the cause."""
-        running = self._cooldowns.running(self._all[model].waits, now_s)
+        running = self._seen[model].waits.running(now_s) + self._quota_waits[self._quotas[model]].running(now_s)
         if not running:
             return None
         causes = {wait.needs_action for wait in running}
@@ -162,10 +163,10 @@ class Deployments:
 
     def health(self, model: str, now_s: float) -> Health:
         """All of it. Changes nothing, and may be asked from another thread."""
-        known = self._all[model]
+        known = self._seen[model]
         shut, state = self.shut(model, now_s), ModelState.LIVE
         breaker = known.breaker.state(now_s)
-        if not known.spec.has_credential:
+        if not self._specs[model].has_credential:
             state = ModelState.WITHOUT_KEY
         elif breaker is not BreakerState.CLOSED:
             state = ModelState.BREAKER_OPEN if breaker is BreakerState.OPEN else ModelState.HALF_OPEN
@@ -192,7 +193,7 @@ class Deployments:
 
     def begin(self, model: str, now_s: float, *, streamed: bool) -> Permit | None:
         """A try begins, and must end by `ended`; None when the breaker is shut or its probe is under way."""
-        known = self._all[model]
+        known = self._seen[model]
         passed = known.breaker.begin(now_s)
         if passed is None:
             return None
@@ -205,7 +206,7 @@ class Deployments:
         permit.begun = True
         permit.speed.took(now_s - permit.began_s)
         if permit.passed.probe:
-            known = self._all[permit.model]
+            known = self._seen[permit.model]
             known.breaker.ended(permit.passed, healthy=True, now_s=now_s)
             permit.passed = known.breaker.begin(now_s) or permit.passed
 
@@ -227,14 +228,9 @@ class Deployments:
         permit.ended = True
         permit.speed.under_way -= 1
         permit.speed.tried_s = now_s
-        self._all[permit.model].breaker.ended(permit.passed, healthy=healthy, now_s=now_s)
+        self._seen[permit.model].breaker.ended(permit.passed, healthy=healthy, now_s=now_s)
 
     def rest(self, model: str, cooldown: Cooldown, *, shared: bool) -> None:
         """Leaves a model alone for a while, or, when `shared`, all models of its quota. The longer wait is kept."""
-        key = self._all[model].quota if shared else model
-        self._cooldowns.note(_key(key, asked=cooldown.asked), cooldown)
-
-
-def _key(name: str, *, asked: bool) -> str:
-    """A longer pause after a failure must not hide that the provider asked for a shorter one."""
-    return f"asked {name}" if asked else f"failed {name}"
+        waits = self._quota_waits[self._quotas[model]] if shared else self._seen[model].waits
+        waits.note(cooldown)

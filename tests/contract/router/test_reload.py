@@ -33,13 +33,14 @@ RULES = (
     Rule(model="second", text="I am the second."),
     Rule(model="long", text=" ".join(f"word{n}" for n in range(WORDS)), token_interval_ms=4),
     Rule(model="limited", status=429, headers={"Retry-After": "60"}),
+    Rule(model="late", status=429, headers={"Retry-After": "60"}, latency_ms=300),
 )
 
 
 def router_section(base_url: str) -> dict[str, Any]:
     return {
         "providers": {"sim": {"base_url": base_url, "api_key": "k"}},
-        "models": {name: {"provider": "sim", "model": name} for name in ("first", "second", "long", "limited")},
+        "models": {name: {"provider": "sim", "model": name} for name in ("first", "second", "long", "limited", "late")},
         "routes": {"default": {"candidates": ["first"], "max_retries": 0}},
     }
 
@@ -78,6 +79,10 @@ class World:
     async def stream(self, model: str = "long") -> str:
         events = self.stub.CompleteStream(pb.CompleteStreamRequest(call=call(model)), metadata=FOR_CALLER, timeout=20)
         return "".join([event.delta.content async for event in events])
+
+    async def under_way(self, model: str) -> int:
+        listed = await self.stub.ListModels(pb.ListModelsRequest(), metadata=FOR_CALLER)
+        return next(each.health.calls_under_way for each in listed.models if each.name == model)
 
     async def cooling(self) -> set[str]:
         listed = await self.stub.ListModels(pb.ListModelsRequest(), metadata=FOR_CALLER)
@@ -163,6 +168,22 @@ async def test_what_is_known_of_models_that_stay_is_kept(world: World) -> None:
     assert await world.change(models=models)
     assert await world.cooling() == set()
     assert await world.ask("limited") == "I am the first."
+
+
+async def test_calls_of_before_go_on_counting_for_models_that_stay(world: World) -> None:
+    """They counted where nobody looked: the model was idle, and what they were told rested nobody."""
+    late = asyncio.ensure_future(world.ask("late"))
+    streams = [asyncio.ensure_future(world.stream()) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert await world.change(stream_join_s=0.01)
+    streams.append(asyncio.ensure_future(world.stream()))
+    await asyncio.sleep(0.05)
+    assert await world.under_way("long") == 6
+    with pytest.raises(CallError):
+        await late
+    assert await world.cooling() == {"late"}
+    await asyncio.gather(*streams)
+    assert await world.under_way("long") == 0
 
 
 MUTATIONS: tuple[Callable[[dict[str, Any], random.Random], object], ...] = (

@@ -1,5 +1,7 @@
 """Breakers and budgets as pure machines: every rule here fails when its line in the machine is changed."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,21 @@ def test_it_opens_at_half_of_enough_calls() -> None:
     end(breaker, False, 100.0)
     assert breaker.state(100.0) is BreakerState.OPEN
     assert (breaker.until_s(100.0), breaker.begin(100.9)) == (101.0, None)
+
+
+def test_under_another_policy_it_goes_on_and_counts_of_another_window_do_not() -> None:
+    breaker, patient = Breaker(POLICY), replace(POLICY, min_calls=5)
+    for _ in range(3):
+        end(breaker, False, 100.0)
+    breaker.follow(patient)
+    end(breaker, False, 100.0)
+    assert breaker.state(100.0) is BreakerState.CLOSED
+    breaker.follow(replace(patient, window_s=1000.0))
+    end(breaker, False, 100.0)
+    assert (breaker.state(100.0), breaker.failure_rate(100.0)) == (BreakerState.CLOSED, 1.0)
+    again = opened()
+    again.follow(patient)
+    assert again.until_s(100.0) == 101.0
 
 
 def test_few_failures_and_few_calls_leave_it_closed() -> None:

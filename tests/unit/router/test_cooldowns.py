@@ -6,7 +6,7 @@ import pytest
 
 from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import RouteSpec
-from services.router.core.cooldown import Cooldown, Cooldowns
+from services.router.core.cooldown import Cooldown, Waits
 from services.router.core.deployments import Deployments, Shut
 from services.router.core.facts import Needs
 from services.router.core.failure import Failure, FailureKind
@@ -81,11 +81,13 @@ def test_one_cause_for_all_waits_of_a_model_is_known() -> None:
 
 def test_a_second_failure_never_shortens_a_cooldown() -> None:
     """BerriAI/litellm#40130: of two cooldowns the shorter one was kept."""
-    cooldowns = Cooldowns()
-    cooldowns.note("m", Cooldown(50.0, rate_limited=True))
-    cooldowns.note("m", Cooldown(10.0, rate_limited=False))
-    assert cooldowns.active("m", 49.0) == Cooldown(50.0, rate_limited=True)
-    assert cooldowns.active("m", 50.0) is None
+    waits, longer = Waits(), Cooldown(50.0, rate_limited=True)
+    waits.note(longer)
+    waits.note(Cooldown(10.0, rate_limited=True))
+    waits.note(Cooldown(10.0, rate_limited=False))
+    assert waits.running(9.0) == [longer, Cooldown(10.0, rate_limited=False)]
+    assert waits.running(49.0) == [longer]
+    assert waits.running(50.0) == []
 
 
 def test_cooling_candidates_stand_aside_until_nobody_else_is_left() -> None:

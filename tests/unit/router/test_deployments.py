@@ -186,3 +186,21 @@ def test_states_and_what_a_route_shows_of_its_candidates() -> None:
         healthiest([Health(ModelState.LIVE, None, 0, 2.0, 0), Health(ModelState.LIVE, None, 0, 1.0, 0)]).first_token_s
         == 1.0
     )
+
+
+def test_what_stays_under_a_new_configuration_is_one_and_the_same() -> None:
+    before, after = known(), known(wait_s=7.0)
+    early = before.begin("east", 0.0, streamed=True)
+    assert early is not None
+    after.take_over(before, ["east", "pooled"])
+    assert after.calls_under_way("east") == 1
+    before.began_answer(early, 2.0)
+    before.ended(early, 3.0, healthy=False)
+    assert (after.calls_under_way("east"), after.speed("east", streamed=True).average_s) == (0, 2.0)
+    fail(after, "east", 3.0)
+    assert after.shut("east", 3.0) == before.shut("east", 3.0) == Shut("breaker-open", 10.0), (
+        "both count, as is said now"
+    )
+    before.rest("pooled", limited(50.0), shared=True)
+    before.rest("other", limited(50.0), shared=True)
+    assert [name for name in after.names() if after.cooling(name, 4.0)] == ["pooled", "also"]
