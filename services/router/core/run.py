@@ -248,8 +248,7 @@ class Run:
         return (*self.attempts, self._attempt(tried, None, None))
 
     def _tell(self) -> None:
-        """That the first one runs goes without saying."""
-        if self.attempts or len(self._open) > 1:
+        if self.attempts or len(self._open) > 1:  # that the first one runs goes without saying
             self.tries.tell((*self.attempts, *(self._attempt(tried, None, None) for tried in self._open)))
 
     def note(self, tried: Try, failure: Failure) -> None:
@@ -270,9 +269,9 @@ class Run:
         self._shared.observer.attempt_failed(tried.spec, failure.kind)
         cooldown = cooldown_after(failure, now_s, self._shared.policy)
         if cooldown is not None:
-            name = tried.spec.name
-            self._rests_until_s[name] = max(self._rests_until_s.get(name, 0.0), cooldown.until_s)
-            deployments.rest(name, cooldown, shared=is_shared(failure))
+            until_s = self._rests_until_s.get(tried.spec.name, 0.0)
+            self._rests_until_s[tried.spec.name] = max(until_s, cooldown.until_s)
+            deployments.rest(tried.spec.name, cooldown, shared=is_shared(failure))
         own = [spec for spec in self._own_ladder(failure) if spec.name not in self._tried]
         self._queue = ladder_after(failure, tried.spec, own, self._queue)
         self._tell()
@@ -328,8 +327,7 @@ class Run:
     def lost(self, tried: Try, usage: Usage | None) -> None:
         """Another answer came first, and this try was cancelled. `usage` where it had an answer too.
 
-        What was used can only be estimated; where the provider bills calls that are cancelled in full it is raised to
-        the length of all that was delivered, once that is known.
+        What was used is estimated; where cancelled calls are billed in full, as all that was delivered in the end.
         """
         now_s = self._shared.now()
         if tried.purpose is not Purpose.HEDGE:  # that one was young: it says nothing about how slow its model is
