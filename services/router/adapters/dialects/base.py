@@ -10,11 +10,14 @@ import msgspec
 import orjson
 
 from services.router.core.catalogue import ModelSpec
-from services.router.core.chat import Delta, FinishReason, ToolCall
+from services.router.core.chat import Delta, FinishReason, ToolCall, Usage
 from services.router.core.errors import InvalidRequest
 from services.router.core.failure import ErrorBody, broken, unsupported
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.sse import ServerSentEvent
+
+# What the ledger takes in one call. No window holds a hundredth of it.
+MAX_TOKENS = 1_000_000_000
 
 
 class StreamParser(Protocol):
@@ -142,12 +145,21 @@ def raw_text(raw: msgspec.Raw) -> str:
         raise broken("invalid-utf8") from None
 
 
-class DeltaBuilder:
-    """Joins the pieces that arrived together into one delta. Tool fragments join by their index."""
+def counted(usage: Usage | None, *, said: bool) -> Usage | None:
+    """The usage, None where it counts nothing for what was said: zeros, or the prompt alone, as early in a stream."""
+    return None if usage is not None and said and not usage.output_tokens else usage
 
-    __slots__ = ("_content", "_refusal", "_tools")
+
+class DeltaBuilder:
+    """Joins the pieces that arrived together into one delta. Tool fragments join by their index.
+
+    `said` is whether anything was taken so far.
+    """
+
+    __slots__ = ("_content", "_refusal", "_tools", "said")
 
     def __init__(self) -> None:
+        self.said = False
         self._content: list[str] = []
         self._refusal: list[str] = []
         self._tools: dict[int, tuple[str, str, list[str]]] = {}
@@ -174,7 +186,11 @@ class DeltaBuilder:
         content = "".join(self._content)
         self._content.clear()
         if not (self._refusal or self._tools):  # nearly every chunk of nearly every stream
-            return Delta(content) if content else None
+            if not content:
+                return None
+            self.said = True
+            return Delta(content)
+        self.said = True
         refusal = "".join(self._refusal)
         tools = tuple(
             ToolCall(call_id, name, "".join(arguments), index)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from services.router.adapters.dialects.base import DeltaBuilder, json_body, path_segment, raw_text
+from services.router.adapters.dialects.base import DeltaBuilder, counted, json_body, path_segment, raw_text
 from services.router.adapters.dialects.gemini_request import encode_body
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, Usage
@@ -186,9 +186,8 @@ class _Fold:
         return alive
 
     def counted(self) -> Usage | None:
-        """The usage, None when it counts nothing for what was said: early pieces of a stream count the prompt alone."""
-        usage = self.usage
-        return None if usage is not None and self.said and not usage.output_tokens else usage
+        """The usage, where it counts what was said."""
+        return counted(self.usage, said=self.said)
 
     def finish_reason(self) -> FinishReason:
         """An answer that calls tools ends with STOP there."""

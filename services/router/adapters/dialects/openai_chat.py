@@ -12,7 +12,14 @@ from typing import Any
 
 import msgspec
 
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, json_object
+from services.router.adapters.dialects.base import (
+    FINISH_REASONS,
+    MAX_TOKENS,
+    DeltaBuilder,
+    counted,
+    json_body,
+    json_object,
+)
 from services.router.adapters.dialects.extras import OPENAI_CHAT, Extras, merge_extra
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import (
@@ -42,6 +49,8 @@ class _CompletionDetails(msgspec.Struct, gc=False):
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    # Read where it is a number; elsewhere it says nothing.
+    total_tokens: Any = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -156,7 +165,8 @@ class OpenAiChat:
         )
         finish = FINISH_REASONS.get(choice.finish_reason or "", FinishReason.UNKNOWN)
         completion = Completion(message.content or "", calls, finish, message.refusal or "")
-        return ProviderAnswer(completion, _usage(answer.usage), answer.model or "", answer.id or "")
+        usage = counted(_usage(answer.usage), said=bool(message.content or calls or message.refusal))
+        return ProviderAnswer(completion, usage, answer.model or "", answer.id or "")
 
     def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
         """`{"error": {...}}`, and the two other shapes that compatible servers use."""
@@ -229,8 +239,9 @@ class OpenAiStreamDecoder:
     def _final(self) -> Chunk:
         if not self._finish:
             raise broken("no-finish-reason")
-        finish = FINISH_REASONS.get(self._finish, FinishReason.UNKNOWN)
-        return Chunk(self._delta.take(), self._model, self._id, finished=True, finish_reason=finish, usage=self._usage)
+        joined, finish = self._delta.take(), FINISH_REASONS.get(self._finish, FinishReason.UNKNOWN)
+        usage = counted(self._usage, said=self._delta.said)
+        return Chunk(joined, self._model, self._id, finished=True, finish_reason=finish, usage=usage)
 
     def _take(self, chunk: _Answer, delta: DeltaBuilder) -> bool:
         """Adds one event; True when it shows the model at work."""
@@ -289,11 +300,17 @@ def _usage(usage: _Usage | None) -> Usage | None:
     read, written = usage.prompt_tokens_details, usage.completion_tokens_details
     return Usage(
         input_tokens=max(0, usage.prompt_tokens),
-        output_tokens=max(0, usage.completion_tokens),
+        output_tokens=max(0, usage.completion_tokens, _total(usage) - usage.prompt_tokens),
         cached_input_tokens=max(0, (read.cached_tokens or 0) if read else 0),
         reasoning_tokens=max(0, (written.reasoning_tokens or 0) if written else 0),
         cache_write_input_tokens=max(0, (read.cache_write_tokens or 0) if read else 0),
     )
+
+
+def _total(usage: _Usage) -> int:
+    """xAI, and Gemini behind this API, count reasoning beside the answer, and only the total has it; 0 for none."""
+    total = usage.total_tokens
+    return total if isinstance(total, int) and total <= MAX_TOKENS else 0
 
 
 def _message(message: Message) -> dict[str, Any]:
