@@ -173,7 +173,7 @@ class OpenAiStreamDecoder:
         self._id = ""
         self._finish = ""
         self._usage: Usage | None = None
-        self._last_index = 0
+        self._calls = _StreamedCalls()
         self._delta = DeltaBuilder()
 
     @property
@@ -246,8 +246,31 @@ class OpenAiStreamDecoder:
 
     def _take_calls(self, calls: Sequence[_ToolCall], delta: DeltaBuilder) -> None:
         for call in calls:
-            self._last_index = self._last_index if call.index is None else call.index
-            delta.tool(self._last_index, call.id or "", *_name_and_arguments(call))
+            call_id, (name, arguments) = call.id or "", _name_and_arguments(call)
+            delta.tool(self._calls.position(call.index, call_id, name), call_id, name, arguments)
+
+
+class _StreamedCalls:
+    """Which call a fragment belongs to: positions in the order in which calls begin."""
+
+    def __init__(self) -> None:
+        self._last_index = 0
+        # By the provider's index, the position of the call that goes on there.
+        self._open: dict[int, int] = {}
+        self._ids: list[str] = []
+
+    def position(self, index: int | None, call_id: str, name: str) -> int:
+        """Ollama sends calls whole, all with index 0, and others without one: a new id beside a name begins a call.
+
+        An id alone does not: there are servers that make up another one for each fragment.
+        """
+        self._last_index = self._last_index if index is None else index
+        position = self._open.get(self._last_index)
+        if position is None or (name and call_id and self._ids[position] not in {"", call_id}):
+            position = self._open[self._last_index] = len(self._ids)
+            self._ids.append(call_id)
+        self._ids[position] = self._ids[position] or call_id
+        return position
 
 
 def _parse(body: bytes) -> _Answer:
