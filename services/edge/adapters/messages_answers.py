@@ -46,7 +46,7 @@ def whole_message(response: pb.CompleteResponse, request: ChatRequest, request_i
     answer = _message(report.request_id or request_id, report.model, request)
     answer |= {
         "content": content,
-        "stop_reason": _stop_reason(finish, refused=bool(completion.refusal)),
+        "stop_reason": _stop_reason(finish, called=bool(completion.tool_calls), refused=bool(completion.refusal)),
         "usage": anthropic_usage(report.usage),
         "llmops": llmops_object(report, completion.finish_reason, list(completion.citations)),
     }
@@ -65,9 +65,14 @@ def _message(request_id: str, model: str, request: ChatRequest) -> dict[str, obj
     }
 
 
-def _stop_reason(finish: str, *, refused: bool) -> str:
-    """A model that refuses in its own words has stopped for that reason."""
-    return "refusal" if refused and finish == "stop" else _STOP_REASONS.get(finish, "end_turn")
+def _stop_reason(finish: str, *, called: bool, refused: bool) -> str:
+    """A model that refuses in its own words has stopped for that reason, and one that calls a tool for that.
+
+    OpenAI says "stop" of a call that the request demanded; Anthropic's clients run only what stops with tool_use.
+    """
+    if finish == "stop" and (called or refused):
+        return "tool_use" if called else "refusal"
+    return _STOP_REASONS.get(finish, "end_turn")
 
 
 def _input(arguments_json: str) -> msgspec.Raw | dict[str, str]:
@@ -181,9 +186,10 @@ class MessagesWriter:
     def _finish(self, finished: pb.StreamFinished) -> bytes:
         report = finished.report
         finish = finish_of(finished.finish_reason, report)
+        stop_reason = _stop_reason(finish, called=bool(self._block_of_call), refused=self._refused)
         event = {
             "type": "message_delta",
-            "delta": {"stop_reason": _stop_reason(finish, refused=self._refused), "stop_sequence": None},
+            "delta": {"stop_reason": stop_reason, "stop_sequence": None},
             "usage": anthropic_usage(report.usage),
             "llmops": llmops_object(report, finished.finish_reason, self._citations),
         }
