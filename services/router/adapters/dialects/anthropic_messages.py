@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from services.router.adapters.dialects.anthropic_request import encode_body
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, raw_text
+from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, counted, json_body, raw_text, usage_of
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, ToolCall, Usage
 from services.router.core.failure import ErrorBody, ProviderError, broken, error_answer
@@ -122,8 +122,8 @@ class AnthropicMessages:
         finish = FINISH_REASONS.get(message.stop_reason or "", FinishReason.UNKNOWN)
         counts = _Counts()
         counts.add(message.usage)
-        completion = Completion(content, calls, finish)
-        return ProviderAnswer(completion, counts.usage(), message.model or "", message.id or "")
+        usage = counted(counts.usage(), said=bool(content or calls))
+        return ProviderAnswer(Completion(content, calls, finish), usage, message.model or "", message.id or "")
 
     def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
         """`{"type": "error", "error": {...}}`."""
@@ -192,9 +192,9 @@ class AnthropicStreamDecoder:
         return self._final()
 
     def _final(self) -> Chunk:
-        finish = FINISH_REASONS.get(self._stop_reason, FinishReason.UNKNOWN)
-        usage = self._counts.usage()
-        return Chunk(self._delta.take(), self._model, self._id, finished=True, finish_reason=finish, usage=usage)
+        joined, finish = self._delta.take(), FINISH_REASONS.get(self._stop_reason, FinishReason.UNKNOWN)
+        usage = counted(self._counts.usage(), said=self._delta.said)
+        return Chunk(joined, self._model, self._id, finished=True, finish_reason=finish, usage=usage)
 
     def _take(self, event: _Event, delta: DeltaBuilder) -> bool:
         """Adds one event; True when it shows the model at work. Unknown events are skipped, as the API asks."""
@@ -270,14 +270,11 @@ class _Counts:
 
     def usage(self) -> Usage | None:
         """Anthropic counts cached input beside `input_tokens`, the contract counts it inside."""
-        if self._input is None or self._output is None:
+        if self._input is None:
             return None
-        return Usage(
-            input_tokens=self._input + self._cache_read + self._cache_write,
-            output_tokens=self._output,
-            cached_input_tokens=self._cache_read,
-            reasoning_tokens=self._thinking,
-            cache_write_input_tokens=self._cache_write,
+        read, written = max(0, self._cache_read), max(0, self._cache_write)
+        return usage_of(
+            self._input + read + written, self._output, cached=read, reasoning=self._thinking, cache_write=written
         )
 
 

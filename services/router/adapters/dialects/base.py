@@ -145,6 +145,25 @@ def raw_text(raw: msgspec.Raw) -> str:
         raise broken("invalid-utf8") from None
 
 
+def usage_of(
+    input_tokens: int | None,
+    output_tokens: int | None,
+    *,
+    cached: int | None = 0,
+    reasoning: int | None = 0,
+    cache_write: int | None = 0,
+) -> Usage | None:
+    """What a provider counts, None where a total is missing or a number is none that anybody can have used.
+
+    A missing part of a total counts as zero, and so does a negative one.
+    """
+    if input_tokens is None or output_tokens is None or min(input_tokens, output_tokens) < 0:
+        return None
+    parts = max(0, cached or 0), max(0, reasoning or 0), max(0, cache_write or 0)
+    largest = max(input_tokens, output_tokens, *parts)
+    return Usage(input_tokens, output_tokens, *parts) if largest <= MAX_TOKENS else None
+
+
 def counted(usage: Usage | None, *, said: bool) -> Usage | None:
     """The usage, None where it counts nothing for what was said: zeros, or the prompt alone, as early in a stream."""
     return None if usage is not None and said and not usage.output_tokens else usage

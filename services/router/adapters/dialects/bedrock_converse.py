@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from services.router.adapters.dialects.base import FINISH_REASONS, DeltaBuilder, json_body, path_segment, raw_text
+from services.router.adapters.dialects.base import (
+    FINISH_REASONS,
+    DeltaBuilder,
+    counted,
+    json_body,
+    path_segment,
+    raw_text,
+    usage_of,
+)
 from services.router.adapters.dialects.bedrock_request import encode_body
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, ToolCall, Usage
@@ -125,8 +133,9 @@ class BedrockConverse:
             ToolCall(use.tool_use_id or "", use.name or "", raw_text(use.input) or "{}", index)
             for index, use in enumerate(uses)
         )
+        content = "".join(block.text or "" for block in blocks)
         finish = _FINISH_REASONS.get(stop_reason, FinishReason.UNKNOWN)
-        return ProviderAnswer(Completion("".join(block.text or "" for block in blocks), calls, finish), usage)
+        return ProviderAnswer(Completion(content, calls, finish), counted(usage, said=bool(content or calls)))
 
     def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
         """The exception's name stands in a header, with a colon and an address behind it; the body has the prose."""
@@ -193,7 +202,8 @@ class BedrockStreamDecoder:
         if self._stop_reason == _GUARDRAIL and not self._said:
             raise content_policy(_GUARDRAIL, self._usage)
         finish = _FINISH_REASONS.get(self._stop_reason, FinishReason.UNKNOWN)
-        return Chunk(self._delta.take(), finished=True, finish_reason=finish, usage=self._usage)
+        usage = counted(self._usage, said=self._said)
+        return Chunk(self._delta.take(), finished=True, finish_reason=finish, usage=usage)
 
     def _take(self, sent: ServerSentEvent) -> bool:
         """Adds one event; True when it shows the model at work. Unknown events are skipped."""
@@ -249,12 +259,7 @@ def _require_answer(stop_reason: str, usage: Usage | None) -> None:
 
 def _usage(usage: _Usage | None) -> Usage | None:
     """Cached input is counted beside `inputTokens` there, inside it here."""
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+    if usage is None or usage.input_tokens is None:
         return None
     read, written = max(0, usage.cache_read_input_tokens or 0), max(0, usage.cache_write_input_tokens or 0)
-    return Usage(
-        input_tokens=max(0, usage.input_tokens) + read + written,
-        output_tokens=max(0, usage.output_tokens),
-        cached_input_tokens=read,
-        cache_write_input_tokens=written,
-    )
+    return usage_of(usage.input_tokens + read + written, usage.output_tokens, cached=read, cache_write=written)

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from services.router.adapters.dialects.azure_openai import azure_path
-from services.router.adapters.dialects.base import json_body, path_segment
+from services.router.adapters.dialects.base import json_body, path_segment, usage_of
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Usage
 from services.router.core.failure import MAY_BE_BILLED, Failure, broken, unsupported
@@ -97,8 +97,7 @@ class OpenAiEmbeddings:
             raise broken("wrong-number-of-vectors")
         ordered = [row.embedding for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
         tokens = answer.usage.prompt_tokens if answer.usage is not None else None
-        usage = None if tokens is None else Usage(max(0, tokens))
-        return EmbedderAnswer(_stack([_floats(row) for row in ordered], texts), usage, answer.model or "")
+        return EmbedderAnswer(_stack([_floats(row) for row in ordered], texts), _usage(tokens), answer.model or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +206,7 @@ class BedrockEmbeddings:
             raise broken("malformed-json") from None
         if titan.embedding is not None:
             tokens = titan.input_text_token_count
-            usage = None if tokens is None else Usage(max(0, tokens))
-            return EmbedderAnswer(_stack([titan.embedding], texts), usage)
+            return EmbedderAnswer(_stack([titan.embedding], texts), _usage(tokens))
         rows = cohere.embeddings.vectors if isinstance(cohere.embeddings, _CohereFloats) else cohere.embeddings
         return EmbedderAnswer(_stack(rows or [], texts))
 
@@ -240,6 +238,11 @@ def _stack(rows: Sequence[list[float] | np.ndarray[Any, Any]], texts: int) -> Ve
     if not np.isfinite(vectors).all():
         raise broken("malformed-vector")
     return vectors
+
+
+def _usage(tokens: int | None) -> Usage | None:
+    """Nothing was read is no count: there are vectors."""
+    return usage_of(tokens or None, 0)
 
 
 def joined(answers: Sequence[EmbedderAnswer]) -> EmbedderAnswer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from services.router.adapters.dialects.base import DeltaBuilder, counted, json_body, path_segment, raw_text
+from services.router.adapters.dialects.base import DeltaBuilder, counted, json_body, path_segment, raw_text, usage_of
 from services.router.adapters.dialects.gemini_request import encode_body
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, Usage
@@ -281,11 +281,11 @@ def _usage(usage: _UsageMetadata | None) -> Usage | None:
     if usage is None or usage.prompt_token_count is None:
         return None
     thoughts = max(0, usage.thoughts_token_count or 0)
-    return Usage(
-        input_tokens=max(0, usage.prompt_token_count) + max(0, usage.tool_use_prompt_token_count or 0),
-        output_tokens=max(0, usage.candidates_token_count or 0) + thoughts,
-        cached_input_tokens=max(0, usage.cached_content_token_count or 0),
-        reasoning_tokens=thoughts,
+    return usage_of(
+        usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0),
+        (usage.candidates_token_count or 0) + thoughts,
+        cached=usage.cached_content_token_count,
+        reasoning=thoughts,
     )
 
 

@@ -12,7 +12,14 @@ from typing import Any
 
 import msgspec
 
-from services.router.adapters.dialects.base import FINISH_REASONS, MAX_TOKENS, DeltaBuilder, counted, json_body
+from services.router.adapters.dialects.base import (
+    FINISH_REASONS,
+    MAX_TOKENS,
+    DeltaBuilder,
+    counted,
+    json_body,
+    usage_of,
+)
 from services.router.adapters.dialects.extras import OPENAI_CHAT, Extras
 from services.router.adapters.dialects.openai_chat_request import encode_body
 from services.router.core.catalogue import ModelSpec
@@ -89,6 +96,8 @@ class _ErrorAnswer(msgspec.Struct):
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_error = msgspec.json.Decoder(_ErrorAnswer).decode
+# Of the contract; no answer has as many calls.
+_MAX_INDEX = 2**31 - 1
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -262,9 +271,12 @@ class _StreamedCalls:
     def position(self, index: int | None, call_id: str, name: str) -> int:
         """Ollama sends calls whole, all with index 0, and others without one: a new id beside a name begins a call.
 
-        An id alone does not: there are servers that make up another one for each fragment.
+        An id alone does not: there are servers that make up another one for each fragment. Raises ProviderError.
         """
-        self._last_index = self._last_index if index is None else index
+        if index is not None:
+            if not 0 <= index <= _MAX_INDEX:
+                raise broken("tool-call-index")
+            self._last_index = index
         position = self._open.get(self._last_index)
         if position is None or (name and call_id and self._ids[position] not in {"", call_id}):
             position = self._open[self._last_index] = len(self._ids)
@@ -293,20 +305,18 @@ def _name_and_arguments(call: _ToolCall) -> tuple[str, str]:
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
-    """None when the provider does not say both totals; a missing detail counts as zero."""
+    """None when the provider does not say both totals."""
     if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
     read, written = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
-        input_tokens=max(0, usage.prompt_tokens),
-        output_tokens=max(0, usage.completion_tokens, _total(usage) - usage.prompt_tokens),
-        cached_input_tokens=max(0, (read.cached_tokens or 0) if read else 0),
-        reasoning_tokens=max(0, (written.reasoning_tokens or 0) if written else 0),
-        cache_write_input_tokens=max(0, (read.cache_write_tokens or 0) if read else 0),
+    output_tokens, total = usage.completion_tokens, usage.total_tokens
+    # xAI, and Gemini behind this API, count reasoning beside the answer, and only the total has it.
+    if isinstance(total, int) and total <= MAX_TOKENS and output_tokens >= 0:
+        output_tokens = max(output_tokens, total - usage.prompt_tokens)
+    return usage_of(
+        usage.prompt_tokens,
+        output_tokens,
+        cached=read.cached_tokens if read else 0,
+        reasoning=written.reasoning_tokens if written else 0,
+        cache_write=read.cache_write_tokens if read else 0,
     )
-
-
-def _total(usage: _Usage) -> int:
-    """xAI, and Gemini behind this API, count reasoning beside the answer, and only the total has it; 0 for none."""
-    total = usage.total_tokens
-    return total if isinstance(total, int) and total <= MAX_TOKENS else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from services.router.adapters.dialects.base import DeltaBuilder, json_body
+from services.router.adapters.dialects.base import DeltaBuilder, counted, json_body, usage_of
 from services.router.adapters.dialects.openai_responses_request import encode_body
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, ToolCall, Usage
@@ -139,7 +139,8 @@ class OpenAiResponses:
             _finish(response, has_calls=bool(calls)),
             "".join(part.refusal or "" for part in parts if part.type == "refusal"),
         )
-        return ProviderAnswer(completion, _usage(response.usage), response.model or "", response.id or "")
+        usage = counted(_usage(response.usage), said=bool(completion.content or calls or completion.refusal))
+        return ProviderAnswer(completion, usage, response.model or "", response.id or "")
 
     def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
         """`{"error": {...}}`, as for chat completions."""
@@ -207,9 +208,9 @@ class OpenAiResponsesStreamDecoder:
         raise broken("stream-ended-early")
 
     def _final(self) -> Chunk:
-        finish = _finish(self._last, has_calls=bool(self._began_calls))
-        usage = _usage(self._last.usage)
-        return Chunk(self._delta.take(), self._model, self._id, finished=True, finish_reason=finish, usage=usage)
+        joined, finish = self._delta.take(), _finish(self._last, has_calls=bool(self._began_calls))
+        usage = counted(_usage(self._last.usage), said=self._delta.said)
+        return Chunk(joined, self._model, self._id, finished=True, finish_reason=finish, usage=usage)
 
     def _take(self, event: _Event, delta: DeltaBuilder) -> bool:
         """Adds one event; True when it shows the model at work. Unknown events are skipped: new ones keep coming."""
@@ -313,14 +314,14 @@ def _as_error_body(error: _Error) -> ErrorBody:
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
-    """None when the provider does not say both totals; a missing detail counts as zero."""
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+    """None when the provider does not say both totals."""
+    if usage is None:
         return None
     read, written = usage.input_tokens_details, usage.output_tokens_details
-    return Usage(
-        input_tokens=max(0, usage.input_tokens),
-        output_tokens=max(0, usage.output_tokens),
-        cached_input_tokens=max(0, (read.cached_tokens or 0) if read else 0),
-        reasoning_tokens=max(0, (written.reasoning_tokens or 0) if written else 0),
-        cache_write_input_tokens=max(0, (read.cache_write_tokens or 0) if read else 0),
+    return usage_of(
+        usage.input_tokens,
+        usage.output_tokens,
+        cached=read.cached_tokens if read else 0,
+        reasoning=written.reasoning_tokens if written else 0,
+        cache_write=read.cache_write_tokens if read else 0,
     )
