@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from llmops.cache.v1 import cache_pb2
 from llmops.common.v1 import chat_pb2
@@ -33,6 +31,7 @@ _TTL_CLASSES = {
     "standard": cache_pb2.TTL_CLASS_STANDARD,
     "stable": cache_pb2.TTL_CLASS_STABLE,
 }
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # Copied as they are when they are set; the contract uses the same names.
 _SAME_NAMES = (
     "temperature",
@@ -191,9 +190,11 @@ def _described(schema: wire.JsonSchema) -> str:
     text = json_text(schema.schema)
     if not schema.description:
         return text
-    fields: Any = msgspec.json.decode(text) if text else {}
-    if isinstance(fields, dict):
-        fields.setdefault("description", schema.description)
+    try:
+        fields = _FIELDS.decode(text or "{}")
+    except msgspec.ValidationError:  # no object; the router says so
+        return text
+    fields.setdefault("description", msgspec.Raw(msgspec.json.encode(schema.description)))
     return msgspec.json.encode(fields).decode()
 
 
@@ -217,10 +218,10 @@ def set_extension(result: pb.Conversation, extension: wire.Extension) -> None:
 
 
 def _variable(name: str, value: msgspec.Raw) -> str:
-    decoded = msgspec.json.decode(value)
-    if decoded is None:
+    text = json_text(value)
+    if not text:
         raise InvalidRequest("A variable must not be null; leave it out.", param=f"llmops.variables.{name}")
-    return decoded if isinstance(decoded, str) else json_text(value)
+    return msgspec.json.decode(text, type=str) if text.startswith('"') else text
 
 
 def _set_cache(out: pb.CacheControl, options: wire.CacheOptions) -> None:

@@ -47,6 +47,7 @@ class Wire(Generic[Body]):
         Raises InvalidRequest. Plain requests are decoded once; only those with other parameters are looked at twice.
         """
         try:
+            _require_utf8(body)
             try:
                 return self._decoder.decode(body), ""
             except msgspec.ValidationError:
@@ -88,6 +89,12 @@ class Wire(Generic[Body]):
             path = f"{path}.{name}" if path else name
         hint = next((f" {text}" for pattern, text in self._hints if pattern.search(path)), "")
         return InvalidRequest((f"{path}: {message}." if path else f"{message}.") + hint, param=path or None)
+
+
+def _require_utf8(body: bytes) -> None:
+    """The decoder does not look into what it leaves raw. Raises UnicodeDecodeError."""
+    if not body.isascii():
+        body.decode()
 
 
 def _extra_text(passed: dict[str, Raw]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.edge.adapters.chat_requests import read_chat
 from services.edge.adapters.embeddings import read_embeddings
 from services.edge.adapters.messages_requests import read_messages
 from services.edge.adapters.responses_requests import read_responses
@@ -97,3 +98,43 @@ def test_results_of_tools_stand_where_they_stood() -> None:
     blocks = [{"type": "text", "text": "a"}, {"type": "tool_result", "tool_use_id": "1"}, {"type": "text", "text": "b"}]
     call: Any = read_messages(json.dumps({"max_tokens": 1, "messages": [TURN | {"content": blocks}]}).encode()).call
     assert [(m.content, m.tool_call_id) for m in call.conversation.messages] == [("a", ""), ("", "1"), ("b", "")]
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (read_chat, b'{"messages": [], "tools": [{"function": {"name": "f", "parameters": {"title": "%b"}}}]}'),
+        (
+            read_chat,
+            b"""{"messages": [], "response_format": {"type": "json_schema",
+            "json_schema": {"name": "n", "description": "d", "schema": {"title": "%b"}}}}""",
+        ),
+        (read_chat, b'{"messages": [], "llmops": {"prompt": "p", "variables": {"v": ["%b"]}}}'),
+        (read_chat, b'{"messages": [], "logit_bias": {"%b": 1}}'),
+        (
+            read_messages,
+            b"""{"max_tokens": 1, "messages": [{"role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"at": "%b"}}]}]}""",
+        ),
+        (read_messages, b'{"max_tokens": 1, "messages": [], "tools": [{"name": "f", "input_schema": {"a": "%b"}}]}'),
+        (read_responses, b'{"input": "x", "tools": [{"type": "function", "name": "f", "parameters": {"a": "%b"}}]}'),
+        (
+            read_responses,
+            b'{"input": "x", "text": {"format": {"type": "json_schema", "name": "n", "schema": {"a": "%b"}}}}',
+        ),
+    ],
+)
+def test_what_is_passed_on_as_it_came_is_utf8_as_well(read: Callable[[bytes], Any], body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="The body is not valid UTF-8"):
+        read(body % b"\xff")
+
+
+@pytest.mark.parametrize("number", ["1e400", "1e-400", "123456789012345678901234567890.5", str(10**30), "9" * 5000])
+def test_numbers_that_are_passed_on_arrive_as_they_were_sent(number: str) -> None:
+    form = '{"type": "json_schema", "json_schema": {"name": "n", "description": "d", "schema": {"maximum": %s}}}'
+    prompt = '{"prompt": "p", "variables": {"n": %s, "list": [ %s ]}}'
+    body = f'{{"messages": [], "response_format": {form % number}, "llmops": {prompt % (number, number)}}}'
+    conversation = read_chat(body.encode()).call.conversation  # type: ignore[attr-defined]
+    assert dict(conversation.prompt.variables) == {"n": number, "list": f"[ {number} ]"}
+    schema = conversation.parameters.response_format.json_schema
+    assert schema == f'{{"maximum":{number},"description":"d"}}'
