@@ -15,7 +15,7 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import orjson
+import msgspec
 
 from services.router.adapters.dialects.extras import LITELLM
 from services.router.adapters.dialects.openai_chat import OpenAiChat
@@ -115,7 +115,7 @@ class LitellmProvider:
         raise unsupported("embeddings")
 
     async def _call(self, request: ProviderRequest, *, stream: bool) -> Any:
-        arguments = orjson.loads(self._shape.encode(request, stream=stream))
+        arguments = msgspec.json.decode(self._shape.encode(request, stream=stream))
         try:
             return await self._litellm.acompletion(**arguments, **self._fixed)
         except Exception as error:  # noqa: BLE001 - whatever the package raises is the provider's failure

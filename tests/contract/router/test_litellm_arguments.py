@@ -71,6 +71,12 @@ async def test_the_package_is_given_the_call_and_the_operators_own() -> None:
     assert package.calls == [expected | FIXED]
 
 
+async def test_integers_of_any_size_reach_the_package() -> None:
+    package = Package()
+    await bridge(package).complete(request(logit_bias={"7": 2**70}))
+    assert package.calls[0]["logit_bias"] == {"7": 2**70}
+
+
 STEERING = (
     "api_base base_url api_key api_version custom_llm_provider extra_headers headers extra_body aws_region_name"
     " aws_access_key_id aws_bedrock_runtime_endpoint vertex_project num_retries max_retries timeout client model_list"

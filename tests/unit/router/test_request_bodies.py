@@ -11,6 +11,8 @@ from services.router.adapters.dialects.anthropic_messages import AnthropicMessag
 from services.router.adapters.dialects.base import Dialect
 from services.router.adapters.dialects.bedrock_converse import BedrockConverse
 from services.router.adapters.dialects.gemini_generate import GeminiGenerate
+from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import (
     ImagePart,
@@ -21,6 +23,7 @@ from services.router.core.chat import (
     ToolCall,
     ToolDefinition,
 )
+from services.router.core.errors import InvalidRequest
 from services.router.core.ports import ProviderRequest
 
 IMAGE = ImagePart("data:image/png;base64,iVBORw0KGgo=")
@@ -82,3 +85,26 @@ def test_an_empty_system_message_is_no_instruction_in_gemini() -> None:
     assert "systemInstruction" not in body_of(GeminiGenerate(), Message("system", ""), user)
     body = body_of(GeminiGenerate(), Message("system", ""), Message("developer", "Be brief."), user)
     assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+
+
+DIALECTS: list[Dialect] = [OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate(), BedrockConverse()]
+
+
+def encoded(dialect: Dialect, schema: str, arguments: str = "{}") -> str:
+    said = Message("assistant", tool_calls=(ToolCall("c", "t", arguments),))
+    call = ModelCall("", (Message("user", "go"), said), (ToolDefinition("t", "", schema),))
+    return dialect.encode(ProviderRequest(call, ModelSpec("m", "p", "m-1")), stream=False).decode()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: type(dialect).__name__)
+@pytest.mark.parametrize("number", [2**128, -(2**64), 10**40])
+def test_integers_beyond_64_bits_arrive_as_they_were_sent(dialect: Dialect, number: int) -> None:
+    body = encoded(dialect, f'{{"type":"integer","title":"Größe","maximum":{number}}}', f'{{"wei":{number}}}')
+    assert body.count(str(number)) == 2
+    assert "Größe" in body
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: type(dialect).__name__)
+def test_what_is_nested_too_deeply_is_called_that(dialect: Dialect) -> None:
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        encoded(dialect, '{"a":' * 300 + "1" + "}" * 300)

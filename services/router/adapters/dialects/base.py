@@ -19,6 +19,9 @@ from services.router.core.sse import ServerSentEvent
 # What the ledger takes in one call. No window holds a hundredth of it.
 MAX_TOKENS = 1_000_000_000
 
+# The other thing that orjson refuses to write, in its words.
+_LARGE_INTEGER = "64-bit range"
+
 
 class StreamParser(Protocol):
     """Cuts the bytes of a stream into events."""
@@ -133,7 +136,9 @@ def json_body(body: dict[str, Any]) -> bytes:
     """The body as JSON. Raises InvalidRequest for what is nested deeper than orjson writes (254 levels)."""
     try:
         return orjson.dumps(body)
-    except orjson.JSONEncodeError:
+    except orjson.JSONEncodeError as error:
+        if _LARGE_INTEGER in str(error):
+            return msgspec.json.encode(body)
         raise InvalidRequest("call", "a schema or a passed parameter is nested too deeply") from None
 
 
