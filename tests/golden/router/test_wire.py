@@ -128,6 +128,13 @@ CALLS["long"] = ModelCall(
 CALLS["json_object"] = ModelCall(
     "", (Message("user", "Where?"),), parameters=Parameters(response_format=ResponseFormat("json_object"))
 )
+CALLS["brief"] = ModelCall(
+    "",
+    (Message("user", "Where?"),),
+    parameters=Parameters(
+        response_format=ResponseFormat("json_schema", "place", SCHEMA), extra_json='{"verbosity":"low"}'
+    ),
+)
 
 
 def check(name: str, actual: str) -> None:
@@ -165,11 +172,11 @@ def wire_of(name: str) -> bytes:
 # Of a variant only what is its own; what a dialect has no words for is left out, and tested below.
 FIRST_CALLS = frozenset({"plain", "roles", "parameters", "tools", "tools_required", "images", "json_schema"})
 OWN_CALLS = {
-    "openai": FIRST_CALLS,
+    "openai": FIRST_CALLS | {"brief"},
     "anthropic": FIRST_CALLS,
     "responses": CALLS.keys() - {"parameters", "images_inline"},
-    "gemini": CALLS.keys() - {"images"},
-    "bedrock": CALLS.keys() - {"images", "json_schema", "json_object"},
+    "gemini": CALLS.keys() - {"images", "brief"},
+    "bedrock": CALLS.keys() - {"images", "json_schema", "json_object", "brief"},
     "azure": {"plain"},
     "vllm": {"parameters"},
     "ollama": {"parameters"},
@@ -296,6 +303,7 @@ MALFORMED_ARGUMENTS = ModelCall("", (Message("assistant", tool_calls=(ToolCall("
 IMAGE_TEXT = ModelCall("", (Message("user", parts=(ImagePart("data:text/plain,hi"),)),))
 IMAGE_SVG = ModelCall("", (Message("user", parts=(ImagePart("data:image/svg+xml;base64,PHN2Zy8+"),)),))
 IMAGE_URL = ModelCall("", (Message("user", parts=(ImagePart("https://example.com/a.png"),)),))
+IMAGE_RESULT = ModelCall("", (Message("tool", parts=(TextPart("see"), *IMAGE_URL.messages[0].parts)),))
 NO_TOOLS_LEFT = ModelCall("", CALLS["tools"].messages)
 RESULT_ALONE = ModelCall("", (Message("tool", "18 degrees", tool_call_id="call_1"),))
 NO_TOOL_NOW = ModelCall("", CALLS["tools"].messages, (WEATHER,), Parameters(tool_choice=ToolChoice("none")))
@@ -305,13 +313,16 @@ NO_TOOL_NOW = ModelCall("", CALLS["tools"].messages, (WEATHER,), Parameters(tool
     ("dialect", "call", "feature"),
     [
         ("anthropic", JSON_OBJECT, "json-object-without-schema"),
+        ("anthropic", CALLS["brief"], "parameter-verbosity"),
         ("anthropic", MALFORMED_ARGUMENTS, "malformed-tool-arguments"),
         ("anthropic", IMAGE_TEXT, "data-url-without-base64"),
+        ("openai", IMAGE_RESULT, "images-in-tool-results"),
+        ("azure", IMAGE_RESULT, "images-in-tool-results"),
         ("responses", STOP, "stop-texts"),
         ("gemini", MALFORMED_ARGUMENTS, "malformed-tool-arguments"),
         ("gemini", IMAGE_TEXT, "data-url-without-base64"),
         ("gemini", IMAGE_URL, "image-addresses"),
-        ("gemini", ModelCall("", (Message("tool", parts=IMAGE_URL.messages[0].parts),)), "images-in-tool-results"),
+        ("gemini", IMAGE_RESULT, "images-in-tool-results"),
         ("bedrock", MALFORMED_ARGUMENTS, "malformed-tool-arguments"),
         ("bedrock", IMAGE_URL, "image-addresses"),
         ("bedrock", IMAGE_SVG, "image-format"),

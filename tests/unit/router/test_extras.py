@@ -63,6 +63,7 @@ def test_whatever_is_not_on_the_list_is_refused_by_name(dialect: str, name: str)
         ("openai", {"temperature": 0.1}, "temperature", 0.1),
         ("azure", {"Logit_Bias": {"1": 2}}, "logit_bias", {"1": 2}),
         ("openai", {"chat_template_kwargs": {"a": False}}, "chat_template_kwargs", {"a": False}),
+        ("responses", {"verbosity": "low"}, "text.verbosity", "low"),
         ("responses", {"safety_identifier": "u"}, "safety_identifier", "u"),
         ("anthropic", {"thinking": {"type": "adaptive"}}, "thinking", {"type": "adaptive"}),
         ("gemini", {"top_k": 4}, "generationConfig.topK", 4),

@@ -36,7 +36,7 @@ OPENAI_CHAT = _table(
     " dry_multiplier dry_base dry_allowed_length xtc_probability xtc_threshold random_seed safe_prompt"
     " enable_thinking thinking thinking_budget chat_template_kwargs reasoning_format include_reasoning"
 )
-OPENAI_RESPONSES = _table("temperature top_p prompt_cache_key safety_identifier user truncation")
+OPENAI_RESPONSES = _table("temperature top_p verbosity prompt_cache_key safety_identifier user truncation")
 ANTHROPIC = _table("temperature top_p top_k thinking")
 GEMINI = _table("temperature topP topK seed presencePenalty frequencyPenalty thinkingConfig safetySettings")
 # Anthropic's and Amazon's models, in additionalModelRequestFields.

@@ -6,12 +6,13 @@ from typing import Any
 
 from services.router.adapters.dialects.base import json_object
 from services.router.adapters.dialects.extras import Extras, merge_extra
-from services.router.core.chat import Message, Parameters, TextPart, ToolDefinition
+from services.router.core.chat import ImagePart, Message, Parameters, TextPart, ToolDefinition
+from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
 
 
 def encode_body(request: ProviderRequest, max_tokens_field: str, extras: Extras) -> dict[str, Any]:
-    """The body as a mapping. Raises InvalidRequest, and ProviderError for parameters that only others take."""
+    """The body as a mapping. Raises InvalidRequest, and ProviderError for what the API has no words for."""
     call, spec = request.call, request.spec
     body: dict[str, Any] = {"model": spec.model, "messages": [_message(message) for message in call.messages]}
     if call.tools:
@@ -26,6 +27,9 @@ def encode_body(request: ProviderRequest, max_tokens_field: str, extras: Extras)
 
 
 def _message(message: Message) -> dict[str, Any]:
+    """The API takes texts alone as results of tools, and refuses the whole request otherwise."""
+    if message.role == "tool" and any(isinstance(part, ImagePart) for part in message.parts):
+        raise unsupported("images-in-tool-results")
     row: dict[str, Any] = {"role": message.role}
     if message.parts:
         row["content"] = [

@@ -35,7 +35,11 @@ def encode_body(request: ProviderRequest, *, stream: bool) -> dict[str, Any]:
         "text": _text_form(parameters),
     }
     body.update((name, v) for name, v in values.items() if v is not None and name not in spec.omit_parameters)
-    body.update(extra_parameters(parameters.extra_json, OPENAI_RESPONSES))
+    extra = extra_parameters(parameters.extra_json, OPENAI_RESPONSES)
+    if "verbosity" in extra:
+        # Beside the form of the answer, and not at the top as in chat completions.
+        body["text"] = body.get("text", {}) | {"verbosity": extra.pop("verbosity")}
+    body.update(extra)
     # By default the API keeps every answer for 30 days: the conversation is the caller's, and stays so.
     body["store"] = False
     if stream:
