@@ -21,6 +21,7 @@ _TRUSTED, _UNTRUSTED = Trust.TRUSTED, Trust.UNTRUSTED
 _UNTRUSTED_ROLES = frozenset((chat_pb2.CHAT_ROLE_USER, chat_pb2.CHAT_ROLE_TOOL))
 _USER = chat_pb2.CHAT_ROLE_USER
 _BLOCK = Action.BLOCK
+_CUT = frozenset((chat_pb2.FINISH_REASON_LENGTH, chat_pb2.FINISH_REASON_CONTENT_FILTER, chat_pb2.FINISH_REASON_CUT))
 _MAX_DETECTOR_BYTES = 128
 
 
@@ -52,7 +53,8 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
     async def CheckOutput(self, request: pb.CheckOutputRequest, context: object) -> pb.CheckOutputResponse:
         """See guard.proto."""
         check = await self._open(request)
-        shown, verdict = await self._guard.check_whole(check, _whole(request.completion))
+        cut = request.completion.finish_reason in _CUT
+        shown, verdict = await self._guard.check_whole(check, _whole(request.completion), cut=cut)
         response = pb.CheckOutputResponse(verdict=_verdict(verdict))
         if check.violations:
             response.schema_violations.extend(map(_violation, check.violations))
@@ -75,7 +77,7 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
                 if shown is not None:
                     yield _release(shown, delta.citations)
             if event == "finish" or check.blocked:
-                async for response in self._end(check):
+                async for response in self._end(check, cut=request.finish.finish_reason in _CUT):
                     yield response
                 return
         raise InvalidRequestError("event", "the stream ended without `finish`; nothing that is held was released")
@@ -106,8 +108,8 @@ class GuardApi(guard_pb2_grpc.GuardServiceServicer):
             raise InvalidRequestError("event", "a stream begins with `open`, and has one")
         return await self._open(request.open) if check is None else check
 
-    async def _end(self, check: OutputCheck) -> AsyncIterator[pb.CheckOutputStreamResponse]:
-        rest, verdict = await self._guard.finish(check)
+    async def _end(self, check: OutputCheck, *, cut: bool) -> AsyncIterator[pb.CheckOutputStreamResponse]:
+        rest, verdict = await self._guard.finish(check, cut=cut)
         if rest is not None:
             yield _release(rest, ())
         final = pb.StreamVerdict(verdict=_verdict(verdict), schema_violations=map(_violation, check.violations))

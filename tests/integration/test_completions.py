@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from llmops.common.v1 import chat_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, LengthFinishReasonError
+from pydantic import BaseModel
 
 from tests.support.callers import MeshCallers, user
 from tests.support.golden_files import check_golden
@@ -102,6 +104,34 @@ async def test_structured_output_that_breaks_its_schema_is_refused_and_paid_for(
     assert {whole.reason, streamed.reason, over_http.reason} == {"SCHEMA_MISMATCH"}
     found = {"grpc": whole.compared(), "grpc-stream": streamed.compared(), "http": over_http.compared()}
     check_golden("schema-broken", found)
+
+
+async def test_structured_output_that_was_cut_is_an_answer_that_says_so(callers: MeshCallers) -> None:
+    """As at OpenAI, whose client tells by the finish reason: a refusal by the schema would hide what to do about it."""
+    whole = await callers.chat("alpha/city", "Which city, briefly?", response_format=CITY_FORMAT, max_tokens=1)
+    chunks = await callers.chat_stream("alpha/city", "Streamed?", response_format=CITY_FORMAT, max_tokens=1)
+    assert (whole.reason, whole.text, whole.report["finish_reason"]) == ("", '{"city": ', "length")
+    assert (chunks.reason, chunks.text, chunks.finish) == ("", '{"city": ', "length")
+
+
+class City(BaseModel):
+    city: str
+
+
+async def test_the_official_openai_client_tells_that_structured_output_was_cut(callers: MeshCallers) -> None:
+    messages: list[Any] = [{"role": "user", "content": "A city, parsed?"}]
+    async with AsyncOpenAI(base_url=f"{callers.deployment.http_url}/v1", api_key=ACME.key, max_retries=0) as client:
+
+        def asked(**limit: int) -> dict[str, Any]:
+            ids = {"x-request-id": callers.new_request(ACME)}
+            return {"model": "alpha/city", "messages": messages, "response_format": City, "extra_headers": ids} | limit
+
+        assert (await client.chat.completions.parse(**asked())).choices[0].message.parsed == City(city="Paris")
+        with pytest.raises(LengthFinishReasonError):
+            await client.chat.completions.parse(**asked(max_tokens=1))
+        with pytest.raises(LengthFinishReasonError):
+            async with client.chat.completions.stream(**asked(max_tokens=1)) as stream:
+                await stream.until_done()
 
 
 async def test_the_official_openai_client(callers: MeshCallers) -> None:

@@ -122,8 +122,12 @@ class Guard:
         schema = await self._run(cost_chars, self._schemas.compile, json_schema) if json_schema else None
         return OutputCheck(active, masked_values, sources, schema, schema_chars=len(json_schema))
 
-    async def check_whole(self, check: OutputCheck, answer: AnswerDelta) -> tuple[AnswerDelta | None, Verdict]:
-        """What may be shown of a whole answer, and the verdict."""
+    async def check_whole(
+        self, check: OutputCheck, answer: AnswerDelta, *, cut: bool = False
+    ) -> tuple[AnswerDelta | None, Verdict]:
+        """What may be shown of a whole answer, and the verdict. `cut` says that the model did not come to its end."""
+        if cut:
+            check.waive_schema()
         shown = await self._run(self._output_cost(check, answer), check.whole, answer)
         return shown, self._judged(check)
 
@@ -133,8 +137,10 @@ class Guard:
             return check.feed(delta)
         return await self._executor.run(check.feed, delta)
 
-    async def finish(self, check: OutputCheck) -> tuple[AnswerDelta | None, Verdict]:
-        """What may be shown of the rest of a stream, and the verdict."""
+    async def finish(self, check: OutputCheck, *, cut: bool = False) -> tuple[AnswerDelta | None, Verdict]:
+        """What may be shown of the rest of a stream, and the verdict; `cut` as for a whole answer."""
+        if cut:
+            check.waive_schema()
         shown = await self._run(self._output_cost(check, AnswerDelta()), check.finish)
         return shown, self._judged(check)
 

@@ -33,6 +33,7 @@ class OutputCheck:
         self._run = OutputRun(active, masked_values, sources)
         self._schema = schema
         # With a schema the text itself is JSON: restored values are escaped, masked numbers are quoted.
+        self._is_json = schema is not None
         self._content_channel: OutputChannel | None = None
         self._refusal_channel: OutputChannel | None = None
         self._calls: dict[int, OutputChannel] = {}
@@ -44,7 +45,7 @@ class OutputCheck:
     @property
     def _content(self) -> OutputChannel:
         if self._content_channel is None:
-            self._content_channel = OutputChannel(self._run, json=self._schema is not None)
+            self._content_channel = OutputChannel(self._run, json=self._is_json)
         return self._content_channel
 
     @property
@@ -77,6 +78,10 @@ class OutputCheck:
     def failures(self) -> dict[str, Exception]:
         """Detectors that raised, by name."""
         return self._run.failures
+
+    def waive_schema(self) -> None:
+        """For an answer that was cut: it is no whole document. It is read and shown as JSON all the same."""
+        self._schema, self.schema_chars = None, 0
 
     def feed(self, delta: AnswerDelta) -> AnswerDelta | None:
         """What may be shown after the next piece; None when nothing is."""
@@ -117,7 +122,7 @@ class OutputCheck:
         run = self._run
         policy = run.active.policy
         return (
-            self._schema is None
+            not self._is_json
             and not (answer.refusal or answer.calls or answer.quotes or run.restorable)
             and len(answer.content) <= min(policy.size.max_output_chars, policy.stream_max_hold_chars)
             and is_blank(answer.content, run.active.output_plan)

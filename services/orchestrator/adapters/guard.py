@@ -102,7 +102,7 @@ class RemoteGuard:
         )
         failed: list[BaseException] = []
         shown = Assembly()
-        responses = self._stub.CheckOutputStream(_requests(opening, pieces, failed))
+        responses = self._stub.CheckOutputStream(_requests(opening, pieces, progress, failed))
         try:
             async with aclosing(responses):
                 async for response in responses:
@@ -124,7 +124,10 @@ class RemoteGuard:
 
 
 async def _requests(
-    opening: guard_pb2.StreamOpen, pieces: AsyncGenerator[object, None], failed: list[BaseException]
+    opening: guard_pb2.StreamOpen,
+    pieces: AsyncGenerator[object, None],
+    progress: Progress,
+    failed: list[BaseException],
 ) -> AsyncIterator[guard_pb2.CheckOutputStreamRequest]:
     yield guard_pb2.CheckOutputStreamRequest(open=opening)
     try:
@@ -135,7 +138,8 @@ async def _requests(
         # The model failed: ending without `finish` lets the guard deliver what it has released, and no more.
         failed.append(error)
         return
-    yield guard_pb2.CheckOutputStreamRequest(finish=guard_pb2.StreamFinish())
+    finish = guard_pb2.StreamFinish(finish_reason=_finish_reason(progress))
+    yield guard_pb2.CheckOutputStreamRequest(finish=finish)
 
 
 def _sources(turn: Turn, checked: Checked) -> list[str]:

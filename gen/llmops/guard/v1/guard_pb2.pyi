@@ -108,8 +108,10 @@ class StreamOpen(_message.Message):
     def __init__(self, policy: _Optional[str] = ..., json_schema: _Optional[str] = ..., masked_values: _Optional[_Iterable[_Union[_verdict_pb2.MaskedValue, _Mapping]]] = ..., sources: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StreamFinish(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("finish_reason",)
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    finish_reason: _chat_pb2.FinishReason
+    def __init__(self, finish_reason: _Optional[_Union[_chat_pb2.FinishReason, str]] = ...) -> None: ...
 
 class CheckOutputStreamResponse(_message.Message):
     __slots__ = ("release", "verdict")
