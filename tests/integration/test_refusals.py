@@ -63,6 +63,7 @@ async def test_invalid_requests_name_the_field(callers: MeshCallers) -> None:
     hot = pb.Conversation(messages=user("Too hot."), model="alpha/words")
     hot.parameters.temperature = 9
     roleless = pb.Conversation(messages=[chat_pb2.ChatMessage(content="Who speaks?")], model="alpha/words")
+    image = {"type": "image_url", "image_url": {"url": "http://example.com/a.png"}}
     found = {
         "grpc-empty": await callers.complete(empty),
         "grpc-temperature": await callers.complete(hot),
@@ -71,6 +72,8 @@ async def test_invalid_requests_name_the_field(callers: MeshCallers) -> None:
         "http-empty": await callers.chat("alpha/words", ""),
         "http-n": await callers.chat("alpha/words", "Twice.", n=2),
         "http-type": await callers.chat("alpha/words", "Hello.", max_tokens="many"),
+        "http-image": await callers.chat("alpha/words", "", messages=[{"role": "user", "content": [image]}]),
+        "http-unknown": await callers.chat("alpha/words", "Hello.", documents=["unseen"]),
         "http-timeout": await callers.chat("alpha/words", "Hello.", headers={"x-llmops-timeout-s": "soon"}),
     }
     assert {outcome.reason for outcome in found.values()} == {"INVALID_FIELD"}

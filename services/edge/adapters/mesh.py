@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from services.edge.core.ports import CHAT, ChatAnswer, ChatRequest, EmbeddingsRe
 
 Read = TypeVar("Read")
 
+_PLACED = re.compile(r"^call\.messages\[\d+\].*$")
 _PAGE_SIZE = 1000
 _MAX_PAGES = 10
 
@@ -68,7 +70,7 @@ class MeshChat:
         try:
             response = await self._stub.Complete(call, timeout=terms.timeout_s, metadata=terms.metadata())
         except MeshError as error:
-            raise call_failed(error, DIALECTS[request.dialect].names) from None
+            raise call_failed(error, DIALECTS[request.dialect].names, prompted=_is_prompted(call)) from None
         completion = response.completion
         size_bytes = len(completion.content) + sum(len(call.arguments_json) for call in completion.tool_calls)
         write = DIALECTS[request.dialect].whole
@@ -89,7 +91,7 @@ class MeshChat:
                 for item in writer.frames(event):
                     yield item
         except MeshError as error:
-            raise call_failed(error, dialect.names) from None
+            raise call_failed(error, dialect.names, prompted=_is_prompted(call)) from None
         finally:
             if events is not None:
                 await events.aclose()
@@ -147,9 +149,18 @@ class MeshEmbeddings:
         return await self._codec.encode(len(response.values_f32_le), written_vectors, response, request)
 
 
-def call_failed(error: MeshError, names: Names = CHAT_NAMES) -> CallFailed:
-    """A failed call in the edge's words; fields of the contract get their names in the dialect."""
-    violations = [(names.param_of(field), text) for field, text in error.field_violations]
+def _is_prompted(call: Any) -> bool:
+    """Whether messages of a prompt stand before the caller's."""
+    return bool(call.conversation.HasField("prompt"))
+
+
+def call_failed(error: MeshError, names: Names = CHAT_NAMES, *, prompted: bool = False) -> CallFailed:
+    """A failed call in the edge's words; fields of the contract get their names in the dialect.
+
+    The router counts the messages of a prompt as well: then its positions say nothing to the caller.
+    """
+    fields = [(_PLACED.sub("call.messages", name) if prompted else name, text) for name, text in error.field_violations]
+    violations = [(names.param_of(name), text) for name, text in fields]
     message = "; ".join(f"{name}: {text}" if name else text for name, text in violations) or str(error)
     return CallFailed(
         error.status,

@@ -80,10 +80,13 @@ REFUSED: Mapping[str, Refusal] = MappingProxyType(
 )
 
 _RENAMED = (
-    (re.compile(r"^conversation\."), ""),
+    # The orchestrator's name for the request, and the router's.
+    (re.compile(r"^(?:conversation|call)(?:\.|$)"), ""),
     (re.compile(r"^parameters\."), ""),
     (re.compile(r"^max_output_tokens$"), "max_completion_tokens"),
     (re.compile(r"^response_format\.(?:json_schema|schema_name|strict)$"), "response_format.json_schema"),
+    # The guard's name for it.
+    (re.compile(r"^json_schema$"), "response_format.json_schema"),
     (re.compile(r"^tool_choice\..*$"), "tool_choice"),
     (re.compile(r"^labels\.end_user$"), "user"),
     (re.compile(r"^labels\.tags"), "metadata"),
@@ -96,6 +99,8 @@ _RENAMED = (
     (re.compile(r"\.image\.(url|detail)$"), r".image_url.\1"),
     (re.compile(r"(\.tool_calls\[\d+\])\.(name|arguments)(?:_json)?$"), r"\1.function.\2"),
     (re.compile(r"^(tools\[\d+\])\.(name|description|parameters|strict)(?:_json_schema)?$"), r"\1.function.\2"),
+    # Last: what is passed on keeps the name that the caller gave it.
+    (re.compile(r"^extra_json\."), ""),
 )
 
 

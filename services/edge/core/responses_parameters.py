@@ -33,7 +33,7 @@ MAPPED = frozenset(
     }
 )
 # Sent to the provider unchanged, as from chat completions.
-PASSED = frozenset({"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier"})
+PASSED = frozenset({"prompt_cache_key", "safety_identifier"})
 IGNORED: frozenset[str] = frozenset()
 
 _STORED = "is not supported: nothing is stored here, so send the whole input."
@@ -53,6 +53,10 @@ REFUSED: Mapping[str, Refusal] = MappingProxyType(
         "moderation": Refusal("moderation is not supported: the guard checks every request and answer."),
         "previous_response_id": Refusal(f"previous_response_id {_STORED}"),
         "prompt": Refusal("prompt names a prompt stored at OpenAI; the mesh's own are named by llmops.prompt."),
+        "prompt_cache_options": Refusal("How the provider caches prompts is the operator's choice.", ({},)),
+        "prompt_cache_retention": Refusal(
+            "How long the provider keeps prompts is agreed with it, not chosen by a call.", ("in_memory", "in-memory")
+        ),
         "service_tier": Refusal(
             "Only the provider's standard tier is offered: budgets know no other price.", ("auto", "default")
         ),
@@ -72,6 +76,7 @@ _RENAMED = (
     (re.compile(r"^max_completion_tokens$"), "max_output_tokens"),
     (re.compile(r"^response_format\b.*$"), "text.format"),
     (re.compile(r"^reasoning_effort$"), "reasoning.effort"),
+    (re.compile(r"^verbosity$"), "text.verbosity"),
     # Calls of one turn share a message inside, and the instructions are one: positions do not agree.
     (re.compile(r"^messages\b.*$"), "input"),
     (re.compile(r"^(tools\[\d+\])\.function\."), r"\1."),

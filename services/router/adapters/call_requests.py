@@ -32,7 +32,7 @@ class CallRequests:
         """The conversation, and of whom it is. Raises InvalidField."""
         return chat.ModelCall(
             call.model,
-            tuple(_message(message) for message in call.messages),
+            tuple(_message(message, index) for index, message in enumerate(call.messages)),
             tuple(_tool(tool) for tool in call.tools),
             _parameters(call.parameters) if call.HasField("parameters") else _NO_PARAMETERS,
             tuple(call.model_names),
@@ -75,24 +75,25 @@ def _origin(asked: pb.PlanRequest | pb.ModelCall, request_id: str) -> Origin:
     return replace(owner, language=asked.language, encoder=asked.embedding.model, embedding=vector)
 
 
-def _message(message: chat_pb2.ChatMessage) -> chat.Message:
+def _message(message: chat_pb2.ChatMessage, index: int) -> chat.Message:
     role = _ROLES.get(message.role)
     if role is None:
-        raise InvalidField("call.messages.role", "must be a role that this version knows")
+        raise InvalidField(f"call.messages[{index}].role", "must be a role that this version knows")
     calls: tuple[chat.ToolCall, ...] = ()
     parts: tuple[chat.TextPart | chat.ImagePart, ...] = ()
     if message.tool_calls:
         calls = tuple(chat.ToolCall(c.id, c.name, c.arguments_json, c.index) for c in message.tool_calls)
     if message.parts:
-        parts = tuple(_part(part) for part in message.parts)
+        parts = tuple(_part(part, index, place) for place, part in enumerate(message.parts))
     return chat.Message(role, message.content, parts, calls, message.tool_call_id, message.name)
 
 
-def _part(part: chat_pb2.ContentPart) -> chat.TextPart | chat.ImagePart:
+def _part(part: chat_pb2.ContentPart, index: int, place: int) -> chat.TextPart | chat.ImagePart:
     if part.WhichOneof("kind") == "image":
         # A provider of one's own would fetch http: from its network and read file: from its disk.
         if not part.image.url.lower().startswith(("https://", "data:")):
-            raise InvalidField("call.messages.parts.image.url", "must be an https: or a data: address")
+            field_path = f"call.messages[{index}].parts[{place}].image.url"
+            raise InvalidField(field_path, "must be an https: or a data: address")
         return chat.ImagePart(part.image.url, part.image.detail)
     return chat.TextPart(part.text)
 

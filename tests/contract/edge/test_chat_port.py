@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from meshkit.errors import InvalidField
 from meshkit.kit import Kit
 from services.edge.adapters.memory import MemoryChat, echo_events
 from services.edge.adapters.mesh import Codec, MeshChat
@@ -182,6 +183,28 @@ async def test_the_terms_travel(kind: str) -> None:
     assert call.context.trace.trace_id == trace
     assert call.context.principal.organisation == "acme"
     assert 5 < call.remaining_s < 7
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("llmops", "param"),
+    [(b"{}", "messages[2].content[1].image_url.url"), (b'{"prompt": "p@production"}', "messages")],
+)
+async def test_positions_of_messages_are_named_where_they_are_the_callers(
+    kind: str,
+    stream: bool,  # noqa: FBT001
+    llmops: bytes,
+    param: str,
+) -> None:
+    """The router counts the messages of a prompt, which stand before the caller's."""
+    async with opened(kind) as bench:
+        assert isinstance(bench.behind, ScriptedOrchestrator)
+        bench.behind.failure = InvalidField("call.messages[2].parts[1].image.url", "must be an https: address")
+        chat = await bench.chat.read((STREAMED if stream else PLAIN)[:-1] + b',"llmops":' + llmops + b"}")
+        with pytest.raises(CallFailed) as raised:
+            await (anext(bench.chat.stream(chat, TERMS, 0)) if stream else bench.chat.complete(chat, TERMS, 0))
+    assert (raised.value.param, str(raised.value)) == (param, f"{param}: must be an https: address")
 
 
 @pytest.mark.parametrize("kind", ["local", "remote"])

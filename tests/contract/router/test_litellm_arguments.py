@@ -88,7 +88,7 @@ STEERING = (
 async def test_nothing_of_a_caller_steers_the_package(name: str) -> None:
     """With an address of its own, a caller was sent the operator's key."""
     package = Package()
-    with pytest.raises(InvalidRequest, match=f"must not set {name};"):
+    with pytest.raises(InvalidRequest, match=rf"extra_json\.{name}: is not passed on;"):
         await bridge(package).complete(request(**{name: "https://evil.example"}))
     assert package.calls == []
 

@@ -332,3 +332,4 @@ async def test_images_from_inner_addresses_reach_no_provider(
     with pytest.raises(CallError) as caught:
         await stub.Complete(pb.CompleteRequest(call=pb.ModelCall(messages=[message])), metadata=CALLER)
     assert (caught.value.reason, upstream.requests) == ("INVALID_FIELD", [])
+    assert [field for field, _ in caught.value.field_violations] == ["call.messages[0].parts[0].image.url"]

@@ -273,15 +273,21 @@ def test_a_models_own_needs_shape_its_requests() -> None:
     [
         (ModelCall("", (), parameters=Parameters(extra_json="{")), "call.parameters.extra_json"),
         (ModelCall("", (), parameters=Parameters(extra_json="[1]")), "call.parameters.extra_json"),
-        (ModelCall("", (), parameters=Parameters(extra_json='{"model":"dear"}')), "call.parameters.extra_json"),
-        (ModelCall("", (), parameters=Parameters(extra_json='{"n":100}')), "call.parameters.extra_json"),
+        (ModelCall("", (), parameters=Parameters(extra_json='{"model":"dear"}')), "call.parameters.extra_json.model"),
+        (ModelCall("", (), parameters=Parameters(extra_json='{"n":100}')), "call.parameters.extra_json.n"),
         (ModelCall("", (), (ToolDefinition("t", "", '{"a":' * 300 + "1" + "}" * 300),)), "call"),
         (
             ModelCall("", (), parameters=Parameters(extra_json='{"service_tier":"priority"}')),
-            "call.parameters.extra_json",
+            "call.parameters.extra_json.service_tier",
         ),
-        (ModelCall("", (), parameters=Parameters(extra_json='{"mcp_servers":[]}')), "call.parameters.extra_json"),
-        (ModelCall("", (), parameters=Parameters(extra_json='{"prediction":{}}')), "call.parameters.extra_json"),
+        (
+            ModelCall("", (), parameters=Parameters(extra_json='{"mcp_servers":[]}')),
+            "call.parameters.extra_json.mcp_servers",
+        ),
+        (
+            ModelCall("", (), parameters=Parameters(extra_json='{"prediction":{}}')),
+            "call.parameters.extra_json.prediction",
+        ),
         (ModelCall("", (), (WEATHER, ToolDefinition("t", "", "no"))), "call.tools[1].parameters_json_schema"),
         (
             ModelCall("", (), parameters=Parameters(response_format=ResponseFormat("json_schema", "", "{]"))),

@@ -20,6 +20,7 @@ from services.edge.core import embeddings_parameters, messages_parameters, param
 from services.edge.core.errors import InvalidRequest
 from services.edge.core.parameters import Refusal
 from services.edge.core.ports import MESSAGES, RESPONSES
+from services.router.adapters.dialects.extras import OPENAI_CHAT, OPENAI_RESPONSES
 from tests.unit.edge.test_parameters import fields
 
 # Of older clients; still on the wire.
@@ -95,6 +96,15 @@ def test_no_field_of_a_request_for_vectors_does_either(path: str) -> None:
         (RESPONSES, "conversation.messages[3].content", "input"),
         (RESPONSES, "conversation.tools[0].parameters_json_schema", "tools[0].parameters"),
         (RESPONSES, "conversation.labels.tags", "metadata"),
+        (MESSAGES, "call.messages[3].parts[1].image.url", "messages"),
+        (MESSAGES, "call.tools[0].parameters_json_schema", "tools[0].input_schema"),
+        (MESSAGES, "call.parameters.extra_json.top_k", "top_k"),
+        (MESSAGES, "json_schema", "output_config.format"),
+        (RESPONSES, "call.messages[3].parts[1].image.url", "input"),
+        (RESPONSES, "call.tools[0].parameters_json_schema", "tools[0].parameters"),
+        (RESPONSES, "call.parameters.extra_json.verbosity", "text.verbosity"),
+        (RESPONSES, "call.parameters.extra_json.safety_identifier", "safety_identifier"),
+        (RESPONSES, "json_schema", "text.format"),
     ],
 )
 def test_fields_of_the_contract_get_their_names(dialect: str, field: str, param: str) -> None:
@@ -126,3 +136,13 @@ def test_what_nobody_knows_reaches_no_provider(api: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         wire.decode(json.dumps(REQUIRED[api] | {"documents": ["unseen"]}).encode())
     assert raised.value.param == "documents"
+
+
+@pytest.mark.parametrize("name", sorted(parameters.REFUSED.keys() & responses_parameters.REFUSED.keys()))
+def test_what_chat_and_responses_both_refuse_asks_for_nothing_in_the_same_words(name: str) -> None:
+    assert parameters.REFUSED[name].neutral == responses_parameters.REFUSED[name].neutral
+
+
+def test_what_responses_pass_on_the_router_takes() -> None:
+    assert OPENAI_RESPONSES >= responses_parameters.PASSED
+    assert OPENAI_CHAT >= responses_parameters.PASSED

@@ -59,6 +59,17 @@ def test_the_wire_struct_holds_exactly_the_mapped_parameters() -> None:
         ("conversation.cache.scope", "llmops.cache.scope"),
         ("conversation.guard_policy", "llmops.guard_policy"),
         ("conversation.model", "model"),
+        # The router's own fields, and the guard's.
+        ("call.messages[3].parts[1].image.url", "messages[3].content[1].image_url.url"),
+        ("call.tools[0].parameters_json_schema", "tools[0].function.parameters"),
+        ("call.parameters.response_format.json_schema", "response_format.json_schema"),
+        ("call.parameters.extra_json.chat_template_kwargs", "chat_template_kwargs"),
+        ("call.parameters.extra_json.prompt", "prompt"),
+        ("call.parameters.extra_json.max_output_tokens", "max_output_tokens"),
+        ("call.labels.data_class", "llmops.data_class"),
+        ("call.model", "model"),
+        ("call", ""),
+        ("json_schema", "response_format.json_schema"),
     ],
 )
 def test_fields_of_the_contract_get_their_openai_names(field: str, param: str) -> None:

@@ -52,8 +52,8 @@ def test_whatever_is_not_on_the_list_is_refused_by_name(dialect: str, name: str)
     with pytest.raises(InvalidRequest) as caught:
         encoded(dialect, **{name: True})
     ((field, problem),) = caught.value.field_violations
-    assert field == "call.parameters.extra_json"
-    assert f"must not set {name};" in problem
+    assert field == f"call.parameters.extra_json.{name}"
+    assert problem.startswith("is not passed on;")
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,20 @@ def test_what_only_others_take_is_left_to_them() -> None:
 
 @pytest.mark.parametrize("value", ["x", {"documents": ["no guard saw this"]}, {"date_string": "nor this"}])
 def test_no_text_gets_into_a_chat_template(value: object) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidRequest) as caught:
         encoded("openai", chat_template_kwargs=value)
+    assert [field for field, _ in caught.value.field_violations] == ["call.parameters.extra_json.chat_template_kwargs"]
+
+
+def test_all_that_is_refused_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        encoded("openai", tools=1, n=2, verbosity="low")
+    fields = [field for field, _ in caught.value.field_violations]
+    assert fields == ["call.parameters.extra_json.n", "call.parameters.extra_json.tools"]
 
 
 def test_a_name_that_is_none_is_not_repeated() -> None:
     with pytest.raises(InvalidRequest) as caught:
         encoded("openai", **{"my password is hunter2": 1})
     assert "hunter2" not in str(caught.value)
+    assert [field for field, _ in caught.value.field_violations] == ["call.parameters.extra_json"]

@@ -8,6 +8,7 @@ Names are compared without case and underscores, as Google's APIs do, and sent i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from services.router.adapters.dialects.base import json_object
@@ -15,6 +16,7 @@ from services.router.core.errors import InvalidRequest
 from services.router.core.failure import token, unsupported
 
 _FIELD = "call.parameters.extra_json"
+_TEMPLATE = "chat_template_kwargs"
 Extras = frozenset[str]
 """What one dialect passes on, in its own spelling."""
 
@@ -55,22 +57,29 @@ def extra_parameters(extra_json: str, allowed: Extras) -> dict[str, Any]:
         return {}
     extra = json_object(extra_json, _FIELD)
     if refused := sorted(name for name in extra if _plain(name) not in _ANYWHERE):
-        # A name that is none may be anything, also a piece of a prompt.
-        shown = ", ".join(token(name) or "(no name)" for name in refused[:8])
-        raise InvalidRequest(_FIELD, f"must not set {shown}; the router's README lists what is passed on")
+        raise _not_passed_on(refused[:8])
     own = {_plain(name): name for name in allowed}
     for name in extra:
         if _plain(name) not in own:
             raise unsupported(f"parameter-{token(name)}")
     parameters = {own[_plain(name)]: value for name, value in extra.items()}
-    _check_template(parameters.get("chat_template_kwargs", {}))
+    _check_template(parameters.get(_TEMPLATE, {}))
     return parameters
+
+
+def _not_passed_on(names: Sequence[str]) -> InvalidRequest:
+    """Names each of them. A name that is none may be anything, also a piece of a prompt."""
+    text = "is not passed on; the router's README lists what is"
+    violations = [(f"{_FIELD}.{token(name)}" if token(name) else _FIELD, text) for name in names]
+    error = InvalidRequest(*violations[0])
+    error.field_violations = violations
+    return error
 
 
 def _check_template(switches: Any) -> None:
     """Switches of a chat template are fine; text would be a prompt that no guard has seen."""
     if not isinstance(switches, dict) or not all(isinstance(value, bool | int | float) for value in switches.values()):
-        raise InvalidRequest(_FIELD, "must give chat_template_kwargs true, false and numbers only")
+        raise InvalidRequest(f"{_FIELD}.{_TEMPLATE}", "must hold true, false and numbers only")
 
 
 def merge_extra(body: dict[str, Any], extra_json: str, allowed: Extras) -> None:
