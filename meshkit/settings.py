@@ -8,6 +8,7 @@ can also be set by a variable: `LLMOPS__LEDGER__ENABLED=false` sets `ledger.enab
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import re
 import types
@@ -181,7 +182,8 @@ def _scalar(kind: Any, raw: object, where: str, environ: Mapping[str, str]) -> A
     if kind is Any or kind is object:
         return raw
     if kind in (str, Secret):
-        if not isinstance(raw, str | int | float) or isinstance(raw, bool):
+        # YAML reads 2027-03-31 as a date, which is written as it was; a time may have been written otherwise.
+        if not isinstance(raw, str | int | float | dt.date) or isinstance(raw, bool | dt.datetime):
             raise SettingsError(f"{where}: expected text, found {_kind(raw)}")
         text = _expand(str(raw), where, environ)
         return text if kind is str else Secret(text)
@@ -211,4 +213,6 @@ def _kind(raw: object) -> str:
         return "a mapping"
     if isinstance(raw, list):
         return "a list"
+    if isinstance(raw, dt.date):
+        return "a time" if isinstance(raw, dt.datetime) else "a date"
     return f"{type(raw).__name__} {raw!r}" if isinstance(raw, bool | int | float) else "text"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.router.core.catalogue import Condition, HedgeRule, ModelSpec, RouteSpec, ShadowRule
+from services.router.core.facts import spelled
 from services.router.core.vendors import Requirement, Terms
 
 Strategy = Literal["ordered", "weighted", "cheapest", "fastest", "least-busy", "complexity"]
@@ -46,7 +47,7 @@ class When:
         return Condition(
             frozenset(self.organisations),
             frozenset(self.features),
-            frozenset(language.lower() for language in self.languages),
+            frozenset(map(spelled, self.languages)),
             frozenset(self.data_classes),
             frozenset(self.bands),
             self.min_input_tokens,

@@ -13,11 +13,16 @@ Vector = npt.NDArray[np.float32]
 _UNDETERMINED = "und"
 
 
+def spelled(language: str) -> str:
+    """As languages are compared: `pt-br` for `pt_BR`."""
+    return language.lower().replace("_", "-")
+
+
 @lru_cache(maxsize=256)
 def _spellings(language: str) -> frozenset[str]:
-    spelled = language.lower().replace("_", "-")
-    primary = spelled.split("-", 1)[0]
-    return frozenset() if primary in {"", _UNDETERMINED} else frozenset((spelled, primary))
+    known = spelled(language)
+    primary = known.split("-", 1)[0]
+    return frozenset() if primary in {"", _UNDETERMINED} else frozenset((known, primary))
 
 
 @dataclass(frozen=True, slots=True)

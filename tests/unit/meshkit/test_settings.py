@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+import yaml
 
 from meshkit.settings import Secret, SettingsError, dump, load, overlay
 
@@ -63,12 +64,21 @@ def test_a_full_configuration() -> None:
         ({"name": "a", "mode": "fats"}, "x.mode: 'fats' is not one of fast, safe (did you mean 'fast'?)"),
         ({"name": "a", "key": "${NOPE}"}, "x.key: the environment has no NOPE"),
         ({"name": "a", "on": "yes"}, "x.on: expected true or false, found text"),
+        (yaml.safe_load("name: 2027-03-31 12:00:00"), "x.name: expected text, found a time"),
+        (yaml.safe_load("{name: a, limit: 2027-03-31}"), "x.limit: expected a whole number, found a date"),
     ],
 )
 def test_mistakes(raw: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(Outer, raw, "x", {})
     assert message in str(caught.value)
+
+
+def test_a_day_needs_no_quotes() -> None:
+    """YAML reads it as a date; whoever sets one meant the text."""
+    for text in ("2027-03-31", "'2027-03-31'"):
+        assert load(Outer, yaml.safe_load(f"name: {text}"), "x", {}).name == "2027-03-31"
+    assert load(Outer, overlay({}, {"LLMOPS__NAME": "2027-03-31"}), "x", {}).name == "2027-03-31"
 
 
 def test_the_environment_overlays_the_file() -> None:

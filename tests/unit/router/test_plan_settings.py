@@ -12,10 +12,12 @@ from meshkit.settings import Secret
 from services.router.adapters.memory import DeclaredPrices
 from services.router.adapters.prices import TablePrices
 from services.router.core.catalogue import ModelSpec
+from services.router.core.conditions import check
+from services.router.core.facts import Facts, Origin
 from services.router.core.ports import PriceList
 from services.router.core.prices import ModelPrice, nano_usd
 from services.router.provider_settings import ModelConfig, Provider, TokenPrice
-from services.router.route_settings import DataClass, Route, Vendor
+from services.router.route_settings import DataClass, Route, Vendor, When
 from services.router.settings import DEFAULT_MODEL, RouterSettings
 
 NOON = dt.datetime(2026, 11, 29, 12, tzinfo=dt.UTC)
@@ -48,6 +50,14 @@ def test_the_register_says_what_the_file_says() -> None:
     found = gate.refusal(specs["big"])
     assert found is not None
     assert found.detail == "What is agreed with 'north' ended on 2026-11-29."
+
+
+@pytest.mark.parametrize("language", ["pt-BR", "pt_BR", "PT_br"])
+def test_languages_are_named_in_any_spelling(language: str) -> None:
+    condition = When(languages=(language,)).condition()
+    for spoken in ("pt-BR", "pt_BR"):
+        assert check(condition, Facts(Origin(language=spoken)), ()).holds
+    assert check(condition, Facts(Origin(language="pt-PT")), ()).holds is False
 
 
 def test_an_entry_for_the_built_in_model_counts() -> None:
