@@ -91,18 +91,23 @@ def require_content(result: pb.Conversation, extension: wire.Extension | None, p
         raise InvalidRequest(f"{param} must hold at least one message when no prompt is named.", param=param)
 
 
-def _add_message(result: pb.Conversation, index: int, message: wire.Message) -> None:
-    role, content = message.role, message.content
+def _require_fields(where: str, message: wire.Message) -> None:
+    role = message.role
     if role == "tool" and not message.tool_call_id:
-        raise InvalidRequest("A tool message names the call that it answers.", param=f"messages[{index}].tool_call_id")
+        raise InvalidRequest("A tool message names the call that it answers.", param=f"{where}.tool_call_id")
     if message.tool_calls and role != "assistant":
-        raise InvalidRequest("Only assistant messages call tools.", param=f"messages[{index}].tool_calls")
-    if content is None:
-        if role != "assistant":
-            raise InvalidRequest("content is missing.", param=f"messages[{index}].content")
-        content = ""
-    if isinstance(content, list) and not content:
-        raise InvalidRequest("content holds no part.", param=f"messages[{index}].content")
+        raise InvalidRequest("Only assistant messages call tools.", param=f"{where}.tool_calls")
+    if message.parsed is not None and role != "assistant":
+        raise InvalidRequest("Only assistant messages are parsed.", param=f"{where}.parsed")
+    if message.content is None and role != "assistant":
+        raise InvalidRequest("content is missing.", param=f"{where}.content")
+    if isinstance(message.content, list) and not message.content:
+        raise InvalidRequest("content holds no part.", param=f"{where}.content")
+
+
+def _add_message(result: pb.Conversation, index: int, message: wire.Message) -> None:
+    _require_fields(f"messages[{index}]", message)
+    role, content = message.role, message.content or ""
     out = result.messages.add()
     out.role = _ROLES[role]
     if message.name:

@@ -18,10 +18,11 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class FunctionCall(Struct, forbid_unknown_fields=True, gc=False):
-    """What a tool call calls; `arguments` is JSON text."""
+    """What a tool call calls; `arguments` is JSON text. What OpenAI's client parsed of it is left in, and not read."""
 
     name: str
     arguments: str = ""
+    parsed_arguments: dict[str, Raw] | None = None
 
 
 class ToolCall(Struct, forbid_unknown_fields=True, gc=False):
@@ -59,7 +60,10 @@ class ImagePart(Struct, forbid_unknown_fields=True, gc=False, tag_field="type", 
 
 
 class Message(Struct, forbid_unknown_fields=True, gc=False):
-    """A message. The fields without use here may come back `null` or empty from an answer, and must be so."""
+    """A message. The fields without use here may come back `null` or empty from an answer, and must be so.
+
+    `parsed` is what OpenAI's client made of the content of an answer: left in, and not read.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart | ImagePart | RefusalPart] | None = None
@@ -70,6 +74,7 @@ class Message(Struct, forbid_unknown_fields=True, gc=False):
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
+    parsed: dict[str, Raw] | None = None
 
 
 class Function(Struct, forbid_unknown_fields=True, gc=False):
