@@ -147,14 +147,21 @@ def _wait_us(limit: Limit, least: int, window_end_s: int | None, now_us: int) ->
 
 
 def extension_violations(books: Books, held: Reservation, add: int, now_us: int) -> Iterable[Violation]:
-    """What stands against raising a hold: the query as a whole, and each counter that carries it."""
-    for limit, _, key, _ in books.limits.bindings(held.terms.payer, now_us // MICROSECONDS):
-        if key is None and limit.mode is not Mode.SHADOW and not limit.fits(held.reserved_nano_usd, add):
+    """What stands against raising a hold: the query as a whole, each counter that carries it, and what suspends.
+
+    Of limits that came after the call only those are asked that admit nothing: the counters of others do not carry it.
+    """
+    for limit, _, key, window_end_s in books.limits.bindings(held.terms.payer, now_us // MICROSECONDS):
+        if limit.suspends:
+            yield Violation(limit, 0, add if limit.unit is _MONEY else 0, window_end_s)
+        elif key is None and limit.mode is not Mode.SHADOW and not limit.fits(held.reserved_nano_usd, add):
             yield Violation(limit, limit.stop_line_nano_usd - held.reserved_nano_usd, add, None)
     for counter_id in held.money_ids:
         counter = books.counters[counter_id]
         now = limit_of(books, counter)
-        if now is not None and now.mode is not Mode.SHADOW and not now.fits(counter.used_nano_usd, add):
+        if now is None or now.mode is Mode.SHADOW or now.suspends:
+            continue
+        if not now.fits(counter.used_nano_usd, add):
             end_s = window_at(counter.key.period, counter.key.window_start_s, now.time_zone).end_s
             # A raise stays on the counters of its reservation: their next window does not help it.
             yield Violation(now, now.stop_line_nano_usd - counter.used_nano_usd, add, end_s)

@@ -190,8 +190,10 @@ class Model:
 
     def extend(self, name: str, add: int, spent: int, ttl_us: int, now_us: int) -> bool:
         hold = self.holds[name]
-        queries = [limit for limit, _ in self.in_force(hold.payer, now_us // 10**6) if limit.period is Period.QUERY]
-        refused = any(x.mode is Mode.ENFORCE and self.too_much(x, hold.reserved, add) for x in queries)
+        limits = [limit for limit, _ in self.in_force(hold.payer, now_us // 10**6) if limit.mode is Mode.ENFORCE]
+        refused = any(limit.cap_nano_usd == limit.max_count == 0 for limit in limits)
+        queries = [limit for limit in limits if limit.period is Period.QUERY]
+        refused = refused or any(self.too_much(limit, hold.reserved, add) for limit in queries)
         for place in hold.places:
             limit = self.limit_of(place)
             if place.unit is Unit.MONEY and limit is not None and limit.mode is Mode.ENFORCE:
@@ -208,7 +210,7 @@ class Model:
         line = limit.cap_nano_usd
         if limit.period is not Period.QUERY:
             line = line * limit.stop_basis_points // 10_000
-        return limit.cap_nano_usd == 0 or (add > 0 and used + add > line)
+        return add > 0 and used + add > line
 
     def commit(self, name: str, amount: int, now_us: int) -> None:
         hold = self.holds[name]
