@@ -267,11 +267,16 @@ def limit_row(limit: Limit) -> tuple[Any, ...]:
     return tuple(getattr(limit, name) for name in Limit.__slots__)
 
 
+def key_of(row: Sequence[Any]) -> CounterKey:
+    """A row of USED."""
+    organisation, scope, subject, period, start, unit = row
+    return CounterKey(organisation, Scope(scope), subject, Period(period), start, Unit(unit))
+
+
 def counter_of(row: Sequence[Any]) -> tuple[str, Counter]:
     """A row of USAGE."""
-    counter_id, organisation, scope, subject, period, start, *rest, unit = row
-    key = CounterKey(organisation, Scope(scope), subject, Period(period), start, Unit(unit))
-    return counter_id, Counter(key, *rest)
+    counter_id, *key, spent, held, alerted, tat_ns, unit = row
+    return counter_id, Counter(key_of((*key, unit)), spent, held, alerted, tat_ns)
 
 
 def event_of(row: Sequence[Any]) -> NumberedEvent:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.ledger.adapters import statements
-from services.ledger.adapters.codec import decode_answer, limit_of, limit_row, text, usage_arguments
+from services.ledger.adapters.codec import columns, decode_answer, key_of, limit_of, limit_row, text
 from services.ledger.core import decide, limit_changes
 from services.ledger.core.errors import LedgerError
-from services.ledger.core.limits import Limit, LimitSet, declare
+from services.ledger.core.limits import CounterKey, Limit, LimitSet, declare
 from services.ledger.core.operations import SetLimit
-from services.ledger.core.ports import window_query
 
 
-async def declare_limits(connection: Any, limits: Sequence[Limit]) -> None:
-    """See Store."""
+async def declare_limits(
+    connection: Any, limits: Sequence[Limit], time_us: Callable[[], int], logger: logging.Logger
+) -> None:
+    """See Store. Tells what stands in another time zone than it is declared in."""
     before = await _lock(connection)
-    await _save(connection, before, declare(before, limits))
+    now_us = time_us()
+    used = await _used(connection, "", limit_changes.left_windows(before, declare(before, limits), now_us))
+    after = limit_changes.declare_and_keep(before, limits, used, now_us)
+    await _save(connection, before, after)
+    zones = {limit.limit_id: limit.time_zone for limit in limits}
+    for limit_id, limit in after.by_id.items():
+        if limit.declared and zones.get(limit_id) != limit.time_zone:
+            fields = {"limit": limit_id, "time_zone": limit.time_zone or "UTC"}
+            logger.warning("a limit keeps its time zone: its running window is used", extra={"fields": fields})
 
 
 async def set_limit(
@@ -29,17 +39,12 @@ async def set_limit(
     if known is not None:
         answer = decode_answer(operation.key.kind, known["answer"])
         return decide.replay((known["fingerprint"], answer), operation.fingerprint)
-    now_us, wanted = time_us(), operation.limit
-    left = limit_changes.left_window(before, wanted, now_us)
-    if left is not None:
-        # Batches that are under way count what nobody sees yet; those that come wait, and find the limits changed. A
-        # batch that does not end is waited for shortly: asyncpg.LockNotAvailableError.
-        await connection.fetchval(statements.SETTLED_SEQ)
-    counted = left is not None and bool(
-        await connection.fetch(statements.USAGE, *usage_arguments(window_query(wanted, left)))
-    )
+    now_us = time_us()
     try:
-        after, entry = limit_changes.set_limit(before, operation, now_us, max_limits, counted=counted)
+        after, entry = limit_changes.set_limit(before, operation, now_us, max_limits)
+        windows = limit_changes.left_windows(before, after, now_us)
+        used = await _used(connection, operation.limit.organisation, windows)
+        limit_changes.refuse_forgetting(before, after, used, now_us)
     except LedgerError as error:
         return decide.Outcome(error)
     await _save(connection, before, after)
@@ -47,6 +52,16 @@ async def set_limit(
     arguments = (now_us, kind, organisation, request_id, entry.fingerprint, text(entry.answer), entry.note)
     await connection.execute(statements.PLAIN_ENTRY, *arguments)
     return decide.Outcome(entry.answer, (entry,))
+
+
+async def _used(connection: Any, organisation: str, windows: Sequence[tuple[int, int, int]]) -> list[CounterKey]:
+    """Keys of what is counted in any of these windows, of one organisation or, unnamed, of all."""
+    if not windows:
+        return []
+    # Batches that are under way count what nobody sees yet; those that come wait, and find the limits changed. A batch
+    # that does not end is waited for shortly: asyncpg.LockNotAvailableError.
+    await connection.fetchval(statements.SETTLED_SEQ)
+    return [key_of(row) for row in await connection.fetch(statements.USED, organisation, *columns(windows, 3))]
 
 
 async def _lock(connection: Any) -> LimitSet:

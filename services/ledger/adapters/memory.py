@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.ledger.core import decide, limit_changes
@@ -11,7 +11,7 @@ from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, ModelUnpriced
 from services.ledger.core.events import EventKind, NumberedEvent, events_of
 from services.ledger.core.identities import id_bound
-from services.ledger.core.limits import Limit, LimitSet, declare
+from services.ledger.core.limits import CounterKey, Limit, LimitSet, declare
 from services.ledger.core.operations import (
     Alert,
     Allot,
@@ -23,7 +23,7 @@ from services.ledger.core.operations import (
     ReserveAnswer,
     SetLimit,
 )
-from services.ledger.core.ports import BookedDay, Decision, UsageQuery, window_query
+from services.ledger.core.ports import BookedDay, Decision, UsageQuery
 from services.ledger.core.prices import Price
 from services.ledger.core.seals import Head, newer
 from services.ledger.core.windows import MICROSECONDS, SteadyClock
@@ -63,10 +63,10 @@ class MemoryStore:
         if remembered is not None:
             return decide.replay(remembered, operation.fingerprint)
         before, wanted, now_us = self.books.limits, operation.limit, self._clock.now_us()
-        left = limit_changes.left_window(before, wanted, now_us)
-        counted = left is not None and bool(await self.usage(window_query(wanted, left)))
         try:
-            limits, entry = limit_changes.set_limit(before, operation, now_us, self._max_limits, counted=counted)
+            limits, entry = limit_changes.set_limit(before, operation, now_us, self._max_limits)
+            used = self._used(wanted.organisation, limit_changes.left_windows(before, limits, now_us))
+            limit_changes.refuse_forgetting(before, limits, used, now_us)
         except LedgerError as error:
             return decide.Outcome(error)
         self.books.limits = limits
@@ -76,7 +76,19 @@ class MemoryStore:
 
     async def declare_limits(self, limits: Sequence[Limit]) -> None:
         """See Store."""
-        self.books.limits = declare(self.books.limits, limits)
+        before, now_us = self.books.limits, self._clock.now_us()
+        used = self._used("", limit_changes.left_windows(before, declare(before, limits), now_us))
+        self.books.limits = limit_changes.declare_and_keep(before, limits, used, now_us)
+
+    def _used(self, organisation: str, windows: Container[tuple[int, int, int]]) -> list[CounterKey]:
+        """Keys of what is counted in any of these windows, of one organisation or, unnamed, of all."""
+        return [
+            counter.key
+            for counter in self.books.counters.values()
+            if (counter.key.scope, counter.key.period, counter.key.window_start_s) in windows
+            and organisation in ("", counter.key.organisation)
+            and counter.used_nano_usd
+        ]
 
     async def limits(self) -> LimitSet:
         """See Store."""

@@ -200,7 +200,7 @@ class PostgresStore:
         self._declared, self._declared_after = tuple(limits), None
         async with self._changes() as connection:
             accepted_number = self._continuity.accepted_number
-            await limit_rows.declare_limits(connection, limits)
+            await limit_rows.declare_limits(connection, limits, self._clock.now_us, self._logger)
         self._declared_after = accepted_number
         await self._reload_limits()
 

@@ -61,6 +61,13 @@ WHERE c.organisation = $1 AND ($5 = '' OR c.subject = $5) AND c.counter_id > $6:
 ORDER BY c.counter_id LIMIT $7
 """
 
+USED = """
+SELECT c.organisation, c.scope, c.subject, c.period, c.window_start_s, c.unit FROM counters c
+JOIN unnest($2::smallint[], $3::smallint[], $4::bigint[]) AS w (scope, period, window_start_s)
+    USING (scope, period, window_start_s)
+WHERE ($1 = '' OR c.organisation = $1) AND (c.spent_nano_usd > 0 OR c.held_nano_usd > 0)
+"""
+
 COUNTERS = """
 SELECT counter_id::text, organisation, scope, subject, period, window_start_s, spent_nano_usd, held_nano_usd, alerted,
     tat_ns, unit

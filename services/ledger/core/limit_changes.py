@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.ledger.core.books import Entry
 from services.ledger.core.errors import InvalidRequest, NotFound
-from services.ledger.core.limits import EVERY_ORGANISATION, Limit, LimitSet, limit_id_of
+from services.ledger.core.limits import EVERY_ORGANISATION, CounterKey, Limit, LimitSet, declare, limit_id_of
 from services.ledger.core.operations import LimitAnswer, SetLimit
-from services.ledger.core.windows import MICROSECONDS, Window, window_at
+from services.ledger.core.windows import MICROSECONDS, window_at
 
 
-def set_limit(
-    limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int, *, counted: bool
-) -> tuple[LimitSet, Entry]:
+def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int) -> tuple[LimitSet, Entry]:
     """Creates or changes a limit of the organisation. Raises InvalidRequest or NotFound.
 
-    `counted` says whether anything is counted in the window that `left_window` names.
+    Whether a running window is left is for `refuse_forgetting` to say, which needs to know what is counted.
     """
     wanted = operation.limit
     limit_id = limit_id_of(wanted.organisation, wanted.scope, wanted.subject, wanted.period, wanted.unit)
     before = limits.by_id.get(limit_id)
     _check_limit(limits, wanted, limit_id)
-    if counted:
-        _check_zone(limits, wanted, now_us)
     if before is None:
         own = sum(1 for limit in limits.by_id.values() if limit.organisation == wanted.organisation)
         if own >= max_limits:
@@ -38,31 +35,90 @@ def set_limit(
     return (limits if after == before else limits.replaced_with(after)), entry
 
 
-def left_window(limits: LimitSet, wanted: Limit, now_us: int) -> Window | None:
-    """The running window that a change of the time zone would leave; None where the change leaves none."""
-    before = _in_force(limits, wanted)
-    if before is None or before.time_zone == wanted.time_zone or wanted.objection() is not None:
-        return None
-    window = window_at(wanted.period, now_us // MICROSECONDS, before.time_zone)
-    return None if window.end_s is None else window
+def left_windows(before: LimitSet, after: LimitSet, now_us: int) -> tuple[tuple[int, int, int], ...]:
+    """Running windows, as (scope, period, start), that a change may leave.
+
+    Those of places where limits come, go or cut time anew, and time is cut in several ways.
+    """
+    old, new = _windows(before, now_us), _windows(after, now_us)
+    changed = {i for i in old.keys() | new.keys() if old.get(i) != new.get(i)}
+    places = {window[:2] for windows in (old, new) for i, window in windows.items() if i in changed}
+    found = {window for windows in (old, new) for window in windows.values() if window[:2] in places}
+    cut_once = {place for place in places if sum(window[:2] == place for window in found) == 1}
+    return tuple(sorted(window for window in found & set(old.values()) if window[:2] not in cut_once))
 
 
-def _check_zone(limits: LimitSet, wanted: Limit, now_us: int) -> None:
-    """Another zone's windows have counters of their own: what is counted in the running one would be forgotten."""
-    before, window = _in_force(limits, wanted), left_window(limits, wanted, now_us)
-    if before is None or window is None or window.end_s is None:
-        return
-    ends, zone = datetime.fromtimestamp(window.end_s, UTC).isoformat(), before.time_zone or "UTC"
-    raise InvalidRequest(
-        "limit.time_zone",
-        f"would forget what the running window of {zone} counts; keep it, or suspend the limit (a cap of 0) and"
-        f" change the zone after {ends}, before the next call",
+def refuse_forgetting(before: LimitSet, after: LimitSet, used: Iterable[CounterKey], now_us: int) -> None:
+    """Raises InvalidRequest where a change of limits leaves a window that is used; `used` are counters of such windows.
+
+    Another zone's windows have counters of their own: what is counted in the running one would be forgotten.
+    """
+    for key, limit, wanted in _forgotten(before, after, used, now_us):
+        end_s = window_at(key.period, key.window_start_s, limit.time_zone).end_s or 0
+        ends, zone = datetime.fromtimestamp(end_s, UTC).isoformat(), limit.time_zone or "UTC"
+        problem = f"would forget what the running window of {zone} counts"
+        if limit.subject and not wanted.subject:
+            raise InvalidRequest(
+                "limit.time_zone", f"{problem} for {limit.subject!r}; set a limit of that subject in {zone} first"
+            )
+        raise InvalidRequest(
+            "limit.time_zone",
+            f"{problem}; keep it, or suspend the limit (a cap of 0) and change the zone after {ends}",
+        )
+
+
+def declare_and_keep(before: LimitSet, declared: Sequence[Limit], used: Sequence[CounterKey], now_us: int) -> LimitSet:
+    """The limits of the configuration, but that what replaces a limit keeps its zone for those whom it counts.
+
+    The rest of the limit holds at once, for it may suspend somebody. The zone comes with a later declaration, one that
+    finds the running window unused.
+    """
+    wanted = {limit.limit_id: limit for limit in declared}
+    kept: set[str] = set()
+    while True:
+        after = declare(before, wanted.values())
+        keeping = (_keeping(left, limit) for _, left, limit in _forgotten(before, after, used, now_us))
+        limit = next((limit for limit in keeping if limit.limit_id not in kept), None)
+        if limit is None:
+            return after
+        kept.add(limit.limit_id)
+        wanted[limit.limit_id] = limit
+
+
+def _keeping(left: Limit, limit: Limit) -> Limit:
+    """What a limit asks of those who are counted under the one that it replaces, in that one's zone."""
+    organisation = left.organisation if limit.organisation == EVERY_ORGANISATION else limit.organisation
+    subject = limit.subject or left.subject
+    limit_id = limit_id_of(organisation, limit.scope, subject, limit.period, limit.unit)
+    return replace(
+        limit,
+        limit_id=limit_id,
+        organisation=organisation,
+        subject=subject,
+        time_zone=left.time_zone,
+        version=1,
+        declared=True,
     )
 
 
-def _in_force(limits: LimitSet, wanted: Limit) -> Limit | None:
-    scope, subject, period, unit = wanted.place
-    return limits.in_force(wanted.organisation, scope, subject, period, unit)
+def _forgotten(
+    before: LimitSet, after: LimitSet, used: Iterable[CounterKey], now_us: int
+) -> Iterator[tuple[CounterKey, Limit, Limit]]:
+    """Counters that are left, with the limit that reads each, and the one that would read another instead."""
+    for key in used:
+        organisation, scope, subject, period, start_s, unit = key
+        old = before.in_force(organisation, scope, subject, period, unit)
+        new = after.in_force(organisation, scope, subject, period, unit)
+        if old is not None and new is not None and _start_s(old, now_us) == start_s != _start_s(new, now_us):
+            yield key, old, new
+
+
+def _windows(limits: LimitSet, now_us: int) -> dict[str, tuple[int, int, int]]:
+    return {i: (int(x.scope), int(x.period), _start_s(x, now_us)) for i, x in limits.by_id.items()}
+
+
+def _start_s(limit: Limit, now_us: int) -> int:
+    return window_at(limit.period, now_us // MICROSECONDS, limit.time_zone).start_s
 
 
 def _check_limit(limits: LimitSet, wanted: Limit, limit_id: str) -> None:

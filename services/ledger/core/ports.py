@@ -12,7 +12,6 @@ from services.ledger.core.limits import Limit, LimitSet
 from services.ledger.core.operations import Alert, Operation, ReserveAnswer, SetLimit
 from services.ledger.core.prices import Price
 from services.ledger.core.seals import Head
-from services.ledger.core.windows import Window
 
 
 class UsageQuery(NamedTuple):
@@ -26,12 +25,6 @@ class UsageQuery(NamedTuple):
     subject: str
     after: str
     size: int
-
-
-def window_query(limit: Limit, window: Window) -> UsageQuery:
-    """Whether anything is counted for a limit's subject in one window: the first counter will do."""
-    place = (int(limit.scope), int(limit.period), window.start_s)
-    return UsageQuery(limit.organisation, (place,), limit.subject, "", 1)
 
 
 class Decision(NamedTuple):
@@ -65,7 +58,7 @@ class Store(Protocol):
         ...
 
     async def declare_limits(self, limits: Sequence[Limit]) -> None:
-        """Applies the limits of the configuration, see `limits.declare`."""
+        """Applies the limits of the configuration, see `limit_changes.declare_and_keep`."""
         ...
 
     async def limits(self) -> LimitSet:

@@ -10,12 +10,19 @@ import pytest
 
 from services.ledger.adapters.writer import Writer
 from services.ledger.core.errors import InvalidRequest, StorageUnavailable
-from services.ledger.core.limits import Limit, Scope
-from services.ledger.core.windows import Period
+from services.ledger.core.limits import CounterKey, Limit, Scope
+from services.ledger.core.ports import Store
+from services.ledger.core.windows import Period, window_at
 from tests.contract.ledger.conftest import OpenStore
 from tests.contract.ledger.test_postgres import ledger_on, rows
 from tests.contract.ledger.test_store import UNIT
-from tests.unit.ledger.builders import ADA, TurnableClock
+from tests.unit.ledger.builders import ADA, START, TurnableClock, limit
+
+START_OF_DAY_S = window_at(Period.DAY, int(START.timestamp())).start_s
+OPEN_COUNTER = """
+INSERT INTO counters (counter_id, organisation, scope, subject, period, window_start_s, spent_nano_usd)
+VALUES ($1, $2, $3, $4, $5, $6, 100)
+"""
 
 
 async def test_a_change_of_zone_waits_for_what_is_being_reserved(
@@ -85,3 +92,41 @@ async def test_a_batch_that_waited_for_a_change_is_decided_under_the_new_limits(
                 await asyncio.sleep(0.01)
         await changing.execute("UPDATE limits SET cap_nano_usd = 0; UPDATE limit_set SET version = version + 1")
     assert not (await reserving).granted
+
+
+async def test_a_declared_zone_waits_for_an_unused_window_of_every_organisation(
+    store: Store, clock: TurnableClock
+) -> None:
+    """A restart with another `time_zone` in mesh.yaml began the day anew, for everybody."""
+    shared, own = limit(Scope.USER, Period.DAY, 100), limit(Scope.USER, Period.DAY, 100, organisation="globex")
+    await store.declare_limits([shared, own])
+    ledger = ledger_on(store, clock, "a")
+    assert (await ledger.reserve(ADA, "r1", UNIT, 0, 100, 0)).granted
+    kolkata = [replace(x, time_zone="Asia/Kolkata", cap_nano_usd=110) for x in (shared, own)]
+    for restart in range(2):
+        await store.declare_limits(kolkata)
+        assert not (await ledger.reserve(ADA, f"again-{restart}", UNIT, 0, 11, 0)).granted
+        # Nobody of globex has used anything.
+        zones = {x.organisation: (x.time_zone, x.cap_nano_usd) for x in (await store.limits()).by_id.values()}
+        assert zones == {"*": ("", 110), "globex": ("Asia/Kolkata", 110)}
+    clock.turn(86_400)
+    await store.declare_limits(kolkata)
+    assert {x.time_zone for x in (await store.limits()).by_id.values()} == {"Asia/Kolkata"}
+
+
+async def test_a_declaration_waits_for_what_is_being_reserved(open_postgres: OpenStore, clock: TurnableClock) -> None:
+    """Another replica is at work while one is restarted with another zone."""
+    here, there = await open_postgres(), await open_postgres()
+    day = limit(Scope.ORGANISATION, Period.DAY, 100)
+    await here.declare_limits([day])
+    async with here._database.pool.acquire() as connection:
+        under_way = connection.transaction()
+        await under_way.start()
+        await connection.execute("SELECT pg_advisory_xact_lock_shared(7311, 'journal'::regclass::oid::integer)")
+        key = CounterKey("acme", Scope.ORGANISATION, "", Period.DAY, START_OF_DAY_S)
+        await connection.execute(OPEN_COUNTER, key.counter_id(), *key[:5])
+        declaring = asyncio.create_task(there.declare_limits([replace(day, time_zone="Asia/Kolkata")]))
+        await asyncio.wait([declaring], timeout=0.05)
+        await under_way.commit()
+        await declaring
+    assert [x.time_zone for x in (await there.limits()).by_id.values()] == [""]

@@ -235,6 +235,16 @@ class Model:
         self.give_back(hold, now_us, now_us)
         return released
 
+    def forgets(self, wanted: Limit, now_s: int) -> bool:
+        """Whether a limit would make somebody's running window, in which something is used, another one."""
+        after = Model({**self.limits, wanted.limit_id: wanted})
+        for place in {place for hold in self.holds.values() for place in hold.places}:
+            old, new = self.limit_of(place), after.limit_of(place)
+            left = old and new and place.start_s == start_of(old, now_s) != start_of(new, now_s)
+            if left and (self.spent(place) or self.held(place)):
+                return True
+        return False
+
     def adjust(self, name: str, delta: int) -> bool:
         hold = self.holds[name]
         if hold.state not in ("committed", "expired") or hold.booked + delta < 0:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ledger.core.errors import InvalidRequest
-from services.ledger.core.limits import LimitSet, Scope
+from services.ledger.core.limits import Limit, LimitSet, Scope
 from services.ledger.core.windows import Period, window_at, zone_of
 from tests.unit.ledger.builders import ADA, Desk, TurnableClock, done, limit
 
@@ -94,3 +94,106 @@ def test_review_8_another_zone_does_not_forget_what_was_spent_today(owner: str) 
     # Nothing is counted in a window that nobody has used yet.
     desk.clock.turn(86_400)
     assert done(desk.ledger.set_limit(ADA, "s3", wanted)).time_zone == ""
+
+
+DAY = limit(Scope.ORGANISATION, Period.DAY, 100)
+EACH_USER = limit(Scope.USER, Period.DAY, 100)
+TOKYO = "Asia/Tokyo"
+
+
+def in_force(desk: Desk, scope: Scope = Scope.ORGANISATION, subject: str = "") -> Limit:
+    found = desk.memory.books.limits.in_force("acme", scope, subject, Period.DAY)
+    assert found is not None
+    return found
+
+
+def test_a_declared_zone_waits_for_a_window_that_nobody_used_and_the_rest_of_the_limit_does_not() -> None:
+    desk = Desk([DAY])
+    desk.commit(desk.reserve(90).reservation_id, 90)
+    lowered = replace(DAY, cap_nano_usd=95, time_zone=TOKYO)
+    done(desk.memory.declare_limits([lowered]))
+    assert not desk.reserve(6).granted
+    assert desk.reserve(5).granted
+    version = desk.memory.books.limits.version
+    done(desk.memory.declare_limits([lowered]))
+    assert (in_force(desk).time_zone, desk.memory.books.limits.version) == ("", version)
+    desk.clock.turn(86_400)
+    done(desk.memory.declare_limits([lowered]))
+    assert in_force(desk).time_zone == TOKYO
+
+
+def test_who_is_suspended_and_asks_on_keeps_no_zone() -> None:
+    """A denial opens a counter, and counts nothing on it."""
+    desk = Desk([DAY])
+    desk.commit(desk.reserve(90).reservation_id, 90)
+    done(desk.memory.declare_limits([replace(DAY, cap_nano_usd=0)]))
+    desk.clock.turn(86_400)
+    assert not desk.reserve(1).granted
+    done(desk.memory.declare_limits([replace(DAY, time_zone=TOKYO)]))
+    assert in_force(desk).time_zone == TOKYO
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Africa/Abidjan"])
+def test_another_name_for_the_same_days_is_no_other_zone(zone: str) -> None:
+    desk = Desk([DAY])
+    desk.reserve(10)
+    wanted = replace(DAY, organisation="acme", limit_id="", time_zone=zone)
+    assert done(desk.ledger.set_limit(ADA, "s", wanted)).time_zone == zone
+    hour = replace(limit(Scope.USER, Period.HOUR, 50, organisation="acme"), limit_id="")
+    done(desk.ledger.set_limit(ADA, "h1", hour))
+    desk.reserve(10)
+    assert done(desk.ledger.set_limit(ADA, "h2", replace(hour, time_zone=TOKYO))).time_zone == TOKYO
+    assert not desk.reserve(41).granted
+
+
+def test_a_limit_on_each_does_not_forget_whom_a_limit_of_every_organisation_named() -> None:
+    """The organisation's own limit comes first: it is now ada's, and its days are others."""
+    ada = limit(Scope.USER, Period.DAY, 100, subject="ada")
+    desk = Desk([ada])
+    desk.commit(desk.reserve(90).reservation_id, 90)
+    own = replace(EACH_USER, organisation="acme", limit_id="", time_zone=TOKYO)
+    with pytest.raises(InvalidRequest, match="for 'ada'; set a limit of that subject in UTC first"):
+        done(desk.ledger.set_limit(ADA, "s", own))
+    done(desk.ledger.set_limit(ADA, "a", replace(ada, organisation="acme", limit_id="")))
+    assert done(desk.ledger.set_limit(ADA, "s", own)).time_zone == TOKYO
+    assert not desk.reserve(11).granted
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "zone_of_others"),
+    [
+        # A limit of the organisation's own comes before what named ada for every organisation.
+        (
+            [limit(Scope.USER, Period.DAY, 100, subject="ada")],
+            [replace(limit(Scope.USER, Period.DAY, 100, organisation="acme"), time_zone=TOKYO)],
+            TOKYO,
+        ),
+        # Ada's own limit goes, and hers is that of each.
+        (
+            [limit(Scope.USER, Period.DAY, 500, subject="ada"), replace(EACH_USER, time_zone=TOKYO)],
+            [replace(EACH_USER, time_zone=TOKYO)],
+            TOKYO,
+        ),
+        # Both at once: others keep their days of UTC, and ada hers of Kolkata.
+        (
+            [EACH_USER, replace(limit(Scope.USER, Period.DAY, 100, subject="ada"), time_zone="Asia/Kolkata")],
+            [replace(limit(Scope.USER, Period.DAY, 100, organisation="acme"), time_zone=TOKYO)],
+            "",
+        ),
+    ],
+)
+def test_whoever_is_counted_keeps_the_days_however_the_configuration_changes(
+    before: list[Limit], after: list[Limit], zone_of_others: str
+) -> None:
+    desk = Desk(before)
+    for payer in (ADA, ADA._replace(user="bob")):
+        desk.commit(desk.reserve(90, payer=payer).reservation_id, 90, payer=payer)
+    zone = in_force(desk, Scope.USER, "ada").time_zone
+    done(desk.memory.declare_limits(after))
+    assert not desk.reserve(11).granted
+    assert in_force(desk, Scope.USER, "ada").time_zone == zone
+    assert in_force(desk, Scope.USER, "bob").time_zone == zone_of_others
+    desk.clock.turn(86_400)
+    done(desk.memory.declare_limits(after))
+    assert desk.memory.books.limits.by_id.keys() == {x.limit_id for x in after}
+    assert in_force(desk, Scope.USER, "ada").time_zone == TOKYO
