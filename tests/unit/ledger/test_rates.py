@@ -283,6 +283,20 @@ def test_an_edited_rate_gives_back_at_the_rate_it_was_taken() -> None:
     assert left == {Unit.TOKENS: (desk.clock.ns, 0), Unit.CONCURRENCY: (0, 0)}
 
 
+def test_an_edit_of_a_rate_keeps_the_time_that_is_owed_and_not_the_count() -> None:
+    desk = Desk([count_limit(Unit.TOKENS, 10)])
+    desk.commit(desk.reserve(10).reservation_id, 40)
+    done(desk.memory.declare_limits([count_limit(Unit.TOKENS, 1000)]))
+    assert desk.reserve(10).retry_after_us == 180_600_000
+    usages, _ = done(desk.ledger.reports.usage("acme", None, "", None, 0, ""))
+    assert [u.used_count for u in usages] == [4000]
+    done(desk.memory.declare_limits([count_limit(Unit.TOKENS, 1000, mode=Mode.SHADOW)]))
+    assert desk.reserve(10).granted
+    desk.clock.turn(240)
+    done(desk.memory.declare_limits([count_limit(Unit.TOKENS, 1000)]))
+    assert desk.reserve(1000).granted
+
+
 def test_l14_r7_shadow_denies_nothing_and_counts_what_it_would_have_denied() -> None:
     shadowed = [
         count_limit(Unit.REQUESTS, 2, mode=Mode.SHADOW),
