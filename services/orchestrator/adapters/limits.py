@@ -50,11 +50,11 @@ def _described(violation: pb.LimitViolation) -> tuple[str, str]:
 
 
 def tightest(rates: Iterable[pb.RateStatus]) -> tuple[Rate, ...]:
-    """Per unit the limit with the least left: the one that a caller will meet first."""
+    """Per unit the enforced limit with the least left: the one that a caller will meet first."""
     found: dict[str, Rate] = {}
     for status in rates:
         unit = _RATES.get(status.limit.unit)
-        if unit is None:
+        if unit is None or status.limit.mode == pb.LIMIT_MODE_SHADOW:
             continue
         reset_after_s = status.reset_after.ToNanoseconds() / _NANO
         rate = Rate(unit, status.limit.max_count, status.remaining_count, reset_after_s)

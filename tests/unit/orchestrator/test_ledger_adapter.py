@@ -181,6 +181,28 @@ async def test_the_tightest_rates_travel_with_the_hold() -> None:
     assert hold.rates == (Rate("requests", 60, 3, 1.5), Rate("tokens", 9000, 8000, 0.0))
 
 
+async def test_limits_in_shadow_mode_are_not_told_to_callers() -> None:
+    """A client that obeys its headers waited for a limit that denies nothing."""
+    rates = [
+        ledger_pb2.RateStatus(limit=limit(ledger_pb2.LIMIT_UNIT_REQUESTS, 1), remaining_count=0),
+        ledger_pb2.RateStatus(limit=limit(ledger_pb2.LIMIT_UNIT_REQUESTS), remaining_count=9),
+        ledger_pb2.RateStatus(limit=limit(ledger_pb2.LIMIT_UNIT_TOKENS), remaining_count=0),
+    ]
+    for shadowed in (rates[0], rates[2]):
+        shadowed.limit.mode = ledger_pb2.LIMIT_MODE_SHADOW
+    hold, _ = await reserve(ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED, rates=rates))
+    assert hold.rates == (Rate("requests", 60, 9, 0.0),)
+    denied = ledger_pb2.ReserveResponse(
+        decision=ledger_pb2.RESERVE_DECISION_DENIED,
+        violations=[ledger_pb2.LimitViolation(limit=rates[1].limit)],
+        rates=rates,
+    )
+    with pytest.raises(RateLimited) as caught:
+        await reserve(denied)
+    assert caught.value.metadata["x-ratelimit-limit-requests"] == "60"
+    assert not any("tokens" in name for name in caught.value.metadata)
+
+
 async def test_a_rate_is_no_budget_and_says_how_long_to_wait() -> None:
     violation = ledger_pb2.LimitViolation(
         limit=limit(ledger_pb2.LIMIT_UNIT_REQUESTS), remaining_count=0, requested_count=1
