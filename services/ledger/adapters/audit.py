@@ -117,6 +117,8 @@ CSV_HEADER = (
     "meters",
     "note",
 )
+# The full-width ones are signs as well where East Asian text is written.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 async def verify(connection: Any) -> Difference | None:
@@ -145,14 +147,17 @@ async def export_csv(connection: Any, out: TextIO, organisation: str = "") -> in
     async with _snapshot(connection):
         async for seq, at_us, owner, kind, *rest in connection.cursor(_JOURNAL, organisation):
             time = (_EPOCH + timedelta(microseconds=at_us)).isoformat()
-            writer.writerow((seq, time, owner, Kind(kind).name.lower(), *map(_harmless, rest)))
+            writer.writerow((seq, time, _harmless(owner), Kind(kind).name.lower(), *map(_harmless, rest)))
             entries += 1
     return entries
 
 
 def _harmless(cell: object) -> object:
-    """Ids and reasons come from callers: a spreadsheet must not take one for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    """Ids and reasons come from callers: none may end the row, and a spreadsheet must not take one for a formula."""
+    if not isinstance(cell, str):
+        return cell
+    written = cell.replace("\r", r"\r").replace("\n", r"\n")
+    return f"'{written}" if cell.lstrip().startswith(_FORMULA_SIGNS) else written
 
 
 @asynccontextmanager

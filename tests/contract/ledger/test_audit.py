@@ -106,3 +106,33 @@ async def test_the_journal_as_csv(store: PostgresStore) -> None:
     assert found["adjust"][1].startswith("2026-11-24T13:20:00")
     # A spreadsheet would run it.
     assert found["void"][-1] == "'=cache-hit"
+
+
+async def test_what_callers_write_stays_in_its_cell_and_is_no_formula(
+    open_postgres: OpenStore, clock: TurnableClock
+) -> None:
+    """A bare carriage return ended the row, and what followed it could be a formula."""
+    store = await open_postgres()
+    ledger = ledger_on(store, clock, "a")
+    reasons = ["left\r=1+1", "a\nb", "x\r\ny", "\r=1", " \t@SUM(A1)", "\N{FULLWIDTH EQUALS SIGN}1", "a=1", 'b", "=2']
+    for number, reason in enumerate(reasons):
+        hold = await ledger.reserve(ADA, f"r{number}\r@A1", UNIT, 0, 1, 0)
+        await ledger.void(ADA, f"v{number}", hold.reservation_id, reason)
+    out = io.StringIO(newline="")
+    async with store._database.pool.acquire() as connection:
+        assert await export_csv(connection, out) == 2 * len(reasons)
+    lines = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+    assert {len(line) for line in lines} == {len(CSV_HEADER)}
+    assert out.getvalue().count("\n") == len(lines)
+    assert "\r" not in out.getvalue()
+    assert {line[4] for line in lines if line[3] == "reserve"} == {rf"r{n}\r@A1" for n in range(len(reasons))}
+    assert [line[-1] for line in lines if line[3] == "void"] == [
+        r"left\r=1+1",
+        r"a\nb",
+        r"x\r\ny",
+        r"'\r=1",
+        "' \t@SUM(A1)",
+        "'\N{FULLWIDTH EQUALS SIGN}1",
+        "a=1",
+        'b", "=2',
+    ]
