@@ -76,7 +76,9 @@ def budget_usage(
 
 @budget_app.command("why-blocked")
 def budget_why_blocked(
-    request_id: Annotated[str, typer.Argument(help="Id of the reservation; default: the latest denial.")] = "",
+    request_id: Annotated[
+        str, typer.Argument(help="x-request-id of the answer, or id of the reservation; default: the latest denial.")
+    ] = "",
     address: AddressOption = HERE,
 ) -> None:
     """Say why a request was denied, and whether it would pass now."""

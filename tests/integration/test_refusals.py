@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from llmops.common.v1 import chat_pb2
+from llmops.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from openai import APIStatusError, AsyncOpenAI
 
@@ -44,6 +45,11 @@ async def test_a_suspended_organisation(callers: MeshCallers) -> None:
     streamed = await callers.chat_stream("alpha/words", "Anything, streamed?", SUSPENDED, max_tokens=20)
     assert found.reason == streamed.reason == "BUDGET_EXHAUSTED"
     assert "retry-after" not in found.headers
+    # Who was refused has this id and no other.
+    ledger = ledger_pb2_grpc.LedgerServiceStub(callers.channel("ledger"))
+    asked = ledger_pb2.WhyBlockedRequest(request_id=found.headers["x-request-id"])
+    why = await ledger.WhyBlocked(asked, metadata=callers.metadata(SUSPENDED))
+    assert [violation.limit.cap_nano_usd for violation in why.violations] == [0]
     check_golden("suspended", {"http": found.compared(), "http-stream": streamed.compared()})
 
 

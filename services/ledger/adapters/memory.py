@@ -112,10 +112,13 @@ class MemoryStore:
 
     async def decision(self, organisation: str, request_id: str) -> Decision | None:
         """See Store."""
-        if not request_id:
-            denials = [e.event for e in self.told.get(organisation, ()) if e.event.kind is EventKind.DENIED]
-            request_id = next((e.request_id for e in reversed(denials) if not e.reservation_id), "")
         key = OperationKey(organisation, Kind.RESERVE, request_id)
+        if key not in self.books.answers:
+            denials = [e.event for e in self.told.get(organisation, ()) if e.event.kind is EventKind.DENIED]
+            found = (e.request_id for e in reversed(denials) if not e.reservation_id)
+            begins = f"{request_id}:" if request_id else ""
+            request_id = next((denied for denied in found if denied.startswith(begins)), "")
+            key = key._replace(request_id=request_id)
         for entry in self.journal:
             if entry.key == key and isinstance(entry.answer, ReserveAnswer):
                 return Decision(request_id, entry.at_us, entry.answer)

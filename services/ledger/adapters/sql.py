@@ -157,7 +157,6 @@ class PostgresStore:
 
     async def decision(self, organisation: str, request_id: str) -> Decision | None:
         """See Store."""
-        request_id = request_id or await self._read("fetchval", statements.LATEST_DENIAL, organisation) or ""
         row = await self._read("fetchrow", statements.DECISION, organisation, request_id)
         if row is None:
             return None

@@ -73,12 +73,15 @@ SELECT counter_id::text, organisation, scope, subject, period, window_start_s, s
     tat_ns, unit
 FROM counters WHERE counter_id = ANY ($1::uuid[])
 """
+# The denial that is looked for where no reservation has the id is one of those that events remember.
 DECISION = """
-SELECT request_id, at_us, answer FROM journal WHERE organisation = $1 AND kind = 1 AND request_id = $2
-"""
-LATEST_DENIAL = """
-SELECT request_id FROM events WHERE organisation = $1 AND kind = 6 AND reservation_id = ''
-ORDER BY revision DESC LIMIT 1
+SELECT request_id, at_us, answer FROM journal WHERE organisation = $1 AND kind = 1 AND request_id = coalesce(
+    (SELECT j.request_id FROM journal j WHERE j.organisation = $1 AND j.kind = 1 AND j.request_id = $2),
+    (SELECT e.request_id FROM events e
+        WHERE e.organisation = $1 AND e.kind = 6 AND e.reservation_id = ''
+            AND ($2 = '' OR starts_with(e.request_id, $2 || ':'))
+        ORDER BY e.revision DESC LIMIT 1)
+)
 """
 EVENTS = """
 SELECT revision, organisation, kind, at_us, request_id, reservation_id, amount_nano_usd, alerts

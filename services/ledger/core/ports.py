@@ -74,7 +74,11 @@ class Store(Protocol):
         ...
 
     async def decision(self, organisation: str, request_id: str) -> Decision | None:
-        """How a reservation was decided; of an empty id, the latest that was denied and is remembered as an event."""
+        """How a reservation was decided.
+
+        Where none has the id, the latest that was denied, whose id begins with it and a colon, and that is remembered
+        as an event; of an empty id, the latest of all.
+        """
         ...
 
     async def events(self, organisation: str, after_revision: int, size: int) -> list[NumberedEvent]:

@@ -23,6 +23,8 @@ from services.orchestrator.core.model import Plan, Reservation, Turn, UsageLine
 
 _TTL_AFTER_DEADLINE_S = 30.0
 _MAX_TTL_S = 900.0
+# The ledger's ids have 128 bytes at most, and a fresh one 32.
+_MAX_ASKED_CHARS = 95
 
 
 class RemoteLedger:
@@ -34,10 +36,10 @@ class RemoteLedger:
         self._retry_pause_s = retry_pause_s
 
     async def reserve(self, turn: Turn, plan: Plan, input_tokens: int, max_output_tokens: int) -> Reservation:
-        """See Ledger. The id is ours and fresh: a caller that repeats its request id must not reuse a hold."""
+        """See Ledger."""
         ttl_s = min(remaining_s(_MAX_TTL_S) + _TTL_AFTER_DEADLINE_S, _MAX_TTL_S)
         request = ledger_pb2.ReserveRequest(
-            request_id=new_request_id(),
+            request_id=_fresh_id(turn.request_id),
             models=[ledger_pb2.PricedModel(provider=c.provider, model=c.model) for c in plan.candidates],
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
@@ -146,6 +148,15 @@ class RemoteLedger:
                 if is_restored(error) and not restored_too:
                     raise
             await asyncio.sleep(self._retry_pause_s)
+
+
+def _fresh_id(asked: str) -> str:
+    """An id of our own: a caller that repeats its request id must not reuse a hold.
+
+    It begins with the caller's, if that leaves room, so that a denial is found by what the caller has.
+    """
+    fresh = new_request_id()
+    return f"{asked}:{fresh}" if asked.isascii() and asked.isprintable() and len(asked) <= _MAX_ASKED_CHARS else fresh
 
 
 def _cost_nano_usd(line: UsageLine, prices: dict[tuple[str, str], usage_pb2.TokenPrice]) -> int:

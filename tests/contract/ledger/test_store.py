@@ -88,6 +88,17 @@ async def test_events_are_numbered_and_forgotten(store: Store, ledger: Ledger, c
     assert (await store.events("acme", 0, 10))[-1].revision == 6
 
 
+async def test_a_denial_is_found_by_what_its_id_begins_with(ledger: Ledger) -> None:
+    """Who was denied through the mesh has the id of the call, and the reservations have ids of their own."""
+    for request_id, amount in (("call:1", 95), ("call:2", 96), ("call-2:3", 97), ("whole", 98), ("whole:4", 99)):
+        await ledger.reserve(ADA, request_id, UNIT, 0, amount, 0)
+    for asked, found in (("call", "call:2"), ("call:1", "call:1"), ("whole", "whole"), ("", "whole:4")):
+        assert (await ledger.reports.why_blocked("acme", asked)).decision.request_id == found
+    for organisation, asked in (("acme", "cal"), ("acme", "call%"), ("globex", "call"), ("acme", "call:")):
+        with pytest.raises(NotFound):
+            await ledger.reports.why_blocked(organisation, asked)
+
+
 async def test_alerts_survive_the_feed(store: Store, ledger: Ledger) -> None:
     hold = await ledger.reserve(ADA, "r", UNIT, 0, 85, 0)
     (told,) = await store.events("acme", 0, 10)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,6 +169,20 @@ async def test_an_answer_without_a_maximum_is_estimated_by_the_ledger() -> None:
     assert (sent.estimate_output, sent.max_output_tokens, hold.covered_output_tokens) == (True, 7, 5)
     _, sent = await reserve(granted, max_output_tokens=7)
     assert not sent.estimate_output
+
+
+async def test_a_reservation_has_an_id_of_its_own_that_begins_with_the_callers() -> None:
+    """Nobody who was denied could ask the ledger why: the id that he had was never there."""
+    granted = ledger_pb2.ReserveResponse(decision=ledger_pb2.RESERVE_DECISION_GRANTED)
+    sent = [(await reserve(granted))[1].request_id for _ in range(2)]
+    assert sent[0] != sent[1]
+    assert [request_id.rpartition(":")[0] for request_id in sent] == ["q-1", "q-1"]
+    for too_long_or_odd in ("q" * 96, "q\0", "\N{LATIN SMALL LETTER E WITH ACUTE}"):
+        channel = AnsweringLedger(granted)
+        asked = replace(turn(), request_id=too_long_or_odd)
+        with call_context(deadline_s=asyncio.get_running_loop().time() + 5):
+            await remote(channel).reserve(asked, Plan((LINE.candidate,), ("cheap",), 10, "route#1"), 1, 7)
+        assert len(channel.requests[0].request_id) == 32
 
 
 async def test_the_tightest_rates_travel_with_the_hold() -> None:
