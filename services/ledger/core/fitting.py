@@ -11,8 +11,8 @@ from services.ledger.core.limits import Binding, Limit, Mode, Unit
 from services.ledger.core.operations import Alert, Meter, RateLeft, Reserve, Violation
 from services.ledger.core.windows import MICROSECONDS, window_at
 
-# When a call under way ends is not known; who waits asks again after this.
-CONCURRENCY_RETRY_US = MICROSECONDS
+# When a call under way ends, and what it gives back, is not known; who waits for that asks again after this.
+UNDER_WAY_RETRY_US = MICROSECONDS
 _MONEY = Unit.MONEY
 
 
@@ -60,7 +60,7 @@ def fit(books: Books, operation: Reserve, now_us: int) -> Fit:
         money_ids.append(counter_id)
         used = counter.used_nano_usd
         if not limit.fits(used, least):
-            wait = _wait_us(limit, least, window_end_s, now_us)
+            wait = _wait_us(limit, counter, least, window_end_s, now_us)
             found.append(Violation(limit, limit.stop_line_nano_usd - used, amount, window_end_s, wait))
             if limit.mode is not Mode.SHADOW:
                 continue
@@ -109,7 +109,7 @@ class _Metered:
     def _call_under_way(self, binding: Binding, counter: Counter) -> None:
         limit, live = binding.limit, counter.held_nano_usd
         if live + 1 > limit.max_count:
-            wait = CONCURRENCY_RETRY_US if limit.max_count else None
+            wait = UNDER_WAY_RETRY_US if limit.max_count else None
             self.violations.append(Violation(limit, limit.max_count - live, 1, None, wait))
         self.meters.append(Meter(binding.counter_id, limit.unit, 1))
 
@@ -139,8 +139,13 @@ def _rate_left(limit: Limit, tat_ns: int, by_ns: int, now_ns: int) -> RateLeft:
     return RateLeft(limit, rates.remaining(after, now_ns, limit.rate), reset_us)
 
 
-def _wait_us(limit: Limit, least: int, window_end_s: int | None, now_us: int) -> int | None:
-    """An amount that does not fit does when the window ends, if it fits an empty one."""
+def _wait_us(limit: Limit, counter: Counter, least: int, window_end_s: int | None, now_us: int) -> int | None:
+    """An amount that fits without what calls under way hold may fit when they end; any other when the window does.
+
+    None where it fits no empty window either.
+    """
+    if limit.fits(counter.spent_nano_usd, least):
+        return UNDER_WAY_RETRY_US
     if window_end_s is None or not limit.fits(0, least):
         return None
     return window_end_s * MICROSECONDS - now_us

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
+from math import ceil
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from services.ledger.core.limits import EVERY_ORGANISATION, Limit, Mode, Payer, 
 from services.ledger.core.windows import Period
 
 MINUTE_NS = 60 * 10**9
+ASK_AGAIN_US = 10**6
 MOST_AHEAD_NS = 10 * MINUTE_NS
 SKEW_NS = MINUTE_NS
 
@@ -49,12 +51,21 @@ class Hold:
     after: dict[Place, Fraction] = field(default_factory=dict)
 
 
+class Objection(NamedTuple):
+    """A limit that does not fit: what is left, what was asked, and after what wait it may."""
+
+    place: Place
+    left: int
+    asked: int
+    wait_us: int | None
+
+
 class Verdict(NamedTuple):
     """What a reservation comes to."""
 
     granted: bool
-    violations: frozenset[tuple[Place, int, int]]
-    shadow: frozenset[tuple[Place, int, int]]
+    violations: frozenset[Objection]
+    shadow: frozenset[Objection]
     alerts: frozenset[tuple[Place, int]]
 
 
@@ -125,9 +136,9 @@ class Model:
     def reserve(self, name: str, payer: Payer, amount: int, ttl_us: int, now_us: int) -> Verdict:
         violations, shadow, alerts, hold = set(), set(), set(), Hold(payer, amount, now_us + ttl_us, [], [], amount)
         for limit, place in self.in_force(payer, now_us // 10**6):
-            found = self.objection(limit, place, amount, now_us * 1000)
+            found = self.objection(limit, place, amount, now_us)
             if found is not None:
-                (shadow if limit.mode is Mode.SHADOW else violations).add((place, *found))
+                (shadow if limit.mode is Mode.SHADOW else violations).add(Objection(place, *found))
             if limit.unit in (Unit.REQUESTS, Unit.TOKENS):
                 count = 1 if limit.unit is Unit.REQUESTS else max(amount, 1)
                 if found is None:
@@ -148,24 +159,40 @@ class Model:
     def cost(self, count: int, limit: Limit) -> Fraction:
         return Fraction(count * MINUTE_NS, limit.max_count)
 
-    def objection(self, limit: Limit, place: Place, amount: int, now_ns: int) -> tuple[int, int] | None:
-        """What is left and what was asked, of a limit that a request does not fit."""
+    def objection(self, limit: Limit, place: Place, amount: int, now_us: int) -> tuple[int, int, int | None] | None:
+        """What is left, what was asked, and after what wait it may fit, of a limit that a request does not fit."""
         if limit.unit is Unit.MONEY:
-            query = limit.period is Period.QUERY
-            line = limit.cap_nano_usd if query else limit.cap_nano_usd * limit.stop_basis_points // 10_000
-            used = 0 if query else self.spent(place) + self.held(place)
-            fits = limit.cap_nano_usd > 0 and used + max(amount, 1) <= line
-            return None if fits else (line - used, amount)
+            return self.money_objection(limit, place, amount, now_us)
         if limit.unit is Unit.CONCURRENCY:
             live = self.live(place)
-            return None if live < limit.max_count else (limit.max_count - live, 1)
+            wait_us = ASK_AGAIN_US if limit.max_count else None
+            return None if live < limit.max_count else (limit.max_count - live, 1, wait_us)
         count = 1 if limit.unit is Unit.REQUESTS else max(amount, 1)
         if limit.max_count == 0:
-            return 0, count
-        burst = Fraction((limit.burst_count or limit.max_count) * MINUTE_NS, limit.max_count)
-        free = burst - self.pending(place, now_ns)
-        fits = Fraction(count * MINUTE_NS, limit.max_count) <= free
-        return None if fits else (max(int(free * limit.max_count // MINUTE_NS), 0), count)
+            return 0, count, None
+        burst, cost = self.cost(limit.burst_count or limit.max_count, limit), self.cost(count, limit)
+        free = burst - self.pending(place, now_us * 1000)
+        if cost <= free:
+            return None
+        wait = None if cost > burst else ceil((cost - free) / 1000)
+        return max(int(free * limit.max_count // MINUTE_NS), 0), count, wait
+
+    def money_objection(
+        self, limit: Limit, place: Place, amount: int, now_us: int
+    ) -> tuple[int, int, int | None] | None:
+        line, spent, held, least = limit.cap_nano_usd, 0, 0, max(amount, 1)
+        if limit.period is not Period.QUERY:
+            line = line * limit.stop_basis_points // 10_000
+            spent, held = self.spent(place), self.held(place)
+        if limit.cap_nano_usd and spent + held + least <= line:
+            return None
+        end_s, wait_us = end_of(limit, now_us // 10**6), None
+        if limit.cap_nano_usd and limit.period is not Period.QUERY and spent + least <= line:
+            # It would fit if those under way gave back all that they hold, which they do when they please.
+            wait_us = ASK_AGAIN_US
+        elif limit.cap_nano_usd and least <= line and end_s is not None:
+            wait_us = end_s * 10**6 - now_us
+        return line - spent - held, amount, wait_us
 
     def raise_alerts(self, places: list[Place], added: int) -> set[tuple[Place, int]]:
         raised: set[tuple[Place, int]] = set()
@@ -264,3 +291,16 @@ def start_of(limit: Limit, now_s: int) -> int:
     if limit.period is Period.MONTH:
         return int(datetime.combine(now.date().replace(day=1), time.min, zone).timestamp())
     return 0
+
+
+def end_of(limit: Limit, now_s: int) -> int | None:
+    """The start of the window after: the first moment of an hour, day or month that begins later."""
+    if limit.period not in (Period.HOUR, Period.DAY, Period.MONTH):
+        return None
+    zone = ZoneInfo(limit.time_zone) if limit.time_zone else UTC
+    today = datetime.fromtimestamp(now_s, zone).date()
+    if limit.period is Period.HOUR:
+        return (now_s // 3600 + 1) * 3600
+    next_first = (today.replace(day=1) + timedelta(days=31)).replace(day=1)
+    after = today + timedelta(days=1) if limit.period is Period.DAY else next_first
+    return int(datetime.combine(after, time.min, zone).timestamp())

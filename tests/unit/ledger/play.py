@@ -18,7 +18,7 @@ from services.ledger.core.operations import Kind, ReserveAnswer, Violation
 from services.ledger.core.rates import pending_ns
 from services.ledger.core.windows import MICROSECONDS, Period
 from tests.unit.ledger.builders import ADA, Desk, done, used_tokens
-from tests.unit.ledger.model import Hold, Model, Place, start_of
+from tests.unit.ledger.model import Hold, Model, Objection, Place, start_of
 
 USERS, KEYS, FEATURES = ("ada", "bob"), ("key-1", "key-2"), ("", "chat")
 MONEY_PERIODS = (Period.QUERY, Period.HOUR, Period.DAY, Period.MONTH, Period.LIFETIME)
@@ -222,10 +222,15 @@ class Play:
             return "nowhere"
         return self.random.choice(self.names[-12:]) if self.random.random() < 0.9 else self.random.choice(self.names)
 
-    def places(self, payer: Payer, violations: tuple[Violation, ...]) -> frozenset[tuple[Place, int, int]]:
+    def places(self, payer: Payer, violations: tuple[Violation, ...]) -> frozenset[Objection]:
         subjects, now_s = dict(payer.subjects()), self.now_us // MICROSECONDS
         return frozenset(
-            (Place(x.scope, subjects[x.scope], x.period, x.unit, start_of(x, now_s)), v.remaining, v.requested)
+            Objection(
+                Place(x.scope, subjects[x.scope], x.period, x.unit, start_of(x, now_s)),
+                v.remaining,
+                v.requested,
+                v.retry_after_us,
+            )
             for v in violations
             for x in (v.limit,)
         )

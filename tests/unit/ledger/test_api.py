@@ -60,7 +60,7 @@ def test_reserve_denies() -> None:
     assert denied.decision == pb.RESERVE_DECISION_DENIED
     assert denied.reservation_id == ""
     assert not denied.HasField("expire_time")
-    assert denied.retry_after == Duration(seconds=2400)
+    assert denied.retry_after == Duration(seconds=1)
     violation = denied.violations[0]
     assert (violation.remaining_nano_usd, violation.requested_nano_usd) == (10, 20)
     assert violation.window_end_time == Timestamp(seconds=START_S + 2400)

@@ -73,6 +73,15 @@ def test_retry_after_of_the_hour_alone() -> None:
     assert desk.reserve(50).granted
 
 
+@pytest.mark.parametrize("period", [Period.DAY, Period.LIFETIME])
+def test_what_calls_under_way_hold_may_come_back_before_any_window_ends(period: Period) -> None:
+    desk = Desk([limit(Scope.ORGANISATION, period, 100)])
+    under_way = desk.reserve(90).reservation_id
+    assert desk.reserve(50).retry_after_us == MICROSECONDS
+    desk.commit(under_way, 60)
+    assert desk.reserve(50).retry_after_us != MICROSECONDS
+
+
 @pytest.mark.parametrize(
     "hopeless",
     [

@@ -194,7 +194,7 @@ def test_litellm_39309_a_denial_burns_no_rate() -> None:
 
 def test_a_denial_names_every_limit_and_the_longest_wait() -> None:
     desk = Desk([count_limit(Unit.REQUESTS, 1), count_limit(Unit.TOKENS, 60), limit(Scope.USER, Period.HOUR, 100)])
-    desk.reserve(60)
+    desk.commit(desk.reserve(60).reservation_id, 60)
     denied = desk.reserve(50)
     waits = {v.limit.unit: v.retry_after_us for v in denied.violations}
     assert waits == {Unit.MONEY: 2400 * MICROSECONDS, Unit.REQUESTS: 60 * MICROSECONDS, Unit.TOKENS: 50 * MICROSECONDS}
