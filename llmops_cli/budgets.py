@@ -71,7 +71,11 @@ def set_budget(door: Door, wanted: WantedLimit) -> int:
     if wanted.mode is not None:
         limit.mode = _enum(pb.LimitMode, "LIMIT_MODE_", wanted.mode)
     if wanted.unit == "money":
+        if wanted.most is not None:
+            raise SettingsError("--count is for --unit requests, tokens and concurrency; --usd caps money")
         limit.cap_nano_usd = _cap_nano_usd(wanted.usd)
+    elif wanted.usd:
+        raise SettingsError(f"--usd is for money; --count says how many {wanted.unit} are allowed")
     elif wanted.most is None:
         raise SettingsError(f"--count says how many {wanted.unit} are allowed; 0 suspends")
     else:

@@ -26,7 +26,7 @@ from services.ledger.core.limits import (
 )
 from services.ledger.core.operations import Alert, AllotAnswer, Kept, LeaseTerms, RateLeft, ReserveAnswer, Violation
 from services.ledger.core.prices import Price, Tokens
-from services.ledger.core.reports import Usage, payer_of_subject
+from services.ledger.core.reports import Usage, difference_nano_usd, payer_of_subject
 from services.ledger.core.service import Ledger, Model, UsedTokens
 from services.ledger.core.watching import Watches
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -174,7 +174,7 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
             pb.ReconciledDay(start_time=asked.start_time, invoiced_nano_usd=asked.amount_nano_usd, **day._asdict())
             for asked, day in zip(request.days, booked, strict=True)
         ]
-        difference = sum(day.invoiced_nano_usd - day.booked_nano_usd for day in days)
+        difference = difference_nano_usd([asked.amount_nano_usd for asked in request.days], booked)
         return pb.ReconcileResponse(days=days, difference_nano_usd=difference)
 
     async def WhyBlocked(self, request: pb.WhyBlockedRequest, context: object) -> pb.WhyBlockedResponse:

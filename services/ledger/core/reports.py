@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from services.ledger.core.books import Books, Counter
+from services.ledger.core.ending import INT64_MAX
 from services.ledger.core.errors import InvalidRequest, NotFound
 from services.ledger.core.fitting import fit
 from services.ledger.core.limits import Binding, Limit, LimitSet, Payer, Scope
@@ -98,6 +99,14 @@ class Reports:
             raise InvalidRequest("provider", "must not contain the character NUL")
         days = [(start_us, start_us + _DAY_US) for start_us in start_times_us]
         return await self._store.booked_by_day(organisation, provider, days)
+
+
+def difference_nano_usd(invoiced: Iterable[int], booked: Iterable[BookedDay]) -> int:
+    """Invoiced less booked, all days together. Raises InvalidRequest where that is no amount."""
+    difference = sum(invoiced) - sum(day.booked_nano_usd for day in booked)
+    if abs(difference) > INT64_MAX:
+        raise InvalidRequest("days", "all days together do not fit into 64 bits of nano-USD")
+    return difference
 
 
 def _as_asked(asked: Asked) -> Reserve:

@@ -214,6 +214,12 @@ async def test_every_later_verb_through_the_stub(start: Start) -> None:
         invoice = pb.ReconcileRequest(provider="acme-ai", days=[pb.InvoiceDay(start_time=today, amount_nano_usd=5)])
         day = (await stub.Reconcile(invoice, metadata=OPERATOR)).days[0]
         assert day.booked_nano_usd == 2 * booked.amount_nano_usd - 100
+        yesterday = pb.InvoiceDay(start_time=Timestamp(seconds=today.seconds - 86_400), amount_nano_usd=5 * 10**18)
+        invoice.days[0].amount_nano_usd = 5 * 10**18
+        invoice.days.append(yesterday)
+        with pytest.raises(CallError, match="days: all days together") as too_much:
+            await stub.Reconcile(invoice, metadata=OPERATOR)
+        assert too_much.value.status == "INVALID_ARGUMENT"
 
 
 async def test_allotments_are_for_services_alone(start: Start) -> None:

@@ -108,3 +108,12 @@ def test_a_cap_that_is_no_amount_is_refused_with_what_to_write(usd: str) -> None
     """Beyond 64 bits it ended in a traceback."""
     with pytest.raises(SettingsError, match=r"--usd: .*; 0 suspends"):
         set_budget(Door("127.0.0.1:1", "llmops-key"), wanted("team", "day", usd=usd))
+
+
+@pytest.mark.parametrize(
+    "options", [{"usd": "5", "most": 100}, {"usd": "5", "most": 7, "unit": "requests"}, {"usd": "0", "unit": "tokens"}]
+)
+def test_what_would_be_ignored_is_refused(options: dict[str, Any]) -> None:
+    """A cap in USD on requests looked as if it held."""
+    with pytest.raises(SettingsError, match=r"^--(usd|count) is for "):
+        set_budget(Door("127.0.0.1:1", "llmops-key"), wanted("team", "day", **options))
