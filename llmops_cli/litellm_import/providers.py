@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from llmops_cli.litellm_import.reading import Section
 from meshkit.settings import SettingsError, load
@@ -49,6 +50,14 @@ _AZURE_SERIES = ("o_series/", "gpt5_series/")
 _BEDROCK_WAYS = ("converse/", "converse_like/", "invoke/")
 _BEDROCK_REGION = re.compile(r"([a-z]{2,}(?:-[a-z]+)+-\d{1,2})/(.+)")
 _AZURE_PATHS = ("/openai/v1", "/openai")
+# Names that are their vendor's whoever writes them. LiteLLM looks the others up in its table of models; a guess would
+# send a key and the prompts to somebody else.
+_OWN_NAMES = {
+    "openai": re.compile(
+        r"(?:ft:)?(?:gpt-\d|chatgpt-|o\d(?=-|$)|codex-|computer-use-|text-embedding-(?:3|ada)-)[\w.:-]*"
+    ),
+    "anthropic": re.compile(r"claude-[\w.-]+"),
+}
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -95,8 +104,7 @@ def target_of(params: Section, mode: str) -> Target:
         model, prefix, entry["dialect"] = model.removeprefix("responses/"), "openai-responses", "openai_responses"
     complete = {"azure": _azure, "bedrock": _bedrock}.get(prefix, _by_address)
     model = complete(params, known, entry, model)
-    if not model or "*" in model:
-        raise Unserved("model", "names no single model; give each model an entry of its own")
+    _require_single(model)
     if prefix in _OLD_TOKEN_FIELD:
         entry["max_tokens_field"] = "max_tokens"
     _add_common(params, entry)
@@ -105,7 +113,7 @@ def target_of(params: Section, mode: str) -> Target:
 
 
 def _split_model(params: Section) -> tuple[str, str]:
-    """The prefix and the provider's own name of the model; a name without a prefix is OpenAI's or Anthropic's."""
+    """The prefix and the provider's own name of the model. Raises Unserved for a name that may be anybody's."""
     name = params.text("model")
     prefix = params.text("custom_llm_provider")
     head, slash, rest = name.partition("/")
@@ -113,9 +121,33 @@ def _split_model(params: Section) -> tuple[str, str]:
         prefix, name = head, rest
     elif prefix and name.startswith(f"{prefix}/"):
         name = name.removeprefix(f"{prefix}/")
+    _require_single(name)
     if not prefix:
-        prefix = "anthropic" if name.startswith("claude") else "openai"
+        address = str(params.peek("api_base") or params.peek("base_url") or "")
+        prefix = _vendor_at(address) or _vendor_of(name)
     return prefix, name
+
+
+def _require_single(model: str) -> None:
+    if not model or "*" in model:
+        raise Unserved("model", "names no single model; give each model an entry of its own")
+
+
+def _vendor_at(address: str) -> str:
+    """Who lives there; empty when nobody that is known."""
+    try:
+        host = urlsplit(address).hostname
+    except ValueError:
+        return ""
+    vendors = (prefix for prefix, known in KNOWN.items() if known.key and urlsplit(known.base_url).hostname == host)
+    return next(vendors, "") if host else ""
+
+
+def _vendor_of(name: str) -> str:
+    found = next((vendor for vendor, names in _OWN_NAMES.items() if names.fullmatch(name)), "")
+    if not found:
+        raise Unserved("model", f"{name} may be anybody's; write the provider's prefix: PROVIDER/{name}")
+    return found
 
 
 def _by_address(params: Section, known: Known, entry: dict[str, object], model: str) -> str:
@@ -213,6 +245,8 @@ def _require_valid(entry: dict[str, object]) -> None:
         problem = load(Provider, _with_stand_ins(entry), "it", {}).problem()
     except SettingsError as error:
         problem = str(error)
+    except ValueError as error:
+        problem = f"has an address that cannot be read: {error}"
     if problem:
         raise Unserved("model", f"its provider {problem}")
 

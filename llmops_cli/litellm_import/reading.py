@@ -59,6 +59,10 @@ class Section:
         """The value, None when there is none."""
         return self._raw.pop(key, None)
 
+    def peek(self, key: str) -> object:
+        """The value, which is left for somebody to take."""
+        return self._raw.get(key)
+
     def text(self, *keys: str) -> str:
         """The first of these that is there, with `os.environ/NAME` written as `${NAME}`; empty when none is."""
         found = ""

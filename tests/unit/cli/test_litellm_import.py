@@ -23,7 +23,7 @@ _JUNK: st.SearchStrategy[Any] = st.recursive(
 _GROUPS = ("chat", "chat/1", "vectors", "a/b", "long")
 _MODELS = (
     *("openai/x", "openai/y", "claude-z", "groq/g", "azure/d", "azure/o_series/d", "bedrock/m", "bedrock/us-west-2/m"),
-    *("gemini/g", "hosted_vllm/v", "vertex_ai/v", "openai/*", "no-such/x", "openai/responses/r", "text-embedding"),
+    *("gemini/g", "hosted_vllm/v", "vertex_ai/v", "openai/*", "no-such/x", "openai/responses/r", "command-r"),
 )
 _NUMBERS = st.sampled_from([0, 1, 2, 3.5, 60, 1e-6, "7", "x", True, float("inf"), -1])
 _TEXTS = st.sampled_from(["x", "https://a.example/v1", "none", ""])
