@@ -134,6 +134,4 @@ def _join(section: dict[str, object], key: str, name: str, entry: dict[str, obje
 def _limits(router: Section) -> dict[str, object]:
     limits: dict[str, object] = {}
     put(limits, "cooldown_s", router.positive("cooldown_time"))
-    fallbacks = router.number("max_fallbacks")
-    put(limits, "max_attempts", None if fallbacks is None else int(fallbacks) + 1)
     return limits

@@ -92,6 +92,16 @@ class Section:
             return None
         return number
 
+    def first_number(self, key: str, other: Section) -> tuple[float | None, str]:
+        """A number of this section, else of the other one, and where it was written."""
+        own, others = self.number(key), other.number(key)
+        path = f"{other.path}.{key}"
+        if own is None:
+            return others, path
+        if others is not None:
+            self.report.note(path, f"left out, {self.path} has it")
+        return own, f"{self.path}.{key}"
+
     def positive(self, key: str) -> float | None:
         """A number above zero."""
         number = self.number(key)

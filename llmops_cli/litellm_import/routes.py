@@ -1,13 +1,13 @@
-"""Groups, fallbacks and aliases of LiteLLM as routes."""
+"""Groups and aliases of LiteLLM as routes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from fractions import Fraction
 
 from llmops_cli.litellm_import.deployments import RATES, Deployment, Group, Inventory
+from llmops_cli.litellm_import.fallbacks import Fallbacks
 from llmops_cli.litellm_import.reading import Section
 from services.router.route_settings import MAX_CANDIDATES, MAX_RETRIES
 
@@ -19,17 +19,9 @@ _STRATEGIES = {
     "latency-based-routing": "fastest",
     "cost-based-routing": "cheapest",
 }
-_LADDERS = (
-    ("candidates", "fallbacks"),
-    ("context_fallbacks", "context_window_fallbacks"),
-    ("content_policy_fallbacks", "content_policy_fallbacks"),
-)
 # What a model that is named directly gets.
 _USUAL_RETRIES = 1
 _MAX_DENOMINATOR = 10_000
-
-# Group by group, which others stand in, and where that was written.
-Ladder = dict[str, list[tuple[str, str]]]
 
 
 class Routes:
@@ -44,21 +36,26 @@ class Routes:
     def make(self) -> None:
         """Fills `routes`, and gives every deployment its name."""
         strategy, retries = self._strategy(), self._retries()
-        ladders = {ours: self._ladder(theirs) for ours, theirs in _LADDERS}
-        self._add_defaults(ladders["candidates"])
         aliases = self._aliases()
+        names = self._groups | {alias: self._groups[target] for alias, target in aliases.items()}
+        fallbacks = Fallbacks(names, self._inventory, self._router, self._litellm)
+        ladders = {name: fallbacks.of(name) for name in names}
         routed = [
             name
-            for name, group in self._groups.items()
-            if len(group.deployments) > 1
-            or any(ladder.get(name) for ladder in ladders.values())
-            or retries not in {None, _USUAL_RETRIES}
+            for name, group in names.items()
+            if name in aliases or len(group.deployments) > 1 or ladders[name] or retries not in {None, _USUAL_RETRIES}
         ]
         self._name_models(routed, aliases)
-        for name in routed:
-            self.routes[name] = self._route(name, strategy, retries, ladders)
         for alias, target in aliases.items():
-            self.routes[alias] = deepcopy(self.routes.get(target, {"candidates": self._groups[target].models}))
+            if ladders[alias] != ladders[target]:
+                path = f"{self._router.path}.model_group_alias.{alias}"
+                self._report.note(path, f"lists of fallbacks are looked up by the name that is called, not by {target}")
+        for name in routed:
+            ladder = {
+                key: list(dict.fromkeys(model for other in others for model in names[other].models))
+                for key, others in ladders[name].items()
+            }
+            self.routes[name] = self._route(name, names[name], strategy, retries, ladder)
 
     def _strategy(self) -> str:
         path = f"{self._router.path}.routing_strategy"
@@ -73,75 +70,12 @@ class Routes:
         return _STRATEGIES.get(theirs, "weighted")
 
     def _retries(self) -> int | None:
-        found: int | None = None
-        for section in (self._router, self._litellm):
-            retries, path = section.number("num_retries"), f"{section.path}.num_retries"
-            if retries is None:
-                continue
-            if found is not None:
-                self._report.note(path, "left out, router_settings has it")
-                continue
-            found = min(int(retries), MAX_RETRIES)
-            self._report.note(path, f"{retries:g} became max_retries {found} of every route; the most is {MAX_RETRIES}")
+        retries, path = self._router.first_number("num_retries", self._litellm)
+        if retries is None:
+            return None
+        found = min(int(retries), MAX_RETRIES)
+        self._report.note(path, f"{retries:g} became max_retries {found} of every route; the most is {MAX_RETRIES}")
         return found
-
-    def _ladder(self, key: str) -> Ladder:
-        """`[{"a": ["b", "c"]}, …]`, `*` for all. The router's own list wins, as it does there."""
-        found: Ladder = {}
-        steps: list[tuple[str, str, object]] = []
-        for section in (self._router, self._litellm):
-            for path, entry in section.entries(key):
-                if isinstance(entry, Mapping):
-                    steps += [(f"{path}.{name}", str(name), others) for name, others in entry.items()]
-                else:
-                    self._report.refuse(path, 'expected {"model": ["other", …]}')
-        # `*` is for those that have no list of their own.
-        for path, name, others in sorted(steps, key=lambda step: step[1] == "*"):
-            self._add_step(found, path, name, others)
-        return found
-
-    def _add_step(self, ladder: Ladder, path: str, name: str, others: object) -> None:
-        targets = [(path, other) for other in (others if isinstance(others, list) else [others])]
-        if name == "*":
-            self._report.note(path, "the list of every model_name that has none of its own")
-        for group in self._groups if name == "*" else [name]:
-            if group not in self._groups:
-                self._report.refuse(path, f"{group!r} is no model_name of model_list that could be mapped")
-            elif group in ladder and name != "*":
-                self._report.note(path, f"left out, {group} has a list already")
-            else:
-                ladder.setdefault(group, self._fitting(group, targets))
-
-    def _fitting(self, group: str, targets: Sequence[tuple[str, object]]) -> list[tuple[str, str]]:
-        """Those that can stand in for a group: of its kind, and with comparable vectors."""
-        kept: list[tuple[str, str]] = []
-        for path, raw in targets:
-            other = self._groups.get(raw) if isinstance(raw, str) else None
-            if other is None or not isinstance(raw, str):
-                self._report.refuse(path, f"{raw!r} is no model_name of model_list that could be mapped")
-            elif other.fit != self._groups[group].fit:
-                self._report.refuse(
-                    path, f"{raw} cannot stand in for {group}: another kind, or vectors of another space"
-                )
-            elif raw == group:
-                self._report.note(path, f"left out, {group} needs no fallback to itself")
-            else:
-                kept.append((path, raw))
-        return kept
-
-    def _add_defaults(self, ladder: Ladder) -> None:
-        """`default_fallbacks` stand in for those that have no list; groups of another kind are passed over."""
-        without = [name for name in self._groups if name not in ladder]
-        for section in (self._router, self._litellm):
-            for path, raw in section.entries("default_fallbacks"):
-                target = self._groups.get(raw) if isinstance(raw, str) else None
-                if target is None or not isinstance(raw, str):
-                    self._report.refuse(path, f"{raw!r} is no model_name of model_list that could be mapped")
-                    continue
-                self._report.note(path, f"{raw} stands in for every model_name of its kind that has no fallbacks")
-                for name in without:
-                    if name != raw and self._groups[name].fit == target.fit:
-                        ladder.setdefault(name, []).append((path, raw))
 
     def _aliases(self) -> dict[str, str]:
         """Other names of groups."""
@@ -179,12 +113,14 @@ class Routes:
                 deployment.name = f"{name}/{number}"
                 taken.add(deployment.name)
 
-    def _route(self, name: str, strategy: str, retries: int | None, ladders: Mapping[str, Ladder]) -> dict[str, object]:
-        deployments = self._in_order(name, self._groups[name])
+    def _route(
+        self, name: str, group: Group, strategy: str, retries: int | None, ladder: Mapping[str, Sequence[str]]
+    ) -> dict[str, object]:
+        deployments = self._in_order(name, group)
         several = len(deployments) > 1 and len({d.order for d in deployments}) == 1
         weights = self._weights(deployments) if several and strategy == "weighted" else []
         own = [deployment.name for deployment in deployments]
-        extra = [model for model in self._models_of(ladders["candidates"].get(name, ())) if model not in own]
+        extra = [model for model in ladder.get("candidates", ()) if model not in own]
         candidates: list[object] = [*own, *extra]
         if weights:
             pairs = zip(candidates, [*weights, *([0] * len(extra))], strict=True)
@@ -198,8 +134,8 @@ class Routes:
             route["max_retries"] = retries
         room = MAX_CANDIDATES - len(candidates)
         for key in ("context_fallbacks", "content_policy_fallbacks"):
-            if models := self._models_of(ladders[key].get(name, ()))[: max(0, room)]:
-                route[key] = models
+            if models := ladder.get(key, ())[: max(0, room)]:
+                route[key] = list(models)
                 room -= len(models)
         if room < 0:
             self._report.refuse("model_list", f"{name} has more than {MAX_CANDIDATES} models; the last are left out")
@@ -238,7 +174,3 @@ class Routes:
                     used = "taken as the weight of the deployment" if rate == by else "left out"
                     about = _ABOUT_WEIGHTS if rate == "weight" else _ABOUT_RATES
                     self._report.note(path, f"{used}; {about}")
-
-    def _models_of(self, steps: Sequence[tuple[str, str]]) -> list[str]:
-        """The deployments of groups, in order, each once."""
-        return list(dict.fromkeys(model for _, group in steps for model in self._groups[group].models))

@@ -28,7 +28,7 @@ def litellm(base_url: str) -> dict[str, Any]:
             entry("reserve", "openai/never", weight=0),
         ],
         "router_settings": {
-            "fallbacks": [{"writer": ["reserve"]}],
+            "fallbacks": [{"writer": ["reserve"]}, {"w": ["reserve"]}],
             "num_retries": 0,
             "model_group_alias": {"w": "writer"},
         },

@@ -44,7 +44,7 @@ def _some(known: dict[str, st.SearchStrategy[Any]], most: int = 6) -> st.SearchS
     return st.lists(st.one_of(pairs), max_size=most).map(dict)
 
 
-_NAMED = st.sampled_from([*_GROUPS, "nobody", "*"])
+_NAMED = st.sampled_from([*_GROUPS, "gpt", "nobody", "*"])
 _LISTS = st.lists(st.dictionaries(_NAMED, st.lists(_NAMED, max_size=3) | _NAMED, max_size=2), max_size=3)
 _PARAMS = {
     **dict.fromkeys(("timeout", "stream_timeout", "weight", "rpm", "tpm", "order"), _NUMBERS),
@@ -63,7 +63,7 @@ _INFO = {
     **_texts(("id", "base_model")),
 }
 _ROUTER = {
-    "routing_strategy": st.sampled_from(["simple-shuffle", "least-busy", "usage-based-routing"]),
+    "routing_strategy": st.sampled_from(["simple-shuffle", "least-busy", "cost-based-routing", "usage-based-routing"]),
     "model_group_alias": st.dictionaries(
         st.sampled_from(["gpt", "chat/1", "other"]), _NAMED | st.fixed_dictionaries({"model": _NAMED, "hidden": _TEXTS})
     ),
@@ -75,7 +75,7 @@ _ROUTER = {
 _LITELLM = {
     **dict.fromkeys(("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"), _LISTS),
     "default_fallbacks": st.lists(_NAMED, max_size=2),
-    **dict.fromkeys(("num_retries", "request_timeout"), _NUMBERS),
+    **dict.fromkeys(("num_retries", "max_fallbacks", "request_timeout"), _NUMBERS),
     **{key: st.booleans() for key in ("drop_params", "cache", "telemetry", "json_logs", "set_verbose")},
 }
 _ENTRY = st.builds(
@@ -168,7 +168,7 @@ def test_the_names_of_models_and_routes_never_meet() -> None:
     sections: Any = import_litellm(raw).sections
     router = build_configuration("t", sections, {"OPENAI_API_KEY": "k"}).targets["router"]
     asked = {name: [router.models[c.model].model for c in route.choices()] for name, route in router.routes.items()}
-    assert asked == {"a": ["1", "2"], "a/1": ["2", "3"], "a/1/1": ["3", "1"]}
+    assert asked == {"a": ["1", "2", "3"], "a/1": ["2", "3", "1"], "a/1/1": ["3", "1", "2"]}
 
 
 @pytest.mark.parametrize(("weights", "expected"), [((1, 2), (1, 2)), ((0.5, 0.25), (2, 1)), ((0, 0), (1, 1))])
