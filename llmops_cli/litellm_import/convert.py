@@ -9,6 +9,7 @@ from llmops_cli.litellm_import import advice
 from llmops_cli.litellm_import.deployments import Inventory, put
 from llmops_cli.litellm_import.reading import Refused, Report, Section
 from llmops_cli.litellm_import.routes import Routes
+from services.router.settings import Limits
 
 # Always so here, whatever the file says.
 _SETTLED_ROUTER = {"enable_pre_call_checks": "candidates are checked before each call"}
@@ -70,7 +71,7 @@ def _sections(inventory: Inventory, routes: Routes, router: Section, litellm: Se
     _set_defaults(section, inventory)
     if not inventory.groups:
         section = {}
-    if limits := _limits(router):
+    if limits := _limits(router, routes):
         section["limits"] = limits
     sections: dict[str, object] = {"router": section} if section else {}
     if inventory.prices:
@@ -131,7 +132,10 @@ def _join(section: dict[str, object], key: str, name: str, entry: dict[str, obje
     section[key] = {**known, name: entry}
 
 
-def _limits(router: Section) -> dict[str, object]:
+def _limits(router: Section, routes: Routes) -> dict[str, object]:
     limits: dict[str, object] = {}
     put(limits, "cooldown_s", router.positive("cooldown_time"))
+    if routes.most_tries > Limits().max_attempts:
+        limits["max_attempts"] = routes.most_tries
+        router.report.note("router.limits.max_attempts", f"{routes.most_tries}, so that each route is tried to its end")
     return limits

@@ -32,10 +32,13 @@ class Routes:
         self._router, self._litellm = router, litellm
         self._groups = inventory.groups
         self.routes: dict[str, dict[str, object]] = {}
+        # After which the last model of the longest route has been tried.
+        self.most_tries = 0
 
     def make(self) -> None:
         """Fills `routes`, and gives every deployment its name."""
         strategy, retries = self._strategy(), self._retries()
+        tries_of_each = 1 + (_USUAL_RETRIES if retries is None else retries)
         aliases = self._aliases()
         names = self._groups | {alias: self._groups[target] for alias, target in aliases.items()}
         fallbacks = Fallbacks(names, self._inventory, self._router, self._litellm)
@@ -56,6 +59,8 @@ class Routes:
                 for key, others in ladders[name].items()
             }
             self.routes[name] = self._route(name, names[name], strategy, retries, ladder)
+            models = {*names[name].models, *ladder.get("candidates", ())}
+            self.most_tries = max(self.most_tries, tries_of_each * len(models))
 
     def _strategy(self) -> str:
         path = f"{self._router.path}.routing_strategy"

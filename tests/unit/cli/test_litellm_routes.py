@@ -92,3 +92,17 @@ def test_what_a_route_cannot_say_is_remarked_on() -> None:
     assert f"{path}: not followed by calls of a that came to b; give a a list of its own" in notes
     router["context_window_fallbacks"] += [{"a": ["c"]}]
     assert not any("not followed" in note for note in imported(**router).notes)
+
+
+@pytest.mark.parametrize(
+    ("router", "expected"),
+    [
+        ({"fallbacks": [{"a": ["b"]}], "num_retries": 2, "max_fallbacks": 1}, 8),
+        ({"fallbacks": [{"a": list("bcde")}], "num_retries": 2}, 15),
+        ({"fallbacks": [{"a": list("bcde")}]}, 10),
+    ],
+)
+def test_a_route_is_tried_to_its_end(router: dict[str, object], expected: int) -> None:
+    """As many tries as are allowed anyway, or more where a route is longer."""
+    settings = build_configuration("imported", imported(**router).sections, {}).targets["router"]
+    assert settings.limits.max_attempts == expected
