@@ -123,9 +123,12 @@ class Routes:
     ) -> dict[str, object]:
         deployments = self._in_order(name, group)
         several = len(deployments) > 1 and len({d.order for d in deployments}) == 1
-        weights = self._weights(deployments) if several and strategy == "weighted" else []
         own = [deployment.name for deployment in deployments]
         extra = [model for model in ladder.get("candidates", ()) if model not in own]
+        if several and extra and strategy != "weighted":
+            self._refuse_strategy(name, strategy)
+            strategy = "weighted"
+        weights = self._weights(deployments) if several and strategy == "weighted" else []
         candidates: list[object] = [*own, *extra]
         if weights:
             pairs = zip(candidates, [*weights, *([0] * len(extra))], strict=True)
@@ -133,8 +136,6 @@ class Routes:
         route: dict[str, object] = {"candidates": candidates[:MAX_CANDIDATES]}
         if several:
             route["strategy"] = strategy
-            if extra and not weights:
-                self._report.note(f"fallbacks of {name}", f"they take part in strategy {strategy}")
         if retries is not None:
             route["max_retries"] = retries
         room = MAX_CANDIDATES - len(candidates)
@@ -145,6 +146,14 @@ class Routes:
         if room < 0:
             self._report.refuse("model_list", f"{name} has more than {MAX_CANDIDATES} models; the last are left out")
         return route
+
+    def _refuse_strategy(self, name: str, strategy: str) -> None:
+        """A strategy ranks every candidate of a route; only weights can say that some are for fallback."""
+        self._report.refuse(
+            f"{self._router.path}.routing_strategy",
+            f"{strategy} would rank the fallbacks of {name} with its deployments: use simple-shuffle, as is done where "
+            f"this is left out, or give {name} no fallbacks",
+        )
 
     def _in_order(self, name: str, group: Group) -> list[Deployment]:
         """By `order`; there, a deployment without one comes after those that have one."""

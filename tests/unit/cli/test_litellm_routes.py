@@ -106,3 +106,14 @@ def test_a_route_is_tried_to_its_end(router: dict[str, object], expected: int) -
     """As many tries as are allowed anyway, or more where a route is longer."""
     settings = build_configuration("imported", imported(**router).sections, {}).targets["router"]
     assert settings.limits.max_attempts == expected
+
+
+@pytest.mark.parametrize("strategy", ["cost-based-routing", "latency-based-routing", "least-busy"])
+def test_who_stands_in_takes_no_part_in_a_strategy(strategy: str) -> None:
+    entries = [entry("a", "1"), entry("a", "2"), entry("b", "3")]
+    found = imported(entries, routing_strategy=strategy, fallbacks=[{"a": ["b"]}])
+    assert [entry.path for entry in found.refused] == ["router_settings.routing_strategy"]
+    route = build_configuration("imported", found.sections, {}).targets["router"].routes["a"]
+    assert (route.strategy, [choice.weight for choice in route.choices()]) == ("weighted", [1, 1, 0])
+    assert not imported(entries, routing_strategy=strategy).refused
+    assert asked(imported(entries, routing_strategy=strategy, fallbacks=[{"b": ["a"]}]), "b") == "312"
