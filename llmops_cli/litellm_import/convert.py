@@ -15,7 +15,6 @@ from services.router.settings import Limits
 _SETTLED_ROUTER = {"enable_pre_call_checks": "candidates are checked before each call"}
 _SETTLED = {
     "drop_params": "what a model cannot take is left out anyway; see `router.models.*.omit_parameters`",
-    "cache": "the cache is on; a request bypasses it by `llmops.cache`, see services/cache/README.md",
     "telemetry": "nothing is sent to anybody unasked",
     "json_logs": "logs are JSON anyway",
     "set_verbose": "use `logs.level: debug`",
@@ -47,6 +46,7 @@ def import_litellm(raw: Mapping[str, object]) -> Imported:
     routes.make()
     routes.note_choices()
     sections = _sections(inventory, routes, router, litellm)
+    _set_cache(sections, litellm)
     _set_database(sections, general)
     for key, why in _SETTLED_ROUTER.items():
         router.settle(key, why)
@@ -77,6 +77,20 @@ def _sections(inventory: Inventory, routes: Routes, router: Section, litellm: Se
     if inventory.prices:
         sections["ledger"] = {"prices": inventory.prices}
     return sections
+
+
+def _set_cache(sections: dict[str, object], litellm: Section) -> None:
+    """On only where it was switched on: there it is off in a file that says nothing."""
+    path = f"{litellm.path}.cache"
+    if litellm.flag("cache"):
+        litellm.report.note(
+            path,
+            "answers are found by meaning too, with `orchestrator.semantic_cache: false` for equal requests only; a "
+            "request bypasses the cache by `llmops.cache`",
+        )
+    else:
+        litellm.report.note(path, "off, as there where it is not true; without `cache.enabled` it is on")
+        sections["cache"] = {"enabled": False}
 
 
 def _set_database(sections: dict[str, object], general: Section) -> None:

@@ -166,11 +166,8 @@ class Inventory:
             ("supports_vision", "supports_images"),
             ("supports_response_schema", "supports_structured_output"),
         ):
-            value = info.take(theirs)
-            if isinstance(value, bool):
+            if (value := info.flag(theirs)) is not None:
                 model[ours] = value
-            elif value is not None:
-                self.report.refuse(f"{info.path}.{theirs}", "expected true or false")
         self._add_base_model(model, params, info)
         dropped = [str(name) for _, name in params.entries("additional_drop_params")]
         if dropped:

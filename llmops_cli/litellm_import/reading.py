@@ -110,6 +110,14 @@ class Section:
             return None
         return number
 
+    def flag(self, key: str) -> bool | None:
+        """True or false; anything else is refused."""
+        value = self.take(key)
+        if value is None or isinstance(value, bool):
+            return value
+        self.report.refuse(f"{self.path}.{key}", "expected true or false")
+        return None
+
     def settle(self, key: str, why: str) -> None:
         """Takes a key that needs no counterpart, and says why."""
         if self.take(key) is not None:
