@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llmops_cli.litellm_import.reading import Section
 from meshkit.settings import SettingsError, load
+from services.router.core.addresses import is_allowed, is_loopback_host
 from services.router.provider_settings import Provider
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A prefix of LiteLLM's model names: whose dialect it is, where it lives, which variable has its key."""
+    """A prefix of LiteLLM's model names: whose dialect it is, where it lives, which variable has its key.
+
+    `asks` are the paths behind an address of one's own at which LiteLLM asks, where the address does not end in one.
+    Here an address ends in /v1 then.
+    """
 
     dialect: str
     base_url: str = ""
     key: str = ""
+    asks: tuple[str, ...] = ()
 
 
+_OLLAMA = ("/api/generate", "/api/chat")
 KNOWN: dict[str, Known] = {
     "openai": Known("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    "anthropic": Known("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "anthropic": Known("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", ("/v1/messages",)),
     "azure": Known("azure", "", "AZURE_API_KEY"),
     "gemini": Known("gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
     "bedrock": Known("bedrock"),
@@ -31,8 +39,8 @@ KNOWN: dict[str, Known] = {
     "openai_like": Known("openai"),
     "litellm_proxy": Known("openai"),
     "lm_studio": Known("openai", "http://localhost:1234/v1"),
-    "ollama": Known("openai", "http://localhost:11434/v1"),
-    "ollama_chat": Known("openai", "http://localhost:11434/v1"),
+    "ollama": Known("openai", "http://localhost:11434/v1", asks=_OLLAMA),
+    "ollama_chat": Known("openai", "http://localhost:11434/v1", asks=_OLLAMA),
     "groq": Known("openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "mistral": Known("openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     "deepseek": Known("openai", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
@@ -135,11 +143,8 @@ def _require_single(model: str) -> None:
 
 def _vendor_at(address: str) -> str:
     """Who lives there; empty when nobody that is known."""
-    try:
-        host = urlsplit(address).hostname
-    except ValueError:
-        return ""
-    vendors = (prefix for prefix, known in KNOWN.items() if known.key and urlsplit(known.base_url).hostname == host)
+    host = _host_of(address)
+    vendors = (prefix for prefix, known in KNOWN.items() if known.key and _host_of(known.base_url) == host)
     return next(vendors, "") if host else ""
 
 
@@ -154,11 +159,16 @@ def _by_address(params: Section, known: Known, entry: dict[str, object], model: 
     base_url = params.text("api_base", "base_url") or known.base_url
     if not base_url:
         raise Unserved("api_base", "is missing, and this provider has no address of its own")
-    if base_url.startswith("http://localhost:11434") and not base_url.rstrip("/").endswith("/v1"):
-        base_url = base_url.rstrip("/") + "/v1"
-    entry["base_url"] = base_url
+    entry["base_url"] = _ending_in_v1(base_url, known.asks) if known.asks else base_url
     _add_key(params, known, entry)
     return model
+
+
+def _ending_in_v1(base_url: str, asks: Sequence[str]) -> str:
+    base_url = base_url.rstrip("/")
+    for path in asks:
+        base_url = base_url.removesuffix(path)
+    return base_url if base_url.endswith("/v1") else f"{base_url}/v1"
 
 
 def _azure(params: Section, known: Known, entry: dict[str, object], model: str) -> str:
@@ -221,10 +231,7 @@ def _add_key(params: Section, known: Known, entry: dict[str, object]) -> None:
 
 
 def _add_common(params: Section, entry: dict[str, object]) -> None:
-    base_url = str(entry.get("base_url", ""))
-    if base_url.startswith("http://") and not base_url.startswith(("http://localhost", "http://127.0.0.1")):
-        entry["allow_private_address"] = True
-        params.report.note(f"{params.path}.api_base", "plain http, so allow_private_address is set; prefer https")
+    _open_private(params, entry)
     if organisation := params.text("organization"):
         entry["organisation"] = organisation
     found: dict[str, str] = {}
@@ -237,6 +244,45 @@ def _add_common(params: Section, entry: dict[str, object]) -> None:
                 found[name] = value
     if found:
         entry["headers"] = found
+
+
+def _open_private(params: Section, entry: dict[str, object]) -> None:
+    """LiteLLM connects to any address; here private networks and plain http are opened by name."""
+    base_url, path = str(entry.get("base_url", "")), f"{params.path}.api_base"
+    if "${" in base_url:
+        unknown = f"{base_url} is not known yet; plain http or a private network needs allow_private_address"
+        params.report.note(path, unknown)
+        return
+    host = _host_of(base_url)
+    if not host or is_loopback_host(base_url):
+        return
+    numeric = _is_numeric(host)
+    if numeric and not is_allowed(host, private=True, loopback=True):
+        raise Unserved("api_base", f"{host} is never connected to; this machine is 127.0.0.1")
+    private = not is_allowed(host, private=False, loopback=False) if numeric else "." not in host
+    if base_url.startswith("http://"):
+        params.report.note(path, "plain http, so allow_private_address is set; prefer https")
+    elif private:
+        params.report.note(path, "in a private network, so allow_private_address is set")
+    else:
+        return
+    entry["allow_private_address"] = True
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_of(address: str) -> str:
+    """Empty when there is none, or none that can be read."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _require_valid(entry: dict[str, object]) -> None:

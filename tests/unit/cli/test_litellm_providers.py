@@ -69,3 +69,51 @@ def test_an_address_says_whose_a_model_is() -> None:
 @pytest.mark.parametrize("model", ["x", "openai/x"])
 def test_an_address_that_cannot_be_read_is_refused(model: str) -> None:
     assert "model_list[0]" in {entry.path for entry in imported(model=model, api_base="https://[").refused}
+
+
+@pytest.mark.parametrize(
+    ("model", "address", "expected"),
+    [
+        ("anthropic/claude-x", "https://api.anthropic.com", "https://api.anthropic.com/v1"),
+        ("anthropic/claude-x", "https://gw.example.com/anthropic/", "https://gw.example.com/anthropic/v1"),
+        ("anthropic/claude-x", "https://gw.example.com/v1/messages", "https://gw.example.com/v1"),
+        ("anthropic/claude-x", "https://gw.example.com/v1", "https://gw.example.com/v1"),
+        ("ollama/llama3", "http://ollama:11434", "http://ollama:11434/v1"),
+        ("ollama_chat/llama3", "http://127.0.0.1:11434/", "http://127.0.0.1:11434/v1"),
+        ("ollama_chat/llama3", "http://10.0.0.7:11434/api/chat", "http://10.0.0.7:11434/v1"),
+        ("ollama/llama3", "os.environ/OLLAMA_API_BASE", "${OLLAMA_API_BASE}/v1"),
+        ("openai/x", "http://localhost:11434", "http://localhost:11434"),
+    ],
+)
+def test_an_address_is_completed_as_there(model: str, address: str, expected: str) -> None:
+    assert provider(model=model, api_base=address)["base_url"] == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "is_opened"),
+    [
+        ("https://10.0.0.5/v1", True),
+        ("https://[fd00::1]/v1", True),
+        ("https://vllm:8000/v1", True),
+        ("http://vllm.example/v1", True),
+        ("https://1.1.1.1/v1", False),
+        ("https://[2606:4700:4700::1111]/v1", False),
+        ("https://a.example/v1", False),
+        ("http://127.0.0.2:8000/v1", False),
+        ("http://[::1]:8000/v1", False),
+    ],
+)
+def test_private_networks_are_opened_and_it_is_said(address: str, is_opened: bool) -> None:  # noqa: FBT001
+    assert provider(model="openai/x", api_base=address).get("allow_private_address", False) is is_opened
+    notes = imported(model="openai/x", api_base=address).notes
+    assert any("allow_private_address is set" in note for note in notes) is is_opened
+
+
+@pytest.mark.parametrize("address", ["http://0.0.0.0:8000/v1", "https://169.254.169.254/v1"])
+def test_an_address_that_is_never_connected_to_is_refused(address: str) -> None:
+    assert "never connected to" in imported(model="openai/x", api_base=address).refused[0].advice
+
+
+def test_an_address_in_the_environment_is_remarked_on() -> None:
+    notes = imported(model="openai/x", api_base="os.environ/VLLM_BASE").notes
+    assert any("api_base: ${VLLM_BASE} is not known yet" in note for note in notes)
