@@ -13,6 +13,7 @@ from services.router.provider_settings import EMBEDDING_DIALECTS
 
 _PER_MILLION = Decimal(1_000_000)
 _MODES = ("chat", "responses", "embedding")
+_EMBEDDINGS = "embed"
 # What simple-shuffle divides by, in the order in which it looks.
 RATES = ("weight", "rpm", "tpm")
 
@@ -84,10 +85,12 @@ class Inventory:
             raise Unserved("model_name", "is missing, or a pattern; give each model an entry of its own")
         params = Section(entry.take("litellm_params"), f"{path}.litellm_params", self.report)
         info = Section(entry.take("model_info"), f"{path}.model_info", self.report)
-        mode = info.text("mode") or "chat"
-        if mode not in _MODES:
+        mode = info.text("mode")
+        if mode and mode not in _MODES:
             raise Unserved("mode", f"{mode} is not served; chat and embedding are")
         target = target_of(params, mode)
+        if not mode and self._makes_vectors(target.model, params, info):
+            mode = "embedding"
         dialect = str(target.provider["dialect"])
         if mode == "responses":
             self.report.note(f"{info.path}.mode", f"responses are OpenAI's; this one is asked in dialect {dialect}")
@@ -105,6 +108,14 @@ class Inventory:
         params.close(advice.MODEL, advice.MODEL_OTHERWISE)
         info.close({}, advice.MODEL_OTHERWISE)
         return group, deployment
+
+    def _makes_vectors(self, model: str, params: Section, info: Section) -> bool:
+        """By name: LiteLLM needs no mode, it goes by what is asked of it; here a model is for one of them."""
+        names = (model, info.peek("base_model"), params.peek("base_model"))
+        found = any(_EMBEDDINGS in str(name).lower() for name in names)
+        if found:
+            self.report.note(f"{params.path}.model", "taken for embeddings by its name; model_info.mode says otherwise")
+        return found
 
     def _provider_name(self, prefix: str, entry: dict[str, object]) -> str:
         """The name of an equal provider, or a new one."""

@@ -29,8 +29,7 @@ def provider(**params: object) -> dict[str, Any]:
     found = imported(**params)
     assert not found.refused
     sections: Any = found.sections
-    (entry,) = sections["router"]["providers"].values()
-    return dict(entry)
+    return dict(next(iter(sections["router"]["providers"].values())))
 
 
 @pytest.mark.parametrize("model", NOT_OPENAIS)
@@ -117,3 +116,20 @@ def test_an_address_that_is_never_connected_to_is_refused(address: str) -> None:
 def test_an_address_in_the_environment_is_remarked_on() -> None:
     notes = imported(model="openai/x", api_base="os.environ/VLLM_BASE").notes
     assert any("api_base: ${VLLM_BASE} is not known yet" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "expected"),
+    [
+        ("text-embedding-3-small", {}, "embeddings"),
+        ("ollama/nomic-embed-text", {}, "embeddings"),
+        ("azure/vectors-eu", {"base_model": "azure/text-embedding-3-small"}, "embeddings"),
+        ("openai/embedder", {"mode": "chat"}, "chat"),
+        ("openai/gpt-4o", {}, "chat"),
+    ],
+)
+def test_a_model_for_embeddings_is_known_by_its_name(model: str, info: dict[str, str], expected: str) -> None:
+    params = {"model": model, "api_base": "https://a.example"}
+    entry = {"model_name": "m", "litellm_params": params, "model_info": info}
+    sections: Any = import_litellm({"model_list": [entry]}).sections
+    assert sections["router"]["models"]["m"].get("kind", "chat") == expected
