@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,6 +15,11 @@ from llmops_cli.configuration import build_configuration, parse
 from llmops_cli.litellm_import import import_litellm
 from llmops_cli.litellm_import.providers import stand_in
 from meshkit.settings import SettingsError
+from services.ledger.adapters.genai_prices import load_genai_prices
+from services.ledger.adapters.memory import DeclaredPrices
+from services.ledger.core.errors import ModelUnpriced
+from services.ledger.core.ports import PriceBook
+from services.ledger.settings import LedgerSettings
 
 EXIT_REFUSED = 1
 _MAX_BYTES = 4 * 1024 * 1024
@@ -36,7 +43,11 @@ def import_file(file: Path, out: Path | None, *, skip_refused: bool) -> int:
         return EXIT_REFUSED
     text = yaml.safe_dump(imported.sections, sort_keys=False, allow_unicode=True)
     stand_ins = _stand_ins(text)
-    build_configuration(str(out or "the imported configuration"), imported.sections, stand_ins)
+    configuration = build_configuration(str(out or "the imported configuration"), imported.sections, stand_ins)
+    if unpriced := list(_unpriced(imported.sections, _price_book(configuration.targets["ledger"]))):
+        sys.stderr.write(
+            f"unpriced {', '.join(unpriced)}: calls are refused until `ledger.prices` has a price, or `free: true`\n"
+        )
     if stand_ins:
         sys.stderr.write(f"export   {', '.join(stand_ins)}\n")
     if out is None:
@@ -45,6 +56,25 @@ def import_file(file: Path, out: Path | None, *, skip_refused: bool) -> int:
         out.write_text(_HEADER + text, encoding="utf-8")
         sys.stderr.write(f"written  {out}\n")
     return 0
+
+
+def _price_book(settings: LedgerSettings) -> PriceBook:
+    """As the ledger's own."""
+    declared = settings.declared_prices()
+    try:
+        return load_genai_prices(declared)
+    except ImportError:
+        return DeclaredPrices(declared)
+
+
+def _unpriced(sections: Mapping[str, Any], prices: PriceBook) -> Iterator[str]:
+    """Models that LiteLLM would have served at a price of nothing."""
+    models = sections.get("router", {}).get("models", {}).values()
+    for provider, model in dict.fromkeys((model["provider"], model["model"]) for model in models):
+        try:
+            prices.price(provider, model, time.time_ns() // 1000, 0)
+        except ModelUnpriced:
+            yield f"{provider}/{model}"
 
 
 def _stand_ins(text: str) -> dict[str, str]:

@@ -38,6 +38,20 @@ def test_refusals_keep_the_file_from_being_written(tmp_path: Path, capsys: pytes
     assert "general_settings.master_key" in capsys.readouterr().err
 
 
+def test_a_model_without_a_price_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yaml"
+    entries = (
+        "{model_name: own, litellm_params: {model: openai/own, api_base: 'https://a.example/v1'}}",
+        "{model_name: priced, litellm_params: {model: xai/p, input_cost_per_token: 1.0e-6, output_cost_per_token: 0}}",
+        "{model_name: free, litellm_params: {model: ollama/f, input_cost_per_token: 0, output_cost_per_token: 0}}",
+        "{model_name: known, litellm_params: {model: gpt-4o}}",
+    )
+    file.write_text(f"model_list: [{', '.join(entries)}]\n", encoding="utf-8")
+    assert import_file(file, tmp_path / "mesh.yaml", skip_refused=False) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("unpriced")]
+    assert [line.partition(":")[0] for line in told] == ["unpriced openai/own"]
+
+
 TABLES = {
     "model_list[0].litellm_params": advice.MODEL,
     "router_settings": advice.ROUTER,
