@@ -29,8 +29,6 @@ _HEADER = "# Imported from a LiteLLM configuration. `llmops config check` finds 
 
 def import_file(file: Path, out: Path | None, *, skip_refused: bool) -> int:
     """Returns the exit code. Nothing is written when a key was refused, unless `skip_refused`. Raises SettingsError."""
-    if out is not None and out.exists():
-        raise SettingsError(f"{out}: is there already; name another file, or remove it")
     imported = import_litellm(_read(file))
     for note in imported.notes:
         sys.stderr.write(f"note     {note}\n")
@@ -53,9 +51,19 @@ def import_file(file: Path, out: Path | None, *, skip_refused: bool) -> int:
     if out is None:
         sys.stdout.write(_HEADER + text)
     else:
-        out.write_text(_HEADER + text, encoding="utf-8")
+        _write_new(out, _HEADER + text)
         sys.stderr.write(f"written  {out}\n")
     return 0
+
+
+def _write_new(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise SettingsError(f"{file}: is there already; name another file, or remove it") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be written: {error.strerror}") from None
 
 
 def _price_book(settings: LedgerSettings) -> PriceBook:

@@ -39,6 +39,9 @@ def import_litellm(raw: Mapping[str, object]) -> Imported:
         inventory.add(path, entry)
     if not inventory.groups:
         report.refuse("model_list", "has no model that could be mapped; there is nothing to import")
+    for key in top.names():
+        if key.startswith("x-"):
+            top.settle(key, "left out: what refers to it holds it already")
     router = Section(top.take("router_settings"), "router_settings", report)
     litellm = Section(top.take("litellm_settings"), "litellm_settings", report)
     general = Section(top.take("general_settings"), "general_settings", report)

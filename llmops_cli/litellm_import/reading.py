@@ -121,7 +121,7 @@ class Section:
     def settle(self, key: str, why: str) -> None:
         """Takes a key that needs no counterpart, and says why."""
         if self.take(key) is not None:
-            self.report.note(f"{self.path}.{key}", why)
+            self.report.note(f"{self.path}.{key}".lstrip("."), why)
 
     def entries(self, key: str) -> Iterator[tuple[str, object]]:
         """The elements of a list with their paths."""

@@ -11,6 +11,7 @@ import yaml
 from llmops_cli.configuration import build_configuration, parse
 from llmops_cli.configuration_import import EXIT_REFUSED, import_file
 from llmops_cli.litellm_import import advice, import_litellm
+from meshkit.settings import SettingsError
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("*.yaml"))
@@ -36,6 +37,15 @@ def test_refusals_keep_the_file_from_being_written(tmp_path: Path, capsys: pytes
     assert import_file(HERE / "refused.yaml", out, skip_refused=False) == EXIT_REFUSED
     assert not out.exists()
     assert "general_settings.master_key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nowhere/mesh.yaml", "", "n" * 300, "there.yaml", "there.yaml/mesh.yaml"])
+def test_a_file_that_cannot_be_written_is_one_sentence(name: str, tmp_path: Path) -> None:
+    there = tmp_path / "there.yaml"
+    there.write_text("mine", encoding="utf-8")
+    with pytest.raises(SettingsError, match="cannot be written|is there already"):
+        import_file(HERE / "small.yaml", tmp_path / name, skip_refused=True)
+    assert there.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_model_without_a_price_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,3 +24,9 @@ def test_the_cache_is_on_where_it_was_on(said: dict[str, Any], expected: bool) -
 
 def test_a_cache_that_is_neither_on_nor_off_is_refused() -> None:
     assert [entry.path for entry in imported({"cache": "redis"}).refused] == ["litellm_settings.cache"]
+
+
+def test_a_section_that_only_holds_anchors_is_left_out() -> None:
+    found = imported(**{"x-defaults": {"api_key": "k"}})
+    assert not found.refused
+    assert any(note.startswith("x-defaults: left out") for note in found.notes)
