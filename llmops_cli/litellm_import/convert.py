@@ -124,10 +124,14 @@ def _set_timeouts(models: dict[str, dict[str, object]], router: Section, litellm
 
 
 def _set_defaults(section: dict[str, object], inventory: Inventory) -> None:
-    """Calls that name no model go to the first one of the file."""
+    """Calls that name no model go to the first one of the file.
+
+    For chat to a single model: vendors whose keys are in the environment join a route, in front of what the file says.
+    """
     first: dict[str, str] = {}
     for name, group in inventory.groups.items():
-        first.setdefault(group.deployments[0].kind, name)
+        deployment = group.deployments[0]
+        first.setdefault(deployment.kind, deployment.name if deployment.kind == "chat" else name)
     if chat := first.get("chat"):
         section["default_route"] = chat
         inventory.report.note("default_route", f"{chat}, the first of model_list; calls that name no model go there")

@@ -42,7 +42,7 @@ async def test_an_imported_configuration_answers() -> None:
         settings = build_configuration("imported", sections, {"SIM_KEY": "k"}).targets["router"]
         async with running_service("router", build, settings, "local", "") as (channel, _):
             stub: Any = router_pb2_grpc.RouterServiceStub(channel)
-            for name in ("", "w", "reserve"):
+            for name in ("writer", "w", "reserve"):
                 message = chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, content="Who are you?")
                 call = pb.ModelCall(model=name, messages=[message])
                 answer = await stub.Complete(pb.CompleteRequest(call=call), metadata=FOR_CALLER)

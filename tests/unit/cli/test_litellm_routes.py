@@ -117,3 +117,12 @@ def test_who_stands_in_takes_no_part_in_a_strategy(strategy: str) -> None:
     assert (route.strategy, [choice.weight for choice in route.choices()]) == ("weighted", [1, 1, 0])
     assert not imported(entries, routing_strategy=strategy).refused
     assert asked(imported(entries, routing_strategy=strategy, fallbacks=[{"b": ["a"]}]), "b") == "312"
+
+
+def test_a_key_in_the_environment_changes_no_route() -> None:
+    """Vendors whose keys are there join the default route, in front: calls of `a` would go to one that nobody named."""
+    sections = imported(fallbacks=[{"a": ["b"]}]).sections
+    environ = {"GEMINI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
+    settings = build_configuration("imported", sections, environ).targets["router"]
+    assert [choice.model for choice in settings.routes["a"].choices()] == ["a/1", "b"]
+    assert settings.default_route == "a/1"
