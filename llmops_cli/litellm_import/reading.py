@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _REFERENCE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
+# Plain text there, and filled in from the environment here.
+_OURS = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 # No count, time or weight of a configuration is larger.
 _MOST = 1e15
@@ -72,6 +74,8 @@ class Section:
                 continue
             if isinstance(value, Mapping | list):
                 self.report.refuse(f"{self.path}.{key}", "expected text")
+            elif _OURS.search(str(value)):
+                self.report.refuse(f"{self.path}.{key}", "${…} would be filled in here; write os.environ/NAME")
             elif found:
                 self.report.note(f"{self.path}.{key}", f"left out, {keys[0]} is there")
             else:

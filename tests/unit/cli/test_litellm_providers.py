@@ -133,3 +133,9 @@ def test_a_model_for_embeddings_is_known_by_its_name(model: str, info: dict[str,
     entry = {"model_name": "m", "litellm_params": params, "model_info": info}
     sections: Any = import_litellm({"model_list": [entry]}).sections
     assert sections["router"]["models"]["m"].get("kind", "chat") == expected
+
+
+def test_text_that_would_be_filled_in_here_is_refused() -> None:
+    assert provider(model="gpt-4o", api_key="sk-$tr{ange}")["api_key"] == "sk-$tr{ange}"
+    refused = imported(model="gpt-4o", api_key="sk-${ange}").refused
+    assert [entry.path for entry in refused] == ["model_list[0].litellm_params.api_key"]
