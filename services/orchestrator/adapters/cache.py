@@ -22,6 +22,8 @@ _STATUSES = {
 }
 # The cache is an optimisation: what it cannot say quickly, the model says.
 _LOOKUP_TIMEOUT_S = 0.5
+# An operator who wants no cache lacks none: such an answer is not degraded.
+_SWITCHED_OFF = "UNIMPLEMENTED"
 _MISS = Found(CacheStatus.MISS)
 
 
@@ -49,6 +51,8 @@ class RemoteCache:
         try:
             response: cache_pb2.LookupResponse = await self._stub.Lookup(request, timeout=_LOOKUP_TIMEOUT_S)
         except CallError as error:
+            if error.status == _SWITCHED_OFF:
+                return Found(CacheStatus.BYPASS)
             raise CacheUnavailable from error
         status = _STATUSES.get(response.status)
         if status is None:
@@ -75,7 +79,11 @@ class RemoteCache:
             request.language = answered.language
             if turn.cache.semantic and checked.can_embed:
                 request.embedding.CopyFrom(answered.embedding)
-        await self._stub.Store(request)
+        try:
+            await self._stub.Store(request)
+        except CallError as error:
+            if error.status != _SWITCHED_OFF:
+                raise
 
 
 def _digest_of(checked: Checked) -> str:

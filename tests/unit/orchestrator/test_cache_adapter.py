@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from llmops.cache.v1 import cache_pb2
 from llmops.common.v1 import chat_pb2, context_pb2, verdict_pb2
 from llmops.guard.v1 import guard_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2
 
+from meshkit.errors import CallError, Failure
 from services.orchestrator.adapters.cache import RemoteCache
 from services.orchestrator.adapters.conversation import Conversation
-from services.orchestrator.core.model import CacheStatus, CacheWish, Checked, Plan, Turn
+from services.orchestrator.core.model import (
+    CacheStatus,
+    CacheWish,
+    Checked,
+    CheckedOutput,
+    Found,
+    ModelAnswer,
+    Plan,
+    Turn,
+    Usage,
+)
+from services.orchestrator.core.ports import CacheUnavailable
 
 PLAN = Plan((), (), 0, "route#1")
 VERDICT = verdict_pb2.GuardVerdict(policy_digest="d-1")
@@ -52,3 +65,32 @@ async def test_an_answer_past_its_time_comes_when_it_is_asked_for_and_never_by_m
     stale, usual = channel.asked
     assert (stale.allow_stale, stale.HasField("embedding")) == (True, False)
     assert (usual.allow_stale, usual.HasField("embedding")) == (False, True)
+
+
+class Refusing:
+    """A channel on which every call fails so."""
+
+    def __init__(self, status: str) -> None:
+        self._failure = Failure(status, "SOME_REASON", "no")
+
+    def __getattr__(self, arity: str) -> Any:
+        return lambda *_, **__: self._call
+
+    async def _call(self, request: object, **_: Any) -> object:
+        raise CallError(self._failure)
+
+
+async def test_a_cache_that_is_switched_off_is_not_missed() -> None:
+    """Each answer said that it was degraded, and each store was logged as work that failed."""
+    completion = chat_pb2.Completion(content="hi")
+    answer = ModelAnswer(completion, "m", Usage(1, 1), (), [], complete=True)
+    output = CheckedOutput(
+        blocked=False, detectors=(), schema_violations=(), completion=completion, verdict=VERDICT, grounding_score=None
+    )
+    off, away = (RemoteCache(Refusing(status), lambda _: "d-1") for status in ("UNIMPLEMENTED", "UNAVAILABLE"))
+    assert await off.lookup(turn(), PLAN, CHECKED) == Found(CacheStatus.BYPASS)
+    await off.store(turn(), PLAN, CHECKED, answer, output)
+    with pytest.raises(CacheUnavailable):
+        await away.lookup(turn(), PLAN, CHECKED)
+    with pytest.raises(CallError):
+        await away.store(turn(), PLAN, CHECKED, answer, output)
