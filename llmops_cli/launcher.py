@@ -35,6 +35,7 @@ from meshkit.runtime import Runtime
 from meshkit.settings import Secret, SettingsError
 
 Report = Callable[[str], None]
+DRAINING = "draining; a second signal ends at once"
 # Worker threads that hold the interpreter delay the event loop by up to this; the default is 5 ms.
 _SWITCH_INTERVAL_S = 0.001
 
@@ -105,10 +106,12 @@ async def _serve(
     folder: Path,
     after_start: Callable[[RunningProcess], Awaitable[None]] | None,
     reread: Callable[[], Configuration] | None,
+    *,
+    until_stdin_closes: bool,
 ) -> None:
     started_s = time.monotonic()
     database = EmbeddedPostgres(folder / "pg")
-    stop = stop_event(database.stop)
+    stop = stop_event(database.stop, until_stdin_closes=until_stdin_closes)
     starting = asyncio.current_task()
     assert starting is not None
     interrupting = asyncio.ensure_future(_interrupt(starting, stop))
@@ -127,7 +130,7 @@ async def _serve(
         finally:
             if following is not None:
                 following.cancel()
-            to_stderr("draining; a second signal ends at once")
+            to_stderr("draining" if until_stdin_closes else DRAINING)
     to_stderr("ended cleanly")
 
 
@@ -144,12 +147,14 @@ def run(
     folder: Path,
     after_start: Callable[[RunningProcess], Awaitable[None]] | None = None,
     reread: Callable[[], Configuration] | None = None,
+    *,
+    until_stdin_closes: bool = False,
 ) -> int:
-    """Runs targets until SIGTERM or SIGINT. Returns the exit code."""
+    """Runs targets until SIGTERM or SIGINT, or until standard input closes. Returns the exit code."""
     tune()
     logs.configure(configuration.process.logs, "+".join(sorted(chosen)))
     try:
-        _run_loop(_serve(configuration, chosen, folder, after_start, reread))
+        _run_loop(_serve(configuration, chosen, folder, after_start, reread, until_stdin_closes=until_stdin_closes))
     except SettingsError as error:
         to_stderr(f"llmops: {error}")
         return EXIT_CONFIGURATION

@@ -13,19 +13,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmops_cli.configuration import load_configuration, read_file
 from llmops_cli.development import state_folder
-from llmops_cli.launcher import prepare, to_stderr
+from llmops_cli.launcher import DRAINING, prepare, to_stderr
 from llmops_cli.targets import TARGETS
+from meshkit.lifecycle import EXIT_FAILED, EXIT_OK, EXIT_SECOND_SIGNAL, StopSignals
 from meshkit.settings import SettingsError, load
 
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.05
-_GRACE_S = 20.0
+# Above what a process takes to drain: edge.drain_timeout_s and server.grace_s are 40 s together.
+_GRACE_S = 90.0
 HOST = "127.0.0.1"
 
 
@@ -86,8 +88,32 @@ def address_of(ports: Sequence[int]) -> str:
     return addresses if len(ports) == 1 else f"ipv4:{addresses}"
 
 
+def end_order(processes: Mapping[str, ProcessEntry]) -> list[list[str]]:
+    """Who ends together, step by step: nobody before those that call it, so that what runs is finished and booked.
+
+    Of processes that call each other, the orchestrator's go first: it is they that book.
+    """
+    remaining, steps = dict(processes), []
+    while remaining:
+        called = {target for entry in remaining.values() for target in _called_by(entry)}
+        step = [name for name, entry in remaining.items() if not called & set(entry.targets)]
+        step = step or [name for name, entry in remaining.items() if "orchestrator" in entry.targets] or list(remaining)
+        steps.append(step)
+        remaining = {name: entry for name, entry in remaining.items() if name not in step}
+    return steps
+
+
+def _called_by(entry: ProcessEntry) -> set[str]:
+    """Targets that a process finds elsewhere. All ask identity whose a key is."""
+    depended = {needed for target in entry.targets for needed in TARGETS[target].depends_on}
+    return (depended | {"identity"}) - set(entry.targets)
+
+
 class LocalMesh:
-    """Child processes of this one. They end when `stop()` is called or this process ends."""
+    """Child processes of this one, each until its standard input closes: by `stop()`, or because this process ended.
+
+    Signals end none of them: who tells all processes at once would end the ledger while the front still writes answers.
+    """
 
     def __init__(
         self, processes: Mapping[str, ProcessEntry], config: Path | None, environ: Mapping[str, str], log: Path | None
@@ -101,16 +127,19 @@ class LocalMesh:
     def start(self, name: str) -> None:
         """Starts one process."""
         entry = self.processes[name]
-        command = [sys.executable, "-m", "llmops_cli", "serve", "--target", ",".join(entry.targets)]
+        command = [sys.executable, "-m", "llmops_cli", "serve", "--until-stdin-closes"]
+        command += ["--target", ",".join(entry.targets)]
         if self._config is not None:
             command += ["--config", str(self._config)]
         root = Path(__file__).resolve().parent.parent
         paths = os.pathsep.join(filter(None, (str(root), str(root / "gen"), self._environ.get("PYTHONPATH", ""))))
         environ = {**self._environ, **environment_of(name, self.processes), "PYTHONPATH": paths}
+        if name in self.children:
+            _let_go(self.children[name])
         output = None if self._log is None else (self._log / f"{name}.log").open("ab")
         try:
             self.children[name] = subprocess.Popen(
-                command, env=environ, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+                command, env=environ, stderr=output, stdin=subprocess.PIPE, start_new_session=True
             )
         finally:
             if output is not None:
@@ -140,20 +169,31 @@ class LocalMesh:
         self.children[name].send_signal(signal.SIGKILL)
         self.children[name].wait()
 
-    def stop(self) -> dict[str, int]:
-        """Drains every process, edge first. Returns the exit codes."""
-        for child in reversed(self.children.values()):
-            if child.poll() is None:
-                child.terminate()
-        deadline_s = time.monotonic() + _GRACE_S
-        codes = {}
-        for name, child in self.children.items():
-            try:
-                codes[name] = child.wait(max(0.1, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                codes[name] = child.wait()
-        return codes
+    def stop(self, at_once: Callable[[], bool] = lambda: False) -> dict[str, int]:
+        """Drains every process after those that call it, all together once `at_once`. Returns the exit codes."""
+        for step in end_order({name: self.processes[name] for name in self.children}):
+            for name in step:
+                _let_go(self.children[name])
+            deadline_s = time.monotonic() + _GRACE_S
+            while ending := [self.children[name] for name in step if self.children[name].poll() is None]:
+                if time.monotonic() > deadline_s:
+                    for child in ending:
+                        child.kill()
+                elif at_once():
+                    self._hurry()
+                time.sleep(_POLL_S)
+        return {name: child.wait() for name, child in self.children.items()}
+
+    def _hurry(self) -> None:
+        """For one that drains already, this is the second signal."""
+        for child in self.children.values():
+            _let_go(child)
+            child.terminate()
+
+
+def _let_go(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
 
 
 def _answers(url: str) -> bool:
@@ -174,19 +214,22 @@ def run_processes(file: Path, config: Path | None) -> int:
     if key is not None and key.created:
         to_stderr(f"development key, shown this once, kept in {key.file}: {key.key}")
     mesh = LocalMesh(entries, config, os.environ, None)
-    stopped: list[int] = []
+    signals = StopSignals()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stopped.append(received))
+        signal.signal(number, lambda received, _: signals.note(received))
     try:
         mesh.start_all()
         for name, entry in entries.items():
             to_stderr(f"{name:13} {', '.join(entry.targets)}")
         to_stderr("the mesh is ready; Ctrl-C ends it")
-        while not stopped and all(child.poll() is None for child in mesh.children.values()):
+        while not signals.stopping and all(child.poll() is None for child in mesh.children.values()):
             time.sleep(_POLL_S)
         ended = [name for name, child in mesh.children.items() if child.poll() is not None]
         if ended:
             to_stderr(f"llmops: process {ended[0]} ended by itself; stopping the others")
+        to_stderr(DRAINING)
     finally:
-        codes = mesh.stop()
-    return 0 if stopped and not any(codes.values()) else 1
+        codes = mesh.stop(lambda: signals.at_once)
+    if signals.at_once:
+        return EXIT_SECOND_SIGNAL
+    return EXIT_OK if signals.stopping and not any(codes.values()) else EXIT_FAILED

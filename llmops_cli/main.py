@@ -70,15 +70,24 @@ def up(
 def serve(
     target: Annotated[str, typer.Option("--target", "-t", help="Targets, comma-separated; see `llmops targets`.")],
     config: ConfigOption = None,
+    until_stdin_closes: Annotated[
+        bool,
+        typer.Option(
+            "--until-stdin-closes",
+            help="End when standard input does, and at no signal: for whoever lets processes end in order.",
+        ),
+    ] = False,
 ) -> None:
     """Start some targets in this process."""
     chosen = frozenset(t.strip() for t in target.split(",") if t.strip())
     if not chosen:
         raise SettingsError("--target names nothing to start; `llmops targets` lists what there is")
-    _start(config, chosen, demo=False)
+    _start(config, chosen, until_stdin_closes=until_stdin_closes)
 
 
-def _start(config: Path | None, chosen: frozenset[str], *, demo: bool) -> None:
+def _start(
+    config: Path | None, chosen: frozenset[str], *, demo: bool = False, until_stdin_closes: bool = False
+) -> None:
     from llmops_cli import demonstration, launcher
     from llmops_cli.targets import TARGETS
     from meshkit.lifecycle import start_order
@@ -96,7 +105,15 @@ def _start(config: Path | None, chosen: frozenset[str], *, demo: bool) -> None:
         return launcher.prepare(_load(Path(configuration.source))[0], folder)[0]
 
     has_file = Path(configuration.source).is_file()
-    raise typer.Exit(launcher.run(configuration, chosen, folder, after_start, reread if has_file else None))
+    ended = launcher.run(
+        configuration,
+        chosen,
+        folder,
+        after_start,
+        reread if has_file else None,
+        until_stdin_closes=until_stdin_closes,
+    )
+    raise typer.Exit(ended)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from meshkit.transports.server import GrpcServer
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_PORT = 0, 1, 2, 3
 EXIT_SECOND_SIGNAL = 130
 _LAG_INTERVAL_S = 0.25
+_SAME_WISH_S = 1.0
+_STDIN, _INPUT_BYTES = 0, 4096
 
 logger = logging.getLogger("meshkit.lifecycle")
 
@@ -217,21 +220,65 @@ def _cancelled(task: asyncio.Task[None]) -> Callable[[], Awaitable[None]]:
     return cancel
 
 
-def stop_event(last_act: Callable[[], None]) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the process after `last_act`, without draining."""
+class StopSignals:
+    """What the signals so far ask for: the first one an end, a second one an end at once.
+
+    SIGTERM right behind the first is the same wish on another way: systemd tells every process of a unit, and `make`
+    tells its child once more.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._since_s: float | None = None
+        self.at_once = False
+
+    @property
+    def stopping(self) -> bool:
+        """Somebody wants an end."""
+        return self._since_s is not None
+
+    def begin(self) -> None:
+        """An end is wanted, by a signal or by whoever decides here."""
+        if self._since_s is None:
+            self._since_s = self._clock_s()
+
+    def note(self, number: int) -> None:
+        """A signal arrived."""
+        if self._since_s is None:
+            self.begin()
+        elif number != signal.SIGTERM or self._clock_s() - self._since_s >= _SAME_WISH_S:
+            self.at_once = True
+
+
+def stop_event(last_act: Callable[[], None], *, until_stdin_closes: bool = False) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process after `last_act`, without draining.
+
+    With `until_stdin_closes`, it is set when standard input ends, and signals before that say nothing.
+    """
     stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if not stop.is_set():
-            stop.set()
-            return
-        try:
-            last_act()
-        finally:
-            sys.stderr.flush()
-            os._exit(EXIT_SECOND_SIGNAL)
-
+    signals = StopSignals()
     loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if until_stdin_closes and not signals.stopping:
+            return
+        signals.note(number)
+        stop.set()
+        if signals.at_once:
+            try:
+                last_act()
+            finally:
+                sys.stderr.flush()
+                os._exit(EXIT_SECOND_SIGNAL)
+
+    def on_input() -> None:
+        if not os.read(_STDIN, _INPUT_BYTES):
+            loop.remove_reader(_STDIN)
+            signals.begin()
+            stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
+    if until_stdin_closes:
+        loop.add_reader(_STDIN, on_input)
     return stop

@@ -47,15 +47,20 @@ class Up:
         self.lines: list[str] = []
 
     @classmethod
-    async def start(cls, environ: Mapping[str, str], folder: Path) -> Up:
+    async def start(cls, environ: Mapping[str, str], folder: Path, *options: str, says: str = "ready after") -> Up:
         """Starts it and waits until it says that it is ready."""
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND, "up", env=_with_paths(environ), cwd=folder, stderr=subprocess.PIPE
+            *_COMMAND, "up", *options, env=_with_paths(environ), cwd=folder, stderr=subprocess.PIPE
         )
         up = cls(process)
         async with asyncio.timeout(_TIMEOUT_S):
-            await up._read_until("ready after")
+            await up._read_until(says)
         return up
+
+    @property
+    def pid(self) -> int:
+        """Of the process itself, not of those it starts."""
+        return self._process.pid
 
     async def _read_until(self, text: str) -> None:
         assert self._process.stderr is not None

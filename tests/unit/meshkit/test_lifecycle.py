@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from llmops_cli.targets import TARGETS
-from meshkit.lifecycle import Target, start_order
+from meshkit.lifecycle import StopSignals, Target, start_order
 from meshkit.settings import SettingsError
 
 
@@ -53,3 +55,22 @@ def test_every_target_of_the_table_can_be_imported() -> None:
 def test_a_missing_package_says_what_to_install() -> None:
     with pytest.raises(SettingsError, match=r"target x needs the package no_such_package.*llmops-mesh\[x\]"):
         Target("x", "a:B", "no_such_package.main:build").build()
+
+
+@pytest.mark.parametrize(
+    ("second", "after_s", "at_once"),
+    [
+        (signal.SIGINT, 0.1, True),
+        (signal.SIGTERM, 0.1, False),
+        (signal.SIGTERM, 1.5, True),
+    ],
+)
+def test_sigterm_right_behind_the_first_signal_is_the_same_wish(second: int, after_s: float, at_once: bool) -> None:  # noqa: FBT001
+    now_s = 100.0
+    signals = StopSignals(lambda: now_s)
+    assert not signals.stopping
+    signals.note(signal.SIGTERM)
+    assert (signals.stopping, signals.at_once) == (True, False)
+    now_s += after_s
+    signals.note(second)
+    assert signals.at_once == at_once
