@@ -16,6 +16,8 @@ from meshkit.settings import SettingsError, dump, load, nearest, overlay
 
 DEFAULT_FILE = "mesh.yaml"
 _MAX_BYTES = 4 * 1024 * 1024
+_MAX_DEPTH = 64
+_MERGE = "tag:yaml.org,2002:merge"
 # Short names for what every deployment sets by environment.
 _VARIABLES = {
     "LLMOPS_DATABASE_URL": ("database", "url"),
@@ -57,18 +59,60 @@ def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[
     return str(path), parse(text, str(path))
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses duplicate keys: YAML would keep the last one without a word."""
+def _mistake(mark: yaml.Mark, problem: str) -> SettingsError:
+    return SettingsError(f"line {mark.line + 1}, column {mark.column + 1}: {problem}")
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        """As SafeLoader, for unique keys."""
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses duplicate keys, of which YAML would keep the last one without a word, and what no configuration needs."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        # The anchors of the nodes around the one that is read.
+        self._around: list[str | None] = []
+        self._without_twins: set[yaml.MappingNode] = set()
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As SafeLoader, to a depth, and nothing within itself."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent) and event.anchor in self._around:
+            raise _mistake(event.start_mark, f"*{event.anchor} stands within what it repeats")
+        if len(self._around) >= _MAX_DEPTH:
+            raise _mistake(event.start_mark, f"nested deeper than {_MAX_DEPTH}")
+        self._around.append(event.anchor)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._around.pop()
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's signature
+        """As SafeLoader, for values that are what they look like."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            # What PyYAML raises for a date such as 2026-13-45, a number of 5,000 digits, or "!!bool maybe".
+            kind = node.tag.rpartition(":")[2]
+            raise _mistake(node.start_mark, f"this is no {kind}; put quotes around what is text") from None
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """As SafeLoader, for unique names. Afterwards a mapping also holds what it merged, and overrides."""
+        if node not in self._without_twins:
+            self._without_twins.add(node)
+            self._require_names(node)
+        super().flatten_mapping(node)
+
+    def _require_names(self, node: yaml.MappingNode) -> None:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = "a mapping or list is no name of a key; `{{ … }}` of a template must be filled in first"
+                raise _mistake(key_node.start_mark, problem)
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node)
             if key in seen:
-                raise SettingsError(f"line {key_node.start_mark.line + 1}: the key {key!r} is there twice")
+                raise _mistake(key_node.start_mark, f"the key {key!r} is there twice")
             seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def parse(text: str, name: str) -> dict[str, object]:
@@ -78,14 +122,21 @@ def parse(text: str, name: str) -> dict[str, object]:
     except SettingsError as error:
         raise SettingsError(f"{name}: {error}") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SettingsError(f"{name}:{where}: not valid YAML ({getattr(error, 'problem', 'syntax error')})") from None
+        raise SettingsError(f"{name}: {_explained(error)}") from None
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
         raise SettingsError(f"{name}: expected sections such as `server:` at the top level")
+    for section in parsed:
+        if not isinstance(section, str):
+            raise SettingsError(f"{name}: {section} is no name of a section; put quotes around what is text")
     return parsed
+
+
+def _explained(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return str(_mistake(error.problem_mark, f"not valid YAML ({error.problem})"))
+    return f"not valid YAML ({getattr(error, 'reason', 'syntax error')})"
 
 
 def load_configuration(path: Path | None, environ: Mapping[str, str]) -> Configuration:

@@ -36,18 +36,34 @@ class DevelopmentKey:
 
 
 def _private_value(file: Path, make: str) -> tuple[str, bool]:
-    """Reads a private file, or creates it with `make`; two processes that start together agree on one value."""
+    """Reads a private file, or creates it with `make`; two processes that start together agree on one value.
+
+    The file appears with its content: nobody reads half of it, and a full disk leaves none that is empty.
+    """
+    if file.exists():
+        return _read_private(file), False
+    draft = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        with os.fdopen(descriptor, "w") as created:
+            created.write(make + "\n")
+            created.flush()
+            os.fsync(descriptor)
+        os.link(draft, file)
     except FileExistsError:
         return _read_private(file), False
-    with os.fdopen(descriptor, "w") as created:
-        created.write(make + "\n")
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}; make room, or set LLMOPS_HOME to another folder") from None
+    finally:
+        draft.unlink(missing_ok=True)
     return make, True
 
 
 def _read_private(file: Path) -> str:
-    value = file.read_text().strip()
+    try:
+        value = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read ({type(error).__name__})") from None
     if not value:
         raise SettingsError(f"{file}: empty; remove it and start again, a new one will be made")
     return value

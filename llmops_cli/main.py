@@ -238,7 +238,7 @@ def provider_sim(
 
     try:
         asyncio.run(serve_sim(host, port, script))
-    except (OSError, ScriptError) as error:
+    except (OSError, OverflowError, ScriptError) as error:
         raise SettingsError(f"provider-sim: {error}") from None
 
 

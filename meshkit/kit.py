@@ -44,7 +44,10 @@ class Kit:
         add_to_server(servicer, self._runtime.table)
 
     def channel(self, service: str) -> Any:
-        """The channel to a service ("guard"): in this process when it runs here, else to its configured peer."""
+        """The channel to a service ("guard"): in this process when it runs here, else to its configured peer.
+
+        Raises SettingsError when there is neither.
+        """
         return self._runtime.channel(service)
 
     def authenticator_of(self, service: str) -> Authenticator | None:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from meshkit.settings import Secret, SettingsError
 
@@ -38,10 +39,23 @@ class DatabaseSettings:
         url = self.url.reveal()
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("url must begin with postgresql://; other databases are not supported")
+        _require_ports(url)
         if self.pool_size < 1:
             raise ValueError("pool_size must be at least 1")
         if min(self.statement_timeout_s, self.connect_timeout_s, self.migration_timeout_s) <= 0:
             raise ValueError("timeouts must be above 0")
+
+
+def _require_ports(url: str) -> None:
+    """Raises ValueError, which shows nothing: what stands where a port is expected may be part of a password."""
+    try:
+        for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        raise ValueError(
+            "url: a port must be a number from 0 to 65535, and IPv6 addresses stand in brackets; in a password, write "
+            "/ ? # [ ] @ as %2F %3F %23 %5B %5D %40"
+        ) from None
 
 
 class Database:

@@ -13,7 +13,6 @@ from meshkit.actions import ActionLog, IdentityLog, NoLog
 from meshkit.authentication import IdentityCacheSettings, MeshAuthenticator
 from meshkit.calls import HandlerTable
 from meshkit.clock import Clock, SystemClock
-from meshkit.errors import Unavailable
 from meshkit.identity import (
     ROLES,
     Authenticator,
@@ -30,7 +29,7 @@ from meshkit.metrics import MetricsRegistry
 from meshkit.model_files import ModelNotInstalled
 from meshkit.postgres import DatabaseSettings
 from meshkit.reloading import Prepare
-from meshkit.settings import Secret
+from meshkit.settings import Secret, SettingsError
 from meshkit.tracing import Tracing, TracingSettings
 from meshkit.transports.local import LocalChannel
 from meshkit.transports.mux.channel import MuxChannel, open_mux_channel
@@ -189,13 +188,13 @@ class Runtime:
         self._encoder: asyncio.Task[QueuedEncoder | None] | None = None
 
     def channel(self, service: str) -> Any:
-        """See Kit.channel. Raises Unavailable when the service neither runs here nor has a peer."""
+        """See Kit.channel."""
         if service in self.targets:
             return self._local
         if service not in self._remote:
             peer = self.settings.peers.get(service)
             if peer is None:
-                raise Unavailable(
+                raise SettingsError(
                     f"{service} does not run in this process and mesh.yaml names no peer for it; "
                     f"add `peers: {{{service}: {{address: host:port}}}}` or `--target {service}`"
                 )

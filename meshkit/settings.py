@@ -81,7 +81,8 @@ def overlay(raw: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, 
             node[part] = node = dict(child or {})
         try:
             node[path[-1]] = yaml.safe_load(environ[name])
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+            # What PyYAML raises for a value that is not as its tag says, or without end, is no error of YAML.
             raise SettingsError(f"{name}: the value is not valid YAML") from None
     return merged
 

@@ -190,7 +190,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Read a JSON or YAML file; OSError when it cannot be read, ScriptError when it is no script."""
         try:
             raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ScriptError(f"{path.name} is neither JSON nor YAML: {error}") from error
         return cls.from_mapping({} if raw is None else raw)
 

@@ -57,6 +57,18 @@ def test_serving_nothing_is_a_mistake() -> None:
     assert isinstance(result.exception, SettingsError)
 
 
+def test_a_simulator_on_a_port_that_cannot_be_says_so() -> None:
+    result = CliRunner().invoke(app, ["provider-sim", "--port", "99999"])
+    assert isinstance(result.exception, SettingsError)
+    assert "port must be 0-65535" in str(result.exception)
+
+
+def test_a_script_that_is_no_text_says_so(tmp_path: Path) -> None:
+    (tmp_path / "script.yaml").write_bytes(b"\xff\xfe\x00")
+    result = CliRunner().invoke(app, ["provider-sim", "--port", "0", "--script", str(tmp_path / "script.yaml")])
+    assert isinstance(result.exception, SettingsError)
+
+
 def test_a_simulator_without_its_script_or_port_says_so(tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["provider-sim", "--port", "0", "--script", str(tmp_path / "none.yaml")])
     assert isinstance(missing.exception, SettingsError)
