@@ -33,6 +33,8 @@ class Configuration:
     source: str
     process: ProcessSettings
     targets: Mapping[str, Any]
+    # The file has no sections: right for a first start, and rarely what somebody meant by a change.
+    empty: bool = False
 
     def effective(self) -> dict[str, object]:
         """As plain data, secrets hidden."""
@@ -162,7 +164,7 @@ def build_configuration(source: str, raw: Mapping[str, object], environ: Mapping
         name: _target_settings(target.settings_type(), merged.get(name) or {}, name, environ)
         for name, target in TARGETS.items()
     }
-    return Configuration(source, process, targets)
+    return Configuration(source, process, targets, empty=not raw)
 
 
 def _process_settings(raw: Mapping[str, object], environ: Mapping[str, str]) -> ProcessSettings:

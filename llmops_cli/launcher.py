@@ -88,7 +88,8 @@ async def running_targets(
             report(f"PostgreSQL is up in {folder / 'pg'} ({time.monotonic() - started_s:.1f} s)")
             process = replace(process, database=replace(process.database, url=Secret(url)))
         runtime = Runtime("+".join(t.name for t in order), process, chosen, None)
-        configured = RunningConfiguration(replace(configuration, process=process), reread)
+        # Without the private database's URL: the file does not name it, so it must not seem changed.
+        configured = RunningConfiguration(configuration, reread)
         async with running_process(runtime, order, configuration.targets, configured.effective) as running:
             watching = asyncio.ensure_future(configured.watch(runtime))
             try:

@@ -101,6 +101,8 @@ class RunningConfiguration:
         logger.error("the changed configuration is refused, the last good one goes on: %s", why)
 
     async def _take_over(self, runtime: Runtime, fresh: Configuration) -> None:
+        if fresh.empty:
+            raise SettingsError(f"{self._path}: empty, as while somebody writes it; restart to run on defaults")
         callbacks, now = runtime.reload_callbacks, self._configuration
         changed = {name: fresh.targets[name] for name in callbacks if fresh.targets[name] != now.targets[name]}
         await take_over(callbacks, changed)

@@ -70,6 +70,8 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
         ("router:\n  stream_join_s: 99\n", "must be between 0"),
         ("router:\n  default_route: nowhere\n", "'nowhere'"),
         ("router:\n  providers:\n    a: {base_url: '${NOT_SET}'}\n", "NOT_SET"),
+        ("", "empty"),
+        ("# router:\n#   stream_join_s: 0.05\n", "empty"),
     ],
 )
 async def test_a_wrong_file_changes_nothing_and_is_told(make_world: Callable[..., World], text: str, says: str) -> None:
