@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,48 @@ def build_configuration(source: str, raw: Mapping[str, object], environ: Mapping
             known = ", ".join(sorted({*own, *TARGETS}))
             raise SettingsError(f"{source}: unknown section {name!r}{nearest(name, {*own, *TARGETS})}; known: {known}")
     process = _process_settings({k: v for k, v in merged.items() if k in own}, environ)
+    _require_services(process.peers)
     targets = {
         name: _target_settings(target.settings_type(), merged.get(name) or {}, name, environ)
         for name, target in TARGETS.items()
     }
     return Configuration(source, process, targets, empty=not raw)
+
+
+def _require_services(peers: Iterable[str]) -> None:
+    services = [target.name for target in TARGETS.values() if target.speaks_grpc]
+    for name in peers:
+        if name not in services:
+            known = ", ".join(services)
+            raise SettingsError(f"peers: there is no service {name!r}{nearest(name, services)}; services are {known}")
+
+
+def require_files(configuration: Configuration) -> None:
+    """Raises SettingsError for a file or folder that a setting names and that is not here.
+
+    A start meets those of its own targets only: other processes may have other files.
+    """
+    sections = {f.name: getattr(configuration.process, f.name) for f in dataclasses.fields(configuration.process)}
+    for where, named in _named_files({**sections, **configuration.targets}, ""):
+        kind = "folder" if where.endswith("_dir") else "file"
+        if not (Path(named).is_dir() if kind == "folder" else Path(named).is_file()):
+            raise SettingsError(f"{where}: there is no {kind} {named} on this machine")
+
+
+def _named_files(value: object, where: str) -> Iterator[tuple[str, str]]:
+    """Settings of files and folders are named so: `…_file`, `…_dir`. Empty ones name none."""
+    if isinstance(value, str):
+        if value and where.endswith(("_file", "_dir")):
+            yield where, value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _named_files(getattr(value, field.name), f"{where}.{field.name}")
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _named_files(entry, f"{where}.{name}" if where else name)
+    elif isinstance(value, tuple | list):
+        for index, entry in enumerate(value):
+            yield from _named_files(entry, f"{where}[{index}]")
 
 
 def _process_settings(raw: Mapping[str, object], environ: Mapping[str, str]) -> ProcessSettings:

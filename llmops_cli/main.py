@@ -163,8 +163,11 @@ def call(
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
-    """Validate the configuration."""
+    """Validate the configuration, and that the files it names are there."""
+    from llmops_cli.configuration import require_files
+
     configuration, _ = _load(config)
+    require_files(configuration)
     sys.stdout.write(f"{configuration.source}: valid\n")
 
 

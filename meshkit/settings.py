@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import difflib
+import math
 import re
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
@@ -193,9 +195,17 @@ def _scalar(kind: Any, raw: object, where: str, environ: Mapping[str, str]) -> A
     if kind is int and isinstance(raw, int) and not isinstance(raw, bool):
         return raw
     if kind is float and isinstance(raw, int | float) and not isinstance(raw, bool):
-        return float(raw)
+        return _finite(raw, where)
     names = {bool: "true or false", int: "a whole number", float: "a number"}
     raise SettingsError(f"{where}: expected {names.get(kind, kind)}, found {_kind(raw)}")
+
+
+def _finite(raw: float, where: str) -> float:
+    """Of NaN every comparison is false, so that no limit would notice it."""
+    with suppress(OverflowError):
+        if math.isfinite(raw):
+            return float(raw)
+    raise SettingsError(f"{where}: expected a finite number")
 
 
 def _expand(text: str, where: str, environ: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ ORGANISATION_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ORIGIN = re.compile(r"[^\s+]{1,200}")
 _MIN_PEPPER_CHARS = 16
 _MAX_LEEWAY_S = 300.0
+_SEED_BYTES = 32
 # Signatures that who checks cannot make. HMAC and "none" are not among them and cannot be configured.
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
@@ -114,6 +116,8 @@ class IdentitySettings:
         for name in ("max_keys", "max_watchers", "checkpoint_events", "request_retention_h"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.audit_signing_key and not _is_seed(self.audit_signing_key.reveal()):
+            raise ValueError("audit_signing_key must be 32 bytes in base64; `llmops audit keygen` makes one")
         self._validate_peppers()
 
     def _validate_peppers(self) -> None:
@@ -122,3 +126,10 @@ class IdentitySettings:
         short = [name for name, pepper in self.peppers.items() if len(pepper.reveal()) < _MIN_PEPPER_CHARS]
         if short:
             raise ValueError(f"pepper {short[0]!r} must have at least {_MIN_PEPPER_CHARS} characters")
+
+
+def _is_seed(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == _SEED_BYTES
+    except ValueError:
+        return False

@@ -33,3 +33,9 @@ async def test_a_service_that_runs_nowhere(tmp_path: Path) -> None:
     text = 'peers: {router: {address: "127.0.0.1:1"}}\nedge: {port: 0}\n'
     told = mistake(await llmops(tmp_path, text, "serve", "--target", "edge"))
     assert told.startswith("llmops: orchestrator does not run in this process and mesh.yaml names no peer for it")
+
+
+async def test_a_check_says_what_a_start_would(tmp_path: Path) -> None:
+    text = "registry: {prompts_dir: nowhere}\n"
+    checked = mistake(await llmops(tmp_path, text, "config", "check"))
+    assert checked == "llmops: registry.prompts_dir: there is no folder nowhere on this machine"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_cli.configuration import load_configuration, parse
+from llmops_cli.configuration import load_configuration, parse, require_files
 from llmops_cli.development import known_key, with_development_key, with_secrets
 from llmops_cli.keys import create_key
 from meshkit.runtime import configured_keys
@@ -41,6 +41,17 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("auth: {keys: [{id: a, organisation: b, digest: xyz}]}", "auth.keys[0]: digest must be 64"),
         ("database: {url: 'mysql://x'}", "database: url must begin with postgresql://"),
         ("tracing: {sample_ratio: 2}", "tracing: sample_ratio must be between 0 and 1"),
+        ("ledger: {max_lent: .nan}", "ledger.max_lent: expected a finite number"),
+        ("router: {limits: {cooldown_s: .inf}}", "router.limits.cooldown_s: expected a finite number"),
+        (
+            "peers: {gard: {address: 'a:1'}}",
+            "peers: there is no service 'gard' (did you mean 'guard'?); services are ide",
+        ),
+        (
+            "peers: {edge: {address: 'a:1'}}",
+            "peers: there is no service 'edge'",
+        ),
+        ("identity: {audit_signing_key: abc}", "identity: audit_signing_key must be 32 bytes in base64; `llmops audit"),
         ("router:\n  providers: {v: {api_key: {{ KEY }}}}", "line 2, column 29: a mapping or list is no name of a key"),
         ("? [a, b]\n: 1", "line 1, column 3: a mapping or list is no name"),
         ("8080: {}", "8080 is no name of a section; put quotes"),
@@ -105,6 +116,36 @@ def test_a_variable_that_is_no_yaml_value(tmp_path: Path) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file.*--config"):
         load_configuration(tmp_path / "nope.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("registry: {prompts_dir: prompts}", "registry.prompts_dir: there is no folder prompts on this machine"),
+        ("server: {tls: {cert_file: c.pem, key_file: k.pem}}", "server.tls.key_file: there is no file k.pem"),
+        (
+            "peers: {guard: {address: 'a:1', tls: true, ca_file: ca.pem}}",
+            "peers.guard.ca_file: there is no file ca.pem",
+        ),
+        (
+            "identity: {issuers: [{issuer: a, audience: b, organisation: c, jwks_file: keys.json}]}",
+            "identity.issuers[0].jwks_file: there is no file keys.json",
+        ),
+    ],
+)
+def test_a_check_finds_files_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.pem").touch()
+    configuration = load_configuration(written(tmp_path, text), {})
+    with pytest.raises(SettingsError) as caught:
+        require_files(configuration)
+    assert message in str(caught.value)
+    for name in ("k.pem", "ca.pem", "keys.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "prompts").mkdir()
+    require_files(configuration)
 
 
 def test_short_variables_win(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_a_full_configuration() -> None:
         ({"name": "a", "on": "yes"}, "x.on: expected true or false, found text"),
         (yaml.safe_load("name: 2027-03-31 12:00:00"), "x.name: expected text, found a time"),
         (yaml.safe_load("{name: a, limit: 2027-03-31}"), "x.limit: expected a whole number, found a date"),
+        ({"name": "a", "inner": {"ratio": float("nan")}}, "x.inner.ratio: expected a finite number"),
+        ({"name": "a", "inner": {"ratio": float("-inf")}}, "x.inner.ratio: expected a finite number"),
+        ({"name": "a", "inner": {"ratio": 10**400}}, "x.inner.ratio: expected a finite number"),
     ],
 )
 def test_mistakes(raw: dict[str, object], message: str) -> None:
