@@ -54,8 +54,10 @@ class ServerSettings:
     drain_delay_s: float = 0.0
     grace_s: float = 10.0
     max_message_bytes: int = 32 * 1024 * 1024
-    # Clients reconnect after this time, and so find new replicas.
+    # Clients reconnect after this time, and so find new replicas. What runs on the old connection has so long to end:
+    # longer than any answer takes, for what is cut then is paid for.
     max_connection_age_s: float = 300.0
+    max_connection_age_grace_s: float = 900.0
     tls: TlsSettings = field(default_factory=TlsSettings)
 
     def validate(self) -> None:
@@ -63,8 +65,10 @@ class ServerSettings:
         for name in ("grpc_port", "admin_port"):
             if not 0 <= getattr(self, name) <= 65535:  # noqa: PLR2004
                 raise ValueError(f"{name} must be between 0 and 65535")
-        if self.drain_delay_s < 0 or self.grace_s < 0 or self.max_connection_age_s <= 0:
-            raise ValueError("drain_delay_s and grace_s must not be negative, max_connection_age_s must be positive")
+        if self.drain_delay_s < 0 or self.grace_s < 0:
+            raise ValueError("drain_delay_s and grace_s must not be negative")
+        if self.max_connection_age_s <= 0 or self.max_connection_age_grace_s <= 0:
+            raise ValueError("max_connection_age_s and max_connection_age_grace_s must be positive")
 
 
 class GrpcServer:
@@ -84,7 +88,7 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
-                ("grpc.max_connection_age_grace_ms", int(settings.grace_s * 1000)),
+                ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace_s * 1000)),
             ],
         )
         self._health = health.aio.HealthServicer()

@@ -70,19 +70,10 @@ class RemoteRouter:
 
     async def complete(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> ModelAnswer:
         """See Router."""
-        request = router_pb2.CompleteWithTriesRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
-        response: router_pb2.CompleteResponse | None = None
         try:
-            async with aclosing(self._stub.CompleteWithTries(request, timeout=_time_s(plan))) as steps:
-                async for step in steps:
-                    if step.HasField("tries"):
-                        _note_tries(progress, step.tries.attempts)
-                    elif step.HasField("answer"):
-                        response = step.answer
+            response = await self._answer(turn.request_id, _call(turn, plan, checked), _time_s(plan), progress)
         except CallError as error:
             raise model_failed(error) from error
-        if response is None:
-            raise ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
         return ModelAnswer(
             completion=response.completion,
             model=model_name_of(response.attempts),
@@ -91,6 +82,22 @@ class RemoteRouter:
             attempts=response.attempts,
             complete=response.completion.finish_reason in _WHOLE,
         )
+
+    async def _answer(
+        self, request_id: str, call: router_pb2.ModelCall, time_s: float | None, progress: Progress
+    ) -> router_pb2.CompleteResponse:
+        """Of a call that one model may answer nothing would be told: whatever is tried is that one, one at a time."""
+        if len(call.model_names) == 1:
+            request = router_pb2.CompleteRequest(request_id=request_id, call=call)
+            answer: router_pb2.CompleteResponse = await self._stub.Complete(request, timeout=time_s)
+            return answer
+        told = router_pb2.CompleteWithTriesRequest(request_id=request_id, call=call)
+        async with aclosing(self._stub.CompleteWithTries(told, timeout=time_s)) as steps:
+            async for step in steps:
+                if step.HasField("answer"):
+                    return step.answer  # type: ignore[no-any-return]
+                _note_tries(progress, step.tries.attempts)
+        raise ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
 
     async def stream(
         self, turn: Turn, plan: Plan, checked: Checked, progress: Progress

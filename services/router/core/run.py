@@ -123,10 +123,7 @@ class Run:
         return self._first_of_queue(purpose, self._call)
 
     def hedge_delay_s(self, tried: Try) -> float | None:
-        """After how long a second request may be sent beside this one; None where there is nobody for it.
-
-        Once a call: money is held for one.
-        """
+        """After how long a second request may be sent beside this one, once a call; None where there is nobody left."""
         rule = self._plan.route.hedge
         if rule is None or self._hedged or not self._queue:
             return None
@@ -248,7 +245,8 @@ class Run:
         return (*self.attempts, self._attempt(tried, None, None))
 
     def _tell(self) -> None:
-        if self.attempts or len(self._open) > 1:  # that the first one runs goes without saying
+        planned = self._call.model_names  # that the first of them runs goes without saying
+        if self.attempts or len(self._open) > 1 or (planned and self._open[0].spec.name != planned[0]):
             self.tries.tell((*self.attempts, *(self._attempt(tried, None, None) for tried in self._open)))
 
     def note(self, tried: Try, failure: Failure) -> None:

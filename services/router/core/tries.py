@@ -33,16 +33,21 @@ class Tries:
         self._changed.set()
 
     async def until(self, task: asyncio.Future[Any]) -> AsyncGenerator[Tried, None]:
-        """What is told until the task ends. Leaving this leaves the task alone."""
+        """What is told from now on until the task ends. Leaving this leaves the task alone."""
+        self._take()
         task.add_done_callback(lambda _: self._changed.set())
         while True:
             await self._changed.wait()
-            self._changed.clear()
+            latest = self._take()
             if task.done():
                 return
-            latest, self._latest = self._latest, None
             if latest is not None:
                 yield latest
+
+    def _take(self) -> Tried | None:
+        self._changed.clear()
+        latest, self._latest = self._latest, None
+        return latest
 
 
 @asynccontextmanager

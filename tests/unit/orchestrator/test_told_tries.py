@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from llmops.common.v1 import usage_pb2
+from llmops.common.v1 import chat_pb2, usage_pb2
 from llmops.router.v1 import router_pb2
 
 from services.orchestrator.adapters.router import RemoteRouter
@@ -25,7 +27,8 @@ async def test_a_whole_answer_comes_after_the_tries_that_were_told() -> None:
     told = router_pb2.TriesSoFar(attempts=[REFUSED, TWO, THREE])
     steps = [router_pb2.CompleteWithTriesResponse(tries=told), router_pb2.CompleteWithTriesResponse(answer=answer)]
     progress = Progress()
-    got = await RemoteRouter(StreamOf(*steps)).complete(any_turn(), Plan((), (), 0, ""), UNCHECKED, progress)
+    plan = Plan((), ("one", "two", "three"), 0, "")
+    got = await RemoteRouter(StreamOf(*steps)).complete(any_turn(), plan, UNCHECKED, progress)
     assert (got.completion, got.usage.input_tokens, list(got.attempts)) == (answer.completion, 2, [REFUSED, TWO])
     assert (progress.running, progress.ended) == ((Candidate("b", "two"), Candidate("b", "three")), 1)
     with pytest.raises(ModelFailed, match="without an answer") as caught:
@@ -43,3 +46,25 @@ async def test_what_came_before_a_model_that_is_waited_for_is_not_its_own() -> N
             pass
     assert (progress.earlier_bytes, progress.running) == (4, (Candidate("b", "two"),))
     assert progress.lines == (UsageLine(Candidate("a", "one"), Usage(3, 0), 1),)
+
+
+class Unary:
+    """A channel that answers `Complete`; whatever else is asked for fails."""
+
+    def unary_unary(self, path: str, *_: object, **__: object) -> Any:
+        async def answered(request: object, timeout: float | None = None) -> router_pb2.CompleteResponse:  # noqa: ASYNC109
+            assert path.endswith("/Complete")
+            return router_pb2.CompleteResponse(completion={"content": "hi"})
+
+        return answered
+
+    def unary_stream(self, *_: object, **__: object) -> None:
+        return None
+
+
+async def test_of_a_call_that_one_model_may_answer_nothing_is_told() -> None:
+    """Between processes a stream of its own costs three times as much as a call among many."""
+    plan = Plan((), ("one",), 0, "")
+    got = await RemoteRouter(Unary()).complete(any_turn(), plan, UNCHECKED, Progress())
+    assert isinstance(got.completion, chat_pb2.Completion)
+    assert got.completion.content == "hi"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
+from services.router.core.attempts import Attempt
 from services.router.core.catalogue import HedgeRule
+from services.router.core.chat import ModelCall
+from services.router.core.cooldown import Cooldown
 from services.router.core.failure import FailureKind, Outcome
 from services.router.core.router import Answer, Started, StreamEvent
-from services.router.core.tries import Tried, beside
+from services.router.core.tries import Tried, Tries, beside
 from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
 
 STREAM = [*text("hel", "lo"), DONE]
@@ -25,11 +29,11 @@ def told(event: object) -> Told:
     return [(attempt.model_name, attempt.outcome) for attempt in event.attempts]
 
 
-def steps(engine: Engine, *, streamed: bool) -> AsyncGenerator[StreamEvent | Answer, None]:
+def steps(engine: Engine, *, streamed: bool, call: ModelCall = CALL) -> AsyncGenerator[StreamEvent | Answer, None]:
     router = engine.router
     if streamed:
-        return router.stream(CALL, "req-1", 60.0)
-    return router.complete_with_tries(CALL, "req-1", 60.0)  # type: ignore[return-value]
+        return router.stream(call, "req-1", 60.0)
+    return router.complete_with_tries(call, "req-1", 60.0)  # type: ignore[return-value]
 
 
 async def left_after(engine: Engine, last: Told, *, streamed: bool) -> None:
@@ -82,6 +86,24 @@ async def test_nothing_is_told_of_a_call_whose_first_try_answers(streamed: bool)
     events = [event async for event in steps(engine, streamed=streamed)]
     assert isinstance(events[0], Started if streamed else Answer)
     assert not any(isinstance(event, Tried) for event in events)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_first_try_of_another_model_than_the_plans_first_is_told(streamed: bool) -> None:  # noqa: FBT001
+    """By complexity or speed the call may begin elsewhere than its plan: the plan's first was booked all the same."""
+    waited = Timed(STREAM if streamed else ANSWER, after_s=NEVER_S)
+    engine = Engine({"first": Timed(ANSWER), "second": waited}, clock=real_time())
+    engine.router.deployments.rest("first", Cooldown(engine.clock.monotonic() + 60, True), shared=False)
+    planned = replace(CALL, model_names=("first", "second"))
+    async with asyncio.timeout(5), aclosing(steps(engine, streamed=streamed, call=planned)) as events:
+        assert told(await anext(events)) == [("second", None)]
+    assert waited.left == 1
+
+
+async def test_what_was_told_before_is_not_told_again() -> None:
+    tries, second = Tries(), asyncio.ensure_future(asyncio.sleep(0.01))
+    tries.tell((Attempt("one", "p", "m", None),))
+    assert [each async for each in tries.until(second)] == []
 
 
 async def test_a_result_that_nobody_is_left_to_take_is_dropped() -> None:

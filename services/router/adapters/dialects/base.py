@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -137,8 +138,9 @@ def json_body(body: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:
-        if _LARGE_INTEGER in str(error):
-            return msgspec.json.encode(body)
+        with suppress(RecursionError):
+            if _LARGE_INTEGER in str(error):
+                return msgspec.json.encode(body)
         raise InvalidRequest("call", "a schema or a passed parameter is nested too deeply") from None
 
 
