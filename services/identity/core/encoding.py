@@ -44,7 +44,10 @@ def to_plain(entity: Entity) -> dict[str, object]:
     plain: dict[str, object] = {name: getattr(entity, name) for name in entity.__dataclass_fields__}
     plain["create_time"] = entity.create_time.isoformat()
     if isinstance(entity, User):
-        plain["disable_time"] = _text(entity.disable_time)
+        del plain["disable_time"]
+        # An older program, which reads this beside a newer one, does not know it.
+        if entity.disable_time is not None:
+            plain["disable_time"] = _text(entity.disable_time)
     return plain
 
 

@@ -21,13 +21,14 @@ async def declare_limits(
     before = await _lock(connection)
     now_us = time_us()
     used = await _used(connection, "", limit_changes.left_windows(before, declare(before, limits), now_us))
-    after = limit_changes.declare_and_keep(before, limits, used, now_us)
+    after, forgotten = limit_changes.declare_and_keep(before, limits, used, now_us)
     await _save(connection, before, after)
-    zones = {limit.limit_id: limit.time_zone for limit in limits}
-    for limit_id, limit in after.by_id.items():
-        if limit.declared and zones.get(limit_id) != limit.time_zone:
-            fields = {"limit": limit_id, "time_zone": limit.time_zone or "UTC"}
-            logger.warning("a limit keeps its time zone: its running window is used", extra={"fields": fields})
+    if keeping := [x.limit_id for x in limits if after.by_id[x.limit_id].time_zone != x.time_zone]:
+        fields: dict[str, object] = {"limits": len(keeping), "first": keeping[0]}
+        logger.warning("limits keep their time zone: their running windows are used", extra={"fields": fields})
+    if forgotten:
+        fields = {"counters": forgotten}
+        logger.warning("limits of another time zone took the place of others, and count anew", extra={"fields": fields})
 
 
 async def set_limit(

@@ -78,7 +78,7 @@ class MemoryStore:
         """See Store."""
         before, now_us = self.books.limits, self._clock.now_us()
         used = self._used("", limit_changes.left_windows(before, declare(before, limits), now_us))
-        self.books.limits = limit_changes.declare_and_keep(before, limits, used, now_us)
+        self.books.limits, _ = limit_changes.declare_and_keep(before, limits, used, now_us)
 
     def _used(self, organisation: str, windows: Container[tuple[int, int, int]]) -> list[CounterKey]:
         """Keys of what is counted in any of these windows, of one organisation or, unnamed, of all."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.ledger.core.books import Entry
 from services.ledger.core.errors import InvalidRequest, NotFound
-from services.ledger.core.limits import EVERY_ORGANISATION, CounterKey, Limit, LimitSet, declare, limit_id_of
+from services.ledger.core.limits import EVERY_ORGANISATION, CounterKey, Limit, LimitSet, Scope, declare, limit_id_of
 from services.ledger.core.operations import LimitAnswer, SetLimit
-from services.ledger.core.windows import MICROSECONDS, window_at
+from services.ledger.core.windows import MICROSECONDS, Period, window_at
 
 
 def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int) -> tuple[LimitSet, Entry]:
@@ -38,14 +39,16 @@ def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: in
 def left_windows(before: LimitSet, after: LimitSet, now_us: int) -> tuple[tuple[int, int, int], ...]:
     """Running windows, as (scope, period, start), that a change may leave.
 
-    Those of places where limits come, go or cut time anew, and time is cut in several ways.
+    Those of places where limits come, go or change their zone, and time is cut in several ways.
     """
-    old, new = _windows(before, now_us), _windows(after, now_us)
-    changed = {i for i in old.keys() | new.keys() if old.get(i) != new.get(i)}
-    places = {window[:2] for windows in (old, new) for i, window in windows.items() if i in changed}
-    found = {window for windows in (old, new) for window in windows.values() if window[:2] in places}
-    cut_once = {place for place in places if sum(window[:2] == place for window in found) == 1}
-    return tuple(sorted(window for window in found & set(old.values()) if window[:2] not in cut_once))
+    old, new = before.by_id, after.by_id
+    changed = [old.get(i) or new[i] for i in old.keys() | new.keys() if _zone(old.get(i)) != _zone(new.get(i))]
+    places = {(limit.scope, limit.period) for limit in changed}
+    if not places:
+        return ()
+    left, others = _windows(before, places, now_us), _windows(after, places, now_us)
+    cuts = Counter(window[:2] for window in left | others)
+    return tuple(sorted(window for window in left if cuts[window[:2]] > 1))
 
 
 def refuse_forgetting(before: LimitSet, after: LimitSet, used: Iterable[CounterKey], now_us: int) -> None:
@@ -67,38 +70,22 @@ def refuse_forgetting(before: LimitSet, after: LimitSet, used: Iterable[CounterK
         )
 
 
-def declare_and_keep(before: LimitSet, declared: Sequence[Limit], used: Sequence[CounterKey], now_us: int) -> LimitSet:
-    """The limits of the configuration, but that what replaces a limit keeps its zone for those whom it counts.
+def declare_and_keep(
+    before: LimitSet, declared: Sequence[Limit], used: Sequence[CounterKey], now_us: int
+) -> tuple[LimitSet, int]:
+    """The limits of the configuration, but that a limit keeps its zone while its running window is used.
 
-    The rest of the limit holds at once, for it may suspend somebody. The zone comes with a later declaration, one that
-    finds the running window unused.
+    The rest of it holds at once, for it may suspend somebody; the zone comes with a later declaration, one that finds
+    the window unused. A limit that takes the place of another has its own windows from now on: the second result is how
+    many counters are asked no more, because those of the other were cut otherwise.
     """
-    wanted = {limit.limit_id: limit for limit in declared}
-    kept: set[str] = set()
-    while True:
-        after = declare(before, wanted.values())
-        keeping = (_keeping(left, limit) for _, left, limit in _forgotten(before, after, used, now_us))
-        limit = next((limit for limit in keeping if limit.limit_id not in kept), None)
-        if limit is None:
-            return after
-        kept.add(limit.limit_id)
-        wanted[limit.limit_id] = limit
-
-
-def _keeping(left: Limit, limit: Limit) -> Limit:
-    """What a limit asks of those who are counted under the one that it replaces, in that one's zone."""
-    organisation = left.organisation if limit.organisation == EVERY_ORGANISATION else limit.organisation
-    subject = limit.subject or left.subject
-    limit_id = limit_id_of(organisation, limit.scope, subject, limit.period, limit.unit)
-    return replace(
-        limit,
-        limit_id=limit_id,
-        organisation=organisation,
-        subject=subject,
-        time_zone=left.time_zone,
-        version=1,
-        declared=True,
-    )
+    after = declare(before, declared)
+    left = list(_forgotten(before, after, used, now_us))
+    zones = {old.limit_id: old.time_zone for _, old, new in left if old.limit_id == new.limit_id}
+    if zones:
+        kept = [replace(each, time_zone=zones.get(each.limit_id, each.time_zone)) for each in declared]
+        after = declare(before, kept)
+    return after, sum(old.limit_id != new.limit_id for _, old, new in left)
 
 
 def _forgotten(
@@ -113,8 +100,13 @@ def _forgotten(
             yield key, old, new
 
 
-def _windows(limits: LimitSet, now_us: int) -> dict[str, tuple[int, int, int]]:
-    return {i: (int(x.scope), int(x.period), _start_s(x, now_us)) for i, x in limits.by_id.items()}
+def _zone(limit: Limit | None) -> str | None:
+    return None if limit is None else limit.time_zone
+
+
+def _windows(limits: LimitSet, places: set[tuple[Scope, Period]], now_us: int) -> set[tuple[int, int, int]]:
+    cut = {(x.scope, x.period, x.time_zone): x for x in limits.by_id.values() if (x.scope, x.period) in places}
+    return {(int(x.scope), int(x.period), _start_s(x, now_us)) for x in cut.values()}
 
 
 def _start_s(limit: Limit, now_us: int) -> int:

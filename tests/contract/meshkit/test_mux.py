@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
-from llmops.guard.v1 import guard_pb2 as pb
-from llmops.guard.v1 import guard_pb2_grpc
 
 from meshkit.errors import CallError
 from meshkit.runtime import ProcessSettings, Runtime
@@ -319,22 +316,6 @@ async def test_a_stream_is_replaced_under_load_without_a_lost_call(times: MuxTim
 
         await asyncio.gather(*(caller() for _ in range(8)))
         assert there.slow.begun == asked
-
-
-class Patient(guard_pb2_grpc.GuardServiceServicer):
-    """A stream that goes on for a second and a half."""
-
-    async def CheckOutputStream(self, requests: object, context: object) -> AsyncIterator[pb.CheckOutputStreamResponse]:
-        for _ in range(6):
-            yield pb.CheckOutputStreamResponse()
-            await asyncio.sleep(0.25)
-
-
-async def test_an_answer_may_take_longer_than_its_connection_lives() -> None:
-    """It had the grace of a shutdown, 10 s: an answer of a minute was cut, and paid for, one time in six."""
-    settings = {"max_connection_age_s": 0.3, "grace_s": 0.1}
-    async with peer(Patient(), settings=settings) as there, channel_to(there) as channel:
-        assert len(await stream_of(channel)) == 6
 
 
 async def test_a_stream_that_is_full_leaves_further_calls_to_rpcs_of_their_own() -> None:

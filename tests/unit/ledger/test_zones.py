@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ledger.core.errors import InvalidRequest
-from services.ledger.core.limits import Limit, LimitSet, Scope
+from services.ledger.core.limit_changes import declare_and_keep, left_windows
+from services.ledger.core.limits import CounterKey, Limit, LimitSet, Scope
 from services.ledger.core.windows import Period, window_at, zone_of
-from tests.unit.ledger.builders import ADA, Desk, TurnableClock, done, limit
+from tests.unit.ledger.builders import ADA, START, Desk, TurnableClock, done, limit
 
 ZONES = ["", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "America/Sao_Paulo", "Pacific/Apia"]
 
@@ -159,41 +160,28 @@ def test_a_limit_on_each_does_not_forget_whom_a_limit_of_every_organisation_name
     assert not desk.reserve(11).granted
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "zone_of_others"),
-    [
-        # A limit of the organisation's own comes before what named ada for every organisation.
-        (
-            [limit(Scope.USER, Period.DAY, 100, subject="ada")],
-            [replace(limit(Scope.USER, Period.DAY, 100, organisation="acme"), time_zone=TOKYO)],
-            TOKYO,
-        ),
-        # Ada's own limit goes, and hers is that of each.
-        (
-            [limit(Scope.USER, Period.DAY, 500, subject="ada"), replace(EACH_USER, time_zone=TOKYO)],
-            [replace(EACH_USER, time_zone=TOKYO)],
-            TOKYO,
-        ),
-        # Both at once: others keep their days of UTC, and ada hers of Kolkata.
-        (
-            [EACH_USER, replace(limit(Scope.USER, Period.DAY, 100, subject="ada"), time_zone="Asia/Kolkata")],
-            [replace(limit(Scope.USER, Period.DAY, 100, organisation="acme"), time_zone=TOKYO)],
-            "",
-        ),
-    ],
-)
-def test_whoever_is_counted_keeps_the_days_however_the_configuration_changes(
-    before: list[Limit], after: list[Limit], zone_of_others: str
-) -> None:
-    desk = Desk(before)
-    for payer in (ADA, ADA._replace(user="bob")):
-        desk.commit(desk.reserve(90, payer=payer).reservation_id, 90, payer=payer)
-    zone = in_force(desk, Scope.USER, "ada").time_zone
-    done(desk.memory.declare_limits(after))
-    assert not desk.reserve(11).granted
-    assert in_force(desk, Scope.USER, "ada").time_zone == zone
-    assert in_force(desk, Scope.USER, "bob").time_zone == zone_of_others
-    desk.clock.turn(86_400)
-    done(desk.memory.declare_limits(after))
-    assert desk.memory.books.limits.by_id.keys() == {x.limit_id for x in after}
-    assert in_force(desk, Scope.USER, "ada").time_zone == TOKYO
+def test_a_declared_limit_that_takes_anothers_place_has_its_own_days_and_says_what_that_leaves() -> None:
+    """Copies in the old zone would hide what the new limits say, a suspension among them."""
+    ada = limit(Scope.USER, Period.DAY, 100, subject="ada")
+    own = replace(limit(Scope.USER, Period.DAY, 100, organisation="acme"), time_zone=TOKYO)
+    suspended = limit(Scope.USER, Period.DAY, 0, subject="mallory", organisation="acme")
+    desk = Desk([ada])
+    desk.commit(desk.reserve(90).reservation_id, 90)
+    before, now_us = desk.memory.books.limits, int(START.timestamp()) * 10**6
+    used = [counter.key for counter in desk.memory.books.counters.values()]
+    after, forgotten = declare_and_keep(before, [own, suspended], used, now_us)
+    assert (set(after.by_id), forgotten) == ({own.limit_id, suspended.limit_id}, 1)
+    assert declare_and_keep(before, [replace(ada, time_zone=TOKYO)], used, now_us)[1] == 0
+
+
+def test_many_limits_change_their_zone_in_one_look() -> None:
+    """Each was looked for anew: a start with ten thousand of them held its locks until it was cut, for ever."""
+    names = [f"u{n}" for n in range(3000)]
+    before = LimitSet(1, [limit(Scope.USER, Period.DAY, 100, subject=name) for name in names])
+    declared = [replace(each, time_zone=TOKYO) for each in before.by_id.values()]
+    now_us = int(START.timestamp()) * 10**6
+    start_s = window_at(Period.DAY, now_us // 10**6).start_s
+    used = [CounterKey("acme", Scope.USER, name, Period.DAY, start_s) for name in names]
+    after, forgotten = declare_and_keep(before, declared, used, now_us)
+    assert (after, forgotten) == (before, 0)
+    assert len(left_windows(before, LimitSet(2, declared), now_us)) == 1
