@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from llmops_cli.channels import open_channel, why_unreached
+from llmops_cli.targets import TARGETS
 from meshkit.settings import SettingsError, nearest
 from meshkit.transports.status import decode
 
@@ -41,6 +42,12 @@ def _find(channel: grpc.Channel, rpc: str) -> MethodDescriptor:
     wanted = rpc.strip("/")
     found = methods.get(wanted) or short.get(wanted.replace("/", ".")) or short.get(_without_suffix(wanted))
     if found is None:
+        service = _without_suffix(wanted).partition(".")[0]
+        if service in TARGETS and not any(name.startswith(f"{service}.") for name in short):
+            raise SettingsError(
+                f"{service} does not run behind this address; in a mesh of processes each service has its own: "
+                f"name {service}'s with --address"
+            )
         known = ", ".join(sorted(short)) or "none"
         raise SettingsError(f"there is no RPC {rpc!r} here{nearest(wanted, short)}; known: {known}")
     return found

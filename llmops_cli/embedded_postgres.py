@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -39,26 +40,46 @@ class EmbeddedPostgres:
         module = _import_server()
         fresh = not (self._folder / "PG_VERSION").exists()
         try:
-            self._server = module.get_server(self._folder, cleanup_mode="stop", start=not fresh)
+            server = module.get_server(self._folder, cleanup_mode="stop", start=not fresh)
             if fresh:
-                self._server.ensure_pgdata_inited()
+                server.ensure_pgdata_inited()
                 with (self._folder / "postgresql.conf").open("a") as configuration:
                     configuration.write(_TUNING)
-                self._server.start()
+                server.start()
         except Exception as error:
             log = self._folder / "log"
             raise SettingsError(
                 f"the private PostgreSQL in {self._folder} did not start ({type(error).__name__}); its log is {log}. "
                 "Set LLMOPS_DATABASE_URL to use a server of yours instead"
             ) from error
-        return str(self._server.get_uri())
+        self._server = server
+        return str(server.get_uri())
 
     def stop(self) -> None:
         """Leaves the server, and stops it when nobody else is there."""
         with self._lock:
             if self._server is not None:
+                self._forget_killed()
                 self._server.cleanup()
                 self._server = None
+
+    def _forget_killed(self) -> None:
+        """Who was killed did not leave, and would keep the server up for good."""
+        users = self._server.global_process_id_list
+        with self._server._lock:  # noqa: SLF001 - what the package itself holds while it changes the list
+            for pid in users.get_and_add(os.getpid()):
+                if not _runs(pid):
+                    users.get_and_remove(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, so it runs
+    return True
 
 
 def _import_server() -> Any:

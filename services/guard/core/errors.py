@@ -55,7 +55,7 @@ class EncoderMissingError(GuardError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This guard has no encoder. Install one with `llmops models install` and restart the process.",
+            "This guard has no encoder. Install one with `llmops models export` and restart the process.",
             metadata={"feature": "encoder"},
         )
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,10 @@ import aiohttp
 import pytest
 
 from llmops_cli.configuration import Configuration, load_configuration
+from llmops_cli.embedded_postgres import EmbeddedPostgres
 from llmops_cli.launcher import prepare, running_targets
+from meshkit.settings import SettingsError
+from tests.support.command_line import ROOT
 
 pytestmark = pytest.mark.timeout(60)
 MESH = """
@@ -45,3 +51,46 @@ async def test_it_is_not_what_a_changed_file_waits_for(tmp_path: Path) -> None:
             while (after := await state())["version"] == before["version"]:
                 await asyncio.sleep(0.05)
     assert (after["error"], after["needs_restart"]) == ("", ["ledger"])
+
+
+USE = """
+import pathlib, sys
+from llmops_cli.embedded_postgres import EmbeddedPostgres
+database = EmbeddedPostgres(pathlib.Path(sys.argv[1]))
+database.start()
+print("up", flush=True)
+sys.stdin.read()
+database.stop()
+"""
+
+
+def user(folder: Path) -> subprocess.Popen[str]:
+    """A process that uses the database until its input ends, or until it is killed."""
+    command = [sys.executable, "-c", USE, str(folder)]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+def test_who_was_killed_uses_it_no_more(tmp_path: Path) -> None:
+    folder = tmp_path / "pg"
+    running = folder / "postmaster.pid"
+    with user(folder) as killed, user(folder) as living:
+        killed.kill()
+        killed.wait()
+        with user(folder) as leaving:
+            leaving.communicate("")
+        assert running.exists(), "another process still uses it"
+        living.communicate("")
+    assert not running.exists()
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    database = EmbeddedPostgres(tmp_path)
+    with pytest.raises(SettingsError, match="did not start"):
+        database.start()
+    database.stop()
+    assert (tmp_path / "notes.txt").read_text() == "mine"

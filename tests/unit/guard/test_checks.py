@@ -133,7 +133,7 @@ async def test_without_an_encoder_the_embedding_is_absent_and_nothing_is_degrade
     assert not response.verdict.degraded
     assert response.language == "en"
     assert response.estimated_input_tokens == 6
-    with pytest.raises(EncoderMissingError):
+    with pytest.raises(EncoderMissingError, match="`llmops models export`"):
         await Bench().api.Embed(pb.EmbedRequest(texts=["a"]), None)
 
 
