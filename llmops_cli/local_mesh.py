@@ -145,18 +145,24 @@ class LocalMesh:
             if output is not None:
                 output.close()
 
-    def start_all(self) -> None:
-        """Starts every process and waits until each is ready. Raises SettingsError when one ends instead."""
-        for name in self.processes:
-            self.start(name)
-        for name in self.processes:
-            self.wait_ready(name)
+    def start_all(self, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Starts every process once those it calls are ready. Raises SettingsError when one ends instead.
 
-    def wait_ready(self, name: str) -> None:
-        """Waits for one process's readiness."""
+        Who looks for others too early waits before it looks again, and refuses calls of a mesh that was called ready.
+        `given_up` says that nobody wants it any more.
+        """
+        for step in reversed(end_order(self.processes)):
+            for name in step:
+                if not given_up():
+                    self.start(name)
+            for name in step:
+                self.wait_ready(name, given_up)
+
+    def wait_ready(self, name: str, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Waits for one process's readiness, until it is `given_up`."""
         deadline_s = time.monotonic() + _READY_TIMEOUT_S
         url = f"http://{HOST}:{self.processes[name].admin_port}/readyz"
-        while not _answers(url):
+        while not given_up() and not _answers(url):
             code = self.children[name].poll()
             if code is not None:
                 raise SettingsError(f"process {name} ended with code {code}; its output says why")
@@ -218,10 +224,11 @@ def run_processes(file: Path, config: Path | None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: signals.note(received))
     try:
-        mesh.start_all()
-        for name, entry in entries.items():
-            to_stderr(f"{name:13} {', '.join(entry.targets)}")
-        to_stderr("the mesh is ready; Ctrl-C ends it")
+        mesh.start_all(lambda: signals.stopping)
+        if not signals.stopping:
+            for name, entry in entries.items():
+                to_stderr(f"{name:13} {', '.join(entry.targets)}")
+            to_stderr("the mesh is ready; Ctrl-C ends it")
         while not signals.stopping and all(child.poll() is None for child in mesh.children.values()):
             time.sleep(_POLL_S)
         ended = [name for name, child in mesh.children.items() if child.poll() is not None]

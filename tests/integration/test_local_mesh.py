@@ -1,4 +1,4 @@
-"""A mesh of processes that is told to end in mid-stream: every answer is complete, and every one is booked."""
+"""A mesh of processes as it starts and ends: told to end in mid-stream, it completes and books every answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import io
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ PLACEMENT = {
 
 @dataclass
 class World:
-    """A mesh of processes that is ready, and its simulated provider."""
+    """A mesh of processes, and its simulated provider."""
 
     up: Up
     sim: ProviderSim
@@ -76,8 +77,9 @@ class World:
         return list(csv.DictReader(io.StringIO(exported.out)))
 
 
-@pytest.fixture
-async def world(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
+@asynccontextmanager
+async def mesh(tmp_path: Path, postgres_url: str, says: str) -> AsyncIterator[World]:
+    """A mesh of processes that has said this much."""
     link_models(tmp_path / "home")
     environ = environment(tmp_path / "home", await new_database(postgres_url))
     entries = process_entries(PLACEMENT)
@@ -85,7 +87,7 @@ async def world(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
     (tmp_path / "processes.yaml").write_text(yaml.safe_dump({"processes": placed}, sort_keys=False))
     async with ProviderSim(script=script()) as sim:
         (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(mesh_yaml(sim.base_url)))
-        up = await Up.start(environ, tmp_path, "--processes", "processes.yaml", says="the mesh is ready")
+        up = await Up.start(environ, tmp_path, "--processes", "processes.yaml", says=says)
         made = World(up, sim, tmp_path, environ, f"http://{HOST}:{entries['front'].http_port}")
         everybody = made.everybody()
         try:
@@ -95,6 +97,12 @@ async def world(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
             for pid in filter(runs, everybody[1:]):
                 os.kill(pid, signal.SIGKILL)
             await up.kill()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, postgres_url: str) -> AsyncIterator[World]:
+    async with mesh(tmp_path, postgres_url, "the mesh is ready") as made:
+        yield made
 
 
 def runs(pid: int) -> bool:
@@ -108,6 +116,19 @@ async def until_under_way(answers: list[list[str]]) -> None:
     async with asyncio.timeout(20):
         while not all(answers):
             await asyncio.sleep(0.01)
+
+
+async def test_the_front_is_ready_when_those_it_calls_are(world: World) -> None:
+    """A process that looked for others too early waits before it looks again, and refuses calls meanwhile."""
+    ready = [line.rpartition(": ")[2].strip() for line in world.up.lines if line.startswith("ready after")]
+    assert ready == ["cache, identity, registry", "guard, ledger", "edge, orchestrator, router"]
+
+
+async def test_ctrl_c_ends_a_start(tmp_path: Path, postgres_url: str) -> None:
+    async with mesh(tmp_path, postgres_url, "ready after") as starting:
+        starting.up.interrupt()
+        assert await starting.up.ended() == EXIT_OK, starting.up.lines
+        assert not [line for line in starting.up.lines if "edge" in line or "the mesh is ready" in line]
 
 
 @pytest.mark.parametrize("told", ["the parent", "everybody"])
