@@ -19,8 +19,7 @@ _END = object()
 
 def is_drained(plan: Plan, progress: Progress) -> bool:
     """Whether a call is read to its end: one of the models that are asked is marked."""
-    running = plan.candidates[:1] if progress.running is None else progress.running
-    return not plan.drained.isdisjoint(running)
+    return not plan.drained.isdisjoint(progress.at_work(plan))
 
 
 class Drains:

@@ -219,6 +219,10 @@ class Progress:
     alarm_bytes: float = math.inf
     alarm: Callable[[], None] = _quiet
 
+    def at_work(self, plan: Plan) -> tuple[Candidate, ...]:
+        """Who is asked now, as far as was told."""
+        return plan.candidates[:1] if self.running is None else self.running
+
 
 @dataclass(slots=True)
 class Record:

@@ -109,8 +109,7 @@ def lines_so_far(progress: Progress, plan: Plan, turn: Turn, received_bytes: int
         else line
         for line in progress.lines
     )
-    running = plan.candidates[:1] if progress.running is None else progress.running
-    for attempt, candidate in enumerate(running, start=progress.ended + 1):
+    for attempt, candidate in enumerate(progress.at_work(plan), start=progress.ended + 1):
         tries += abandoned_lines(candidate, turn, own_bytes, attempt)
     return tries
 

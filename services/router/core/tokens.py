@@ -2,7 +2,7 @@
 
 Of an answer that came whole: four characters a token, rounded up, OpenAI's published rule of thumb for English text. Of
 a try whose end nobody saw: three UTF-8 bytes a token, which rather counts too many, as the orchestrator does for calls
-that were left.
+that were left; a test holds the two together.
 """
 
 from __future__ import annotations

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from llmops.common.v1 import chat_pb2
 
+from services.orchestrator.adapters.conversation import image_count, text_bytes
 from services.orchestrator.core.model import Plan, Progress, Usage, UsageLine
 from services.orchestrator.core.policy import UNREAD_TOKENS, Policy, is_covered, lines_so_far, tokens_to_hold
+from services.router.core.chat import ImagePart, Message, ModelCall, TextPart
+from services.router.core.tokens import estimate_usage
 from tests.support.orchestrator_ports import CHEAP, Script, ScriptedServices
 
 POLICY = Policy(guard_required=True, semantic_cache=True, assumed_output_tokens=1000)
@@ -56,3 +60,15 @@ def test_a_request_that_lost_counts_as_long_as_the_answer_while_it_runs() -> Non
     assert [(line.usage.output_tokens, line.attempt) for line in lines] == [(0, 1), (100, 2), (100 + UNREAD_TOKENS, 3)]
     alone = lines_so_far(replace(progress, lost_beside=frozenset()), Plan((CHEAP,), ("cheap",), 0, ""), TURN, 300)
     assert [line.usage.output_tokens for line in alone] == [0, 0, 100 + UNREAD_TOKENS]
+
+
+@pytest.mark.parametrize(("text", "images"), [("a", 0), ("Ende gut, alles gut. " * 40, 0), ("你好" * 30, 3)])
+def test_the_router_estimates_a_try_as_a_call_that_was_left_is_booked(text: str, images: int) -> None:
+    """Services share no core: a call that the caller leaves and one that times out would drift apart."""
+    parts = [chat_pb2.ContentPart(text=text)]
+    parts += [chat_pb2.ContentPart(image=chat_pb2.ImagePart(url="https://example.com/a.png"))] * images
+    messages = [chat_pb2.ChatMessage(role=chat_pb2.CHAT_ROLE_USER, parts=parts)]
+    turn = replace(TURN, input_bytes=text_bytes(messages, ()), input_images=image_count(messages))
+    [left] = lines_so_far(Progress(), Plan((CHEAP,), ("cheap",), 0, ""), turn, 0)
+    seen = (TextPart(text), *[ImagePart("https://example.com/a.png")] * images)
+    assert estimate_usage(ModelCall("", (Message("user", parts=seen),)), ()).input_tokens == left.usage.input_tokens

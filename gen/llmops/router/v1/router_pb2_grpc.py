@@ -103,7 +103,7 @@ class RouterServiceServicer(object):
 
     def CompleteWithTries(self, request, context):
         """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
-        the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+        the answer, or the first one is not of the first of `model_names`; then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
         costs money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,7 +44,7 @@ class RouterServiceStub:
     """
     CompleteWithTries: _grpc.UnaryStreamMultiCallable[_router_pb2.CompleteWithTriesRequest, _router_pb2.CompleteWithTriesResponse]
     """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
-    the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+    the answer, or the first one is not of the first of `model_names`; then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
     costs money.
     """
     CompleteStream: _grpc.UnaryStreamMultiCallable[_router_pb2.CompleteStreamRequest, _router_pb2.CompleteStreamResponse]
@@ -92,7 +92,7 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """
     CompleteWithTries: _aio.UnaryStreamMultiCallable[_router_pb2.CompleteWithTriesRequest, _router_pb2.CompleteWithTriesResponse]  # type: ignore[assignment]
     """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
-    the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+    the answer, or the first one is not of the first of `model_names`; then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
     costs money.
     """
     CompleteStream: _aio.UnaryStreamMultiCallable[_router_pb2.CompleteStreamRequest, _router_pb2.CompleteStreamResponse]  # type: ignore[assignment]
@@ -149,7 +149,7 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_router_pb2.CompleteWithTriesResponse], _abc.AsyncIterator[_router_pb2.CompleteWithTriesResponse]]:
         """The same for whoever accounts for calls that may be given up: `tries` whenever another try begins or one ends before
-        the answer, then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
+        the answer, or the first one is not of the first of `model_names`; then `answer`. Closing the stream cancels the provider's calls. Never retried automatically: a model call
         costs money.
         """
 
