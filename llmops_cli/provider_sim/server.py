@@ -27,6 +27,7 @@ from llmops_cli.provider_sim.script import Matcher, Rule, Script, ScriptError, S
 ScriptLike = Script | Mapping[str, object] | Iterable[Rule]
 _Reply = tuple[int, str, bytes]
 _CLOSE_GRACE_S: Final = 2.0
+_ROUNDS_OF_ACCEPTING: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ class ProviderSim:
     async def __aexit__(self, *_: object) -> None:
         """Stop listening and drop every connection; calls under way are billed as stopped."""
         assert self._server is not None
+        loop = asyncio.get_running_loop()
+        # CPython loses a connection for which its server closes between accepting it and making its transport.
+        for listening in self._server.sockets:
+            loop.remove_reader(listening)
+        for _round in range(_ROUNDS_OF_ACCEPTING):
+            await asyncio.sleep(0)
         self._server.close()
         await asyncio.gather(*(connection.stop() for connection in list(self._connections)))
         await self._books.wait_until(lambda: not self._connections, _CLOSE_GRACE_S)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import pytest
 
@@ -93,3 +95,20 @@ async def test_a_body_that_is_no_chat_request_is_refused(sim: ProviderSim, body:
     reply = await post(sim, body)
     assert (reply.status, reply.json()["error"]["type"]) == (400, "invalid_request_error")
     assert sim.billing == []
+
+
+@pytest.mark.parametrize("rounds", range(4))
+async def test_whoever_connects_while_it_stops_is_let_go(rounds: int) -> None:
+    """In whichever round of the event loop the stop finds the new connection."""
+    sim = ProviderSim()
+    await sim.__aenter__()
+    with socket.create_connection(("127.0.0.1", sim.port)) as client:
+        client.setblocking(False)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await sim.__aexit__()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await loop.sock_recv(client, 1) == b""
+        await sim.wait_until(lambda: sim.stats.connections == 0)
