@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+# Each has a PostgreSQL and a mesh of its own, of up to 2 GiB; a server of yours is for one at a time.
+TEST_PROCESSES ?= $(if $(LLMOPS_TEST_DATABASE_URL),0,2)
 
 .PHONY: help env models run mesh test check format protos bench chaos soak dist clean
 
@@ -50,7 +52,7 @@ mesh: models ## one process per service on loopback
 
 test: $(VENV)/.complete-dev.lock ## all tests (chaos, soak and bench are apart)
 	@$(BIN)/llmops models export
-	@$(BIN)/pytest -q -m "not chaos and not soak"
+	@$(BIN)/pytest -q -m "not chaos and not soak" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 chaos: $(VENV)/.complete-dev.lock ## processes killed in mid-request
 	@$(BIN)/llmops models export

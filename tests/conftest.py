@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -35,10 +36,23 @@ def postgres_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="llmops-test-pg-"))
     server = EmbeddedPostgres(folder)
     try:
-        yield server.start()
+        url = server.start()
+        asyncio.run(_forget_disks(url))
+        yield url
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _forget_disks(url: str) -> None:
+    """No test pulls the machine's plug, and thousands of new tables need not reach a disk before they are dropped."""
+    import asyncpg  # noqa: PLC0415
+
+    connection = await asyncpg.connect(url)
+    for setting in ("fsync", "full_page_writes"):
+        await connection.execute(f"ALTER SYSTEM SET {setting} = off")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
 
 
 @pytest.fixture
