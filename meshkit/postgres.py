@@ -58,6 +58,20 @@ def _require_ports(url: str) -> None:
         ) from None
 
 
+def outages() -> tuple[type[Exception], ...]:
+    """What says that PostgreSQL is away, not that a statement was wrong; adapters add what means it in their use."""
+    import asyncpg  # noqa: PLC0415 - only services with tables need it
+
+    return (
+        OSError,  # TimeoutError is one
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # what the driver raises on a connection that died unnoticed
+        asyncpg.PostgresConnectionError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InsufficientResourcesError,
+    )
+
+
 class Database:
     """A service's schema: `pool` for statements, `connect()` for a connection of one's own."""
 
@@ -100,7 +114,7 @@ async def open_database(settings: DatabaseSettings, schema: str, migrations: Pat
             server_settings=_server_settings(schema, settings),
             reset=_keep_session,
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+    except (asyncpg.PostgresError, *outages()) as error:
         raise SettingsError(f"database.url: {type(error).__name__}: {error}; is PostgreSQL running there?") from None
     return Database(pool, url, schema, settings)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from meshkit.postgres import outages
 from services.cache.adapters import statements
 from services.cache.core.batch import Mutation, Recorded, answers, first_sendings
 from services.cache.core.entries import Change, Entry, Receipt, Reference, Removal, Removed, SemanticRecord, Write
@@ -16,15 +17,7 @@ from services.cache.core.errors import EntryNotFound, RequestIdReused, StorageUn
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LATEST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_UNREACHABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-)
+_OUTAGES = (*outages(), asyncpg.TransactionRollbackError)
 
 
 class PostgresEntryStore:
@@ -144,7 +137,7 @@ class PostgresEntryStore:
         try:
             async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
                 yield connection
-        except _UNREACHABLE as error:
+        except _OUTAGES as error:
             raise StorageUnavailable from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from meshkit.postgres import outages
 from services.identity.adapters import statements
 from services.identity.core.audit import Event, LogHead
 from services.identity.core.checkpoints import Checkpoint
@@ -19,15 +20,7 @@ from services.identity.core.paging import MAX_PAGE_BYTES
 from services.identity.core.ports import Changes, FoundSecret, PastRequest, Written
 
 Connection = Any
-_OUTAGES = (
-    OSError,  # TimeoutError is one
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what the driver raises on a connection that died unnoticed
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-)
+_OUTAGES = (*outages(), asyncpg.TransactionRollbackError)
 
 
 class SqlStore:
@@ -153,7 +146,7 @@ class SqlStore:
     async def _connection(self) -> AsyncIterator[Connection]:
         try:
             connection = await self._pool.acquire(timeout=self._acquire_timeout_s)
-        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:  # TimeoutError is an OSError
+        except (asyncpg.PostgresError, *_OUTAGES) as error:
             raise StorageUnavailable from error
         try:
             # Giving a broken connection back fails as its use does.

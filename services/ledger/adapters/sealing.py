@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from meshkit.postgres import outages
 from services.ledger.adapters import statements
 from services.ledger.adapters.continuity import Continuity
 from services.ledger.adapters.writer import Connections
@@ -141,12 +142,7 @@ class Sealer:
         except asyncpg.LockNotAvailableError:
             self._logger.info("the journal is sealed later: a writer did not end")
             return False
-        except (
-            OSError,  # TimeoutError is one
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,  # of a connection that broke between two statements
-        ) as error:
+        except (asyncpg.PostgresError, *outages()) as error:
             self._logger.warning("the journal was not sealed", extra={"fields": {"error": type(error).__name__}})
             return True
         return not self._kept_out

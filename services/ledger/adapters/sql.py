@@ -20,6 +20,7 @@ import asyncpg
 
 from meshkit import failpoints
 from meshkit.group_commit import GroupCommit
+from meshkit.postgres import outages
 from services.ledger.adapters import limit_rows, statements
 from services.ledger.adapters.codec import (
     counter_of,
@@ -56,17 +57,7 @@ _MAX_ATTEMPTS = 5
 # Below it a batch's own cost at the database, about that of 20 operations, is more than deciding ahead saves.
 _AHEAD_FROM = 16
 _RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-_OUTAGES = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what the driver raises on a connection that died unnoticed
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
+_OUTAGES = (*outages(), asyncpg.LockNotAvailableError, asyncpg.ReadOnlySQLTransactionError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,12 @@ from typing import Any
 
 import asyncpg
 
+from meshkit.postgres import outages
 from services.orchestrator.adapters.sealing import seal, unseal
 from services.orchestrator.core.errors import AnswersUnavailable, AnswerUnreadable, TooManyKept
 from services.orchestrator.core.ports import Claim, Outcome, RequestName
 
-_UNREACHABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-)
+_OUTAGES = (*outages(), asyncpg.TransactionRollbackError)
 # Takes the name, or shows what it has. A row that another session wrote meanwhile is not seen: then there is neither a
 # claim nor a row, which means that somebody is at work.
 _CLAIM = """
@@ -147,7 +140,7 @@ class PostgresAnswers:
         try:
             async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
                 yield connection
-        except _UNREACHABLE as error:
+        except _OUTAGES as error:
             raise AnswersUnavailable from error
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import asyncpg
 
+from meshkit.postgres import outages
 from services.registry.core.encoding import arms_from_json, arms_to_json, from_json, to_json
 from services.registry.core.errors import StorageUnavailable
 from services.registry.core.ports import Change, Executor, PastRequest
 from services.registry.core.prompt import Pointer, PublishedPrompt, Version
 
 Connection = Any
+_OUTAGES = (*outages(), asyncpg.TransactionRollbackError)
 
 _REVISION = "SELECT revision FROM registry_state"
 # The row lock makes publishers queue: the revision that one compared is the revision that it raises.
@@ -107,14 +109,7 @@ class SqlStore:
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
                 yield connection
-        except (
-            OSError,  # TimeoutError is one
-            asyncpg.InterfaceError,
-            asyncpg.PostgresConnectionError,
-            asyncpg.OperatorInterventionError,
-            asyncpg.InsufficientResourcesError,
-            asyncpg.TransactionRollbackError,
-        ) as error:
+        except _OUTAGES as error:
             raise StorageUnavailable from error
 
 
