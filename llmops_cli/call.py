@@ -103,7 +103,9 @@ def explain(error: Any, address: str, rpc: str) -> int:
     if failure.status == "UNAVAILABLE" and failure.reason == "SERVICE_UNAVAILABLE":
         sys.stderr.write(f"llmops: {why_unreached(address, error.details() or '')}\n")
         return EXIT_CALL_FAILED
-    sys.stderr.write(f"{failure.status} {failure.reason}: {failure.message}\n")
+    # Some reasons are the status itself.
+    names = dict.fromkeys((failure.status, failure.reason))
+    sys.stderr.write(f"{' '.join(names)}: {failure.message}\n")
     for field, description in (*failure.field_violations, *failure.quota_violations):
         sys.stderr.write(f"  {field}: {description}\n")
     if failure.retry_after_s is not None:

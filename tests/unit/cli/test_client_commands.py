@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from llmops_cli.call import explain
 from llmops_cli.chat import ChatRequest, chat
 from llmops_cli.main import app
+from meshkit.errors import Failure
 from meshkit.settings import SettingsError
+from meshkit.transports.status import encode
+
+
+class Refused:
+    """How a call over gRPC ends with this failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        self._status, self._message, self._trailers = encode(failure)
+
+    def code(self) -> grpc.StatusCode:
+        return self._status
+
+    def details(self) -> str:
+        return self._message
+
+    def trailing_metadata(self) -> Sequence[tuple[str, bytes | str]]:
+        return self._trailers
+
 
 HELLO = ChatRequest("hello", "", "", (), stream=False, as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "told"),
+    [
+        ("NOT_FOUND", "NOT_FOUND", "NOT_FOUND: there is no key k1\n"),
+        ("NOT_FOUND", "MODEL_NOT_FOUND", "NOT_FOUND MODEL_NOT_FOUND: there is no key k1\n"),
+    ],
+)
+def test_a_reason_that_is_the_status_is_told_once(
+    capsys: pytest.CaptureFixture[str], status: str, reason: str, told: str
+) -> None:
+    assert explain(Refused(Failure(status, reason, "there is no key k1")), "127.0.0.1:1", "identity.RevokeKey") == 1
+    assert capsys.readouterr().err == told
 
 
 def test_an_address_without_a_scheme_is_explained() -> None:
