@@ -64,7 +64,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _invoke(channel: grpc.Channel, method: MethodDescriptor, body: str, key: str) -> int:
-    requests = _requests(method, body)
+    requests = requests_of(method, body)
     request = requests[0]
     path = f"/{method.containing_service.full_name}/{method.name}"
     serialise = type(request).SerializeToString
@@ -86,14 +86,16 @@ def _invoke(channel: grpc.Channel, method: MethodDescriptor, body: str, key: str
     return 0
 
 
-def _requests(method: MethodDescriptor, body: str) -> list[Message]:
-    """One message; where the client streams, a JSON list of them."""
+def requests_of(method: MethodDescriptor, body: str) -> list[Message]:
+    """One message; where the client streams, a JSON list of them. Raises SettingsError."""
     kind = message_factory.GetMessageClass(method.input_type)
     try:
         parsed = json.loads(body)
+        # Half a character, written as an escape, in a name: the parser of messages breaks on it.
+        json.dumps(parsed, ensure_ascii=False).encode()
         texts = parsed if method.client_streaming and isinstance(parsed, list) else [parsed]
         return [json_format.ParseDict(text, kind()) for text in texts] or [kind()]
-    except (json_format.ParseError, json.JSONDecodeError, AttributeError, TypeError) as error:
+    except (json_format.ParseError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SettingsError(f"the request is not a {method.input_type.full_name}: {error}") from None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from llmops_cli.given_text import read_standard_input
 from meshkit.money import format_usd
 from meshkit.settings import SettingsError
 
@@ -33,7 +34,7 @@ class ChatRequest:
         """The request's JSON. Raises SettingsError for variables that cannot be read."""
         if self.stream and self.as_json:
             raise SettingsError("--json prints one whole response and --stream none; leave one of them out")
-        text = _read_standard_input() if self.text == "-" else self.text
+        text = read_standard_input() if self.text == "-" else self.text
         if not text and not self.prompt:
             raise SettingsError("say something: `llmops chat 'hello'`, or name a prompt with --prompt")
         body: dict[str, Any] = {"model": self.model or "default", "messages": [], "stream": self.stream}
@@ -58,13 +59,6 @@ def _variable(text: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             raise SettingsError(f"--var {name}: {value[1:]}: not UTF-8 text") from None
     return name, value
-
-
-def _read_standard_input() -> str:
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError:
-        raise SettingsError("standard input is not UTF-8 text") from None
 
 
 def chat(url: str, key: str, request: ChatRequest) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from llmops_cli.given_text import standard_input
 from meshkit.money import INT64_MAX, format_usd
 from meshkit.settings import SettingsError, nearest
 from services.ledger.core.prices import nano_usd
@@ -43,7 +43,7 @@ def load_invoice(file: str, columns: Columns) -> dict[date, int]:
     name = "standard input" if file == STANDARD_INPUT else file
     try:
         if file == STANDARD_INPUT:
-            data = sys.stdin.buffer.read(MAX_INVOICE_BYTES + 1)
+            data = standard_input().read(MAX_INVOICE_BYTES + 1)
         else:
             with Path(file).open("rb") as opened:
                 data = opened.read(MAX_INVOICE_BYTES + 1)

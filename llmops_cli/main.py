@@ -11,6 +11,7 @@ import typer
 
 from llmops_cli.audit_commands import audit_app
 from llmops_cli.budget_commands import HERE, AddressOption, budget_app, ledger_app
+from llmops_cli.given_text import require_utf8
 from llmops_cli.identity_commands import identity_app, keys_app
 from meshkit.settings import SettingsError
 
@@ -156,8 +157,9 @@ def call(
     """Call any RPC of a running mesh by reflection."""
     from llmops_cli.call import call as run_call
     from llmops_cli.development import known_key
+    from llmops_cli.given_text import read_standard_input
 
-    body = sys.stdin.read() if request == "-" else request
+    body = read_standard_input() if request == "-" else request
     raise typer.Exit(run_call(address, rpc, body, known_key(dict(os.environ))))
 
 
@@ -248,6 +250,7 @@ def provider_sim(
 def main() -> None:
     """Entry point: configuration mistakes are one line and exit code 2."""
     try:
+        require_utf8(sys.argv[1:], os.environ)
         app()
     except SettingsError as error:
         sys.stderr.write(f"llmops: {error}\n")

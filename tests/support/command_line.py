@@ -28,13 +28,12 @@ def _with_paths(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}"}
 
 
-async def run(environ: Mapping[str, str], folder: Path, *arguments: str) -> Ran:
-    """Runs a command to its end."""
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND, *arguments, env=_with_paths(environ), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+async def run(environ: Mapping[str, str], folder: Path, *arguments: str, given: bytes = b"") -> Ran:
+    """Runs a command to its end; `given` is what it finds on standard input."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*_COMMAND, *arguments, env=_with_paths(environ), cwd=folder, **pipes)
     async with asyncio.timeout(_TIMEOUT_S):
-        out, err = await process.communicate()
+        out, err = await process.communicate(given)
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
 
