@@ -91,6 +91,6 @@ TOP = {
     "finetune_settings": "files and batches are not served",
     "vector_store_registry": "retrieval is done by the application",
     "search_tools": "tools are called by the application",
-    "prompts": "prompts are files: `llmops prompt push`, see docs",
+    "prompts": "write them as files of `registry.prompts_dir`; services/registry/README.md shows one",
 }
 TOP_OTHERWISE = "is no section of LiteLLM's file that is known here"
