@@ -63,8 +63,8 @@ def _literals(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
     parts = {id(part) for node in joined for part in ast.walk(node)}
-    for node in joined:
-        yield "".join(str(part.value) if isinstance(part, ast.Constant) else _PLACE for part in node.values)
+    for text in joined:
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else _PLACE for part in text.values)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
             yield node.value
