@@ -17,8 +17,11 @@ from meshkit.postgres import Database, DatabaseSettings
 from meshkit.postgres import open_database as open_schema
 from meshkit.settings import Secret
 
+# What a case takes, or its making, says how busy the machine is: no test is about that, and `timeout` ends what hangs.
+_PATIENT = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 # The same cases each time: what was green stays green until something is changed. `make soak` looks for new ones.
-hypothesis.settings.register_profile("same-cases", derandomize=True)
+hypothesis.settings.register_profile("same-cases", _PATIENT, derandomize=True)
+hypothesis.settings.register_profile("new-cases", _PATIENT)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same-cases"))
 
 OpenDatabase = Callable[[str, Path], Awaitable[Database]]
