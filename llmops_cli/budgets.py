@@ -73,6 +73,8 @@ def set_budget(door: Door, wanted: WantedLimit) -> int:
     if wanted.unit == "money":
         if wanted.most is not None:
             raise SettingsError("--count is for --unit requests, tokens and concurrency; --usd caps money")
+        if not wanted.usd:
+            raise SettingsError("--usd says how much may be spent; 0 suspends")
         limit.cap_nano_usd = _cap_nano_usd(wanted.usd)
     elif wanted.usd:
         raise SettingsError(f"--usd is for money; --count says how many {wanted.unit} are allowed")

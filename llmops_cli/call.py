@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from llmops_cli import attempts
 from llmops_cli.channels import open_channel, why_unreached
 from llmops_cli.targets import TARGETS
 from meshkit.settings import SettingsError, nearest
@@ -96,7 +97,8 @@ def requests_of(method: MethodDescriptor, body: str) -> list[Message]:
         texts = parsed if method.client_streaming and isinstance(parsed, list) else [parsed]
         return [json_format.ParseDict(text, kind()) for text in texts] or [kind()]
     except (json_format.ParseError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise SettingsError(f"the request is not a {method.input_type.full_name}: {error}") from None
+        mistake = " ".join(str(error).split())
+        raise SettingsError(f"the request is not a {method.input_type.full_name}: {mistake}") from None
 
 
 def explain(error: Any, address: str, rpc: str) -> int:
@@ -109,7 +111,11 @@ def explain(error: Any, address: str, rpc: str) -> int:
     names = dict.fromkeys((failure.status, failure.reason))
     sys.stderr.write(f"{' '.join(names)}: {failure.message}\n")
     for field, description in (*failure.field_violations, *failure.quota_violations):
-        sys.stderr.write(f"  {field}: {description}\n")
+        # One violation alone is often the message.
+        if failure.message != f"{field}: {description}":
+            sys.stderr.write(f"  {field}: {description}\n")
+    for line in attempts.lines(failure.metadata):
+        sys.stderr.write(line + "\n")
     if failure.retry_after_s is not None:
         sys.stderr.write(f"  retry after {failure.retry_after_s:.0f} s\n")
     return EXIT_CALL_FAILED

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from llmops_cli import attempts
 from llmops_cli.given_text import read_standard_input
 from meshkit.money import format_usd
 from meshkit.settings import SettingsError
@@ -132,10 +133,13 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def _failed(status: int, body: bytes) -> int:
+    tries: list[str] = []
     try:
-        error = orjson.loads(body)["error"]
+        answer = orjson.loads(body)
+        error = answer["error"]
         text = f"{error.get('code') or status}: {error.get('message')}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        text = f"HTTP {status}, and no explanation"
-    sys.stderr.write(f"llmops: {text}\n")
+        tries = list(attempts.lines((answer.get("llmops") or {}).get("metadata") or {}))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        text = f"HTTP {status}, and no explanation; --url names the edge of a mesh"
+    sys.stderr.write("\n".join((f"llmops: {text}", *tries)) + "\n")
     return EXIT_REQUEST_FAILED

@@ -42,8 +42,11 @@ class Configuration:
         return {name: dump(section) for name, section in (*sections.items(), *self.targets.items())}
 
 
-def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[str, object]]:
-    """The file's name and content. Without a path: $LLMOPS_CONFIG, else ./mesh.yaml, else nothing."""
+def read_file(path: Path | None, environ: Mapping[str, str], option: str = "--config") -> tuple[str, dict[str, object]]:
+    """The file's name and content. Without a path: $LLMOPS_CONFIG, else ./mesh.yaml, else nothing.
+
+    Raises SettingsError; `option` names such files.
+    """
     if path is None and environ.get("LLMOPS_CONFIG"):
         path = Path(environ["LLMOPS_CONFIG"])
     if path is None:
@@ -55,7 +58,7 @@ def read_file(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dict[
             raise SettingsError(f"{path}: larger than {_MAX_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; give the file with --config") from None
+        raise SettingsError(f"{path}: {error.strerror}; give the file with {option}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not UTF-8 text") from None
     return str(path), parse(text, str(path))

@@ -212,7 +212,7 @@ def _answers(url: str) -> bool:
 
 def run_processes(file: Path, config: Path | None) -> int:
     """Runs a file of processes until a signal, or until one of them ends. Returns the exit code."""
-    _, raw = read_file(file, {})
+    _, raw = read_file(file, {}, "--processes")
     entries = load(ProcessFile, raw, str(file), os.environ).processes
     configuration = load_configuration(config, os.environ)
     # Made here, once: processes that start together must not race for first secrets.

@@ -17,6 +17,7 @@ from rich.text import Text
 from llmops_cli.budgets import Door
 from llmops_cli.call import explain
 from llmops_cli.channels import open_channel
+from meshkit.settings import SettingsError
 
 _TIMEOUT_S = 30.0
 _PAGE = 1000
@@ -80,5 +81,10 @@ def _asked(door: Door, rpc: str, work: Callable[[Any, dict[str, Any]], None]) ->
         try:
             work(router_pb2_grpc.RouterServiceStub(channel), options)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise SettingsError(
+                    f"{door.address} does not run the router; --address names the process that does "
+                    "(`make mesh`: 127.0.0.1:50051)"
+                ) from None
             return explain(error, door.address, rpc)
     return 0

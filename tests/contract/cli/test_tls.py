@@ -25,7 +25,7 @@ CHECK = ("call", "guard.CheckInput", '{"messages": [{"role": "CHAT_ROLE_USER", "
 OTHERS = {
     ("identity", "org", "list"): "does not run identity",
     ("budget", "list"): "does not run the ledger",
-    ("models", "health"): "UNIMPLEMENTED",
+    ("models", "health"): "does not run the router",
 }
 
 

@@ -103,11 +103,16 @@ def test_review_15_an_end_users_name_is_no_markup(capsys: pytest.CaptureFixture[
     assert "[red]eve[/red]" in shown
 
 
-@pytest.mark.parametrize("usd", ["", "five", "1,50", "-1", "nan", "1e999999", "9000000001", "0.1234567891"])
+@pytest.mark.parametrize("usd", ["five", "1,50", "-1", "nan", "1e999999", "9000000001", "0.1234567891"])
 def test_a_cap_that_is_no_amount_is_refused_with_what_to_write(usd: str) -> None:
     """Beyond 64 bits it ended in a traceback."""
     with pytest.raises(SettingsError, match=r"--usd: .*; 0 suspends"):
         set_budget(Door("127.0.0.1:1", "llmops-key"), wanted("team", "day", usd=usd))
+
+
+def test_a_cap_that_is_not_named_is_asked_for() -> None:
+    with pytest.raises(SettingsError, match="^--usd says how much may be spent; 0 suspends$"):
+        set_budget(Door("127.0.0.1:1", "llmops-key"), wanted("team", "day"))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -12,12 +15,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from llmops_cli.budgets import Door
 from llmops_cli.call import explain
 from llmops_cli.chat import ChatRequest, chat
 from llmops_cli.main import app
+from llmops_cli.model_health import show_health
 from meshkit.errors import Failure
 from meshkit.settings import SettingsError
 from meshkit.transports.status import encode
+from services.router.core.attempts import Attempt, attempts_json
+from services.router.core.failure import Outcome
 
 
 class Refused:
@@ -58,22 +65,90 @@ def test_an_address_without_a_scheme_is_explained() -> None:
         chat("localhost:8080", "key", HELLO)
 
 
-def test_something_that_is_no_edge_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The address of who gives one answer to whatever is asked."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
-        port = listener.getsockname()[1]
 
-        def babble() -> None:
+        def speak() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(b"\\x00\\x00 not http\\r\\n\\r\\n")
+                connection.sendall(answer)
 
-        thread = threading.Thread(target=babble)
+        thread = threading.Thread(target=speak)
         thread.start()
-        assert chat(f"http://127.0.0.1:{port}", "key", HELLO) == 1
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join()
-    assert "is no edge of a mesh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"\\x00\\x00 not http\\r\\n\\r\\n", "is no edge of a mesh"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n\r\n404: Not Found",
+            "llmops: HTTP 404, and no explanation; --url names the edge of a mesh\n",
+        ),
+        (
+            b'HTTP/1.1 404 Not Found\r\nContent-Length: 17\r\n\r\n{"error": "what"}',
+            "llmops: HTTP 404, and no explanation; --url names the edge of a mesh\n",
+        ),
+    ],
+    ids=["no-http", "no-json", "no-error-of-ours"],
+)
+def test_something_that_is_no_edge_is_explained(capsys: pytest.CaptureFixture[str], answer: bytes, told: str) -> None:
+    with answering(answer) as url:
+        assert chat(url, "key", HELLO) == 1
+    assert told in capsys.readouterr().err
+
+
+TRIES = attempts_json(
+    [
+        Attempt("gpt", "openai", "gpt-4o", Outcome.NOT_CONNECTED, cause="connection-refused"),
+        Attempt("claude", "anthropic", "claude", Outcome.REFUSED, http_status=401),
+    ]
+)
+TOLD = "  gpt (openai): not connected, connection-refused\n  claude (anthropic): refused, HTTP 401\n"
+
+
+def test_who_was_asked_in_vain_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = {"attempts_json": TRIES}
+    body = json.dumps({"error": {"code": "upstream_unavailable", "message": "x"}, "llmops": {"metadata": metadata}})
+    head = f"HTTP/1.1 502 Bad Gateway\r\nContent-Length: {len(body)}\r\n\r\n"
+    with answering((head + body).encode()) as url:
+        assert chat(url, "key", HELLO) == 1
+    assert capsys.readouterr().err == f"llmops: upstream_unavailable: x\n{TOLD}"
+    failure = Failure("UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "x", metadata)
+    assert explain(Refused(failure), "127.0.0.1:1", "router.Complete") == 1
+    assert capsys.readouterr().err == f"UNAVAILABLE UPSTREAM_UNAVAILABLE: x\n{TOLD}"
+
+
+def test_a_violation_that_is_the_message_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    violations = (("name", "is missing"), ("org", "is missing"))
+    explain(Refused(Failure("INVALID_ARGUMENT", "INVALID_FIELD", "name: is missing", {}, violations[:1])), "x", "x")
+    assert capsys.readouterr().err == "INVALID_ARGUMENT INVALID_FIELD: name: is missing\n"
+    message = "name: is missing; org: is missing"
+    explain(Refused(Failure("INVALID_ARGUMENT", "INVALID_FIELD", message, {}, violations)), "x", "x")
+    assert capsys.readouterr().err.splitlines()[1:] == ["  name: is missing", "  org: is missing"]
+
+
+def test_a_process_without_the_router_says_so() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        with pytest.raises(SettingsError, match=f"^{address} does not run the router; --address names the process"):
+            show_health(Door(address, "llmops-key"))
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_file_of_processes_that_is_not_there_names_its_option(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["up", "--processes", str(tmp_path / "none.yaml")])
+    assert isinstance(result.exception, SettingsError)
+    assert str(result.exception).endswith("none.yaml: No such file or directory; give the file with --processes")
 
 
 def test_a_variable_from_a_binary_file_is_explained(tmp_path: Path) -> None:
