@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 models_app = typer.Typer(help="Install models; how those behind the router do.", no_args_is_help=True)
@@ -40,6 +41,23 @@ app.add_typer(ledger_app, name="ledger")
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="mesh.yaml; default: $LLMOPS_CONFIG, then ./mesh.yaml, then none.")
 ]
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag, as the parser hands it on
+    if wanted:
+        from llmops_cli.release import version
+
+        sys.stdout.write(f"llmops {version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before every verb."""
 
 
 def _load(config: Path | None) -> tuple[Configuration, Path]:

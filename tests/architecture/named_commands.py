@@ -18,7 +18,7 @@ from tests.architecture.checkout import ROOT, python_files
 _PLACE = "PLACE"
 _IN_BACKTICKS = re.compile(r"`(?:[A-Z_]+=\S+ )*llmops(?: ([^`]*))?`")
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_LINE_OF_A_BLOCK = re.compile(r"^\s*(?:[\w/.]*/)?llmops ([^#\n]*)", re.MULTILINE)
+_LINE_OF_A_BLOCK = re.compile(r"^\s*(?:\$ )?(?:[\w/.]*/)?llmops ([^#\n]*)", re.MULTILINE)
 _TEXTS = (
     "*.md",
     "docs/**/*.md",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class Refused:
         return self._trailers
 
 
+ROOT = Path(__file__).parents[3]
 HELLO = ChatRequest("hello", "", "", (), stream=False, as_json=False)
 
 
@@ -161,6 +163,19 @@ def test_a_variable_from_a_binary_file_is_explained(tmp_path: Path) -> None:
 def test_one_json_object_and_a_stream_exclude_each_other() -> None:
     with pytest.raises(SettingsError, match="leave one of them out"):
         ChatRequest("hello", "", "", (), stream=True, as_json=True).body()
+
+
+def test_the_version_is_the_one_of_the_project() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (told.exit_code, told.output.split()[:2]) == (0, ["llmops", project["version"]])
+
+
+@pytest.mark.parametrize("words", [[], ["chat"], ["keys", "create"]], ids=" ".join)
+def test_help_has_a_short_name(words: list[str]) -> None:
+    helped = CliRunner().invoke(app, [*words, "-h"])
+    assert (helped.exit_code, "Show this message" in helped.output) == (0, True)
+    assert helped.output == CliRunner().invoke(app, [*words, "--help"]).output
 
 
 def test_serving_nothing_is_a_mistake() -> None:
