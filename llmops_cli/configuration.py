@@ -12,7 +12,7 @@ import yaml
 
 from llmops_cli.targets import TARGETS
 from meshkit.runtime import ProcessSettings
-from meshkit.settings import SettingsError, dump, load, nearest, overlay
+from meshkit.settings import ENV_PREFIX, SettingsError, dump, load, nearest, overlay
 
 DEFAULT_FILE = "mesh.yaml"
 _MAX_BYTES = 4 * 1024 * 1024
@@ -161,7 +161,8 @@ def build_configuration(source: str, raw: Mapping[str, object], environ: Mapping
     for name in merged:
         if name not in own and name not in TARGETS:
             known = ", ".join(sorted({*own, *TARGETS}))
-            raise SettingsError(f"{source}: unknown section {name!r}{nearest(name, {*own, *TARGETS})}; known: {known}")
+            where = source if name in raw else f"{ENV_PREFIX}{name.upper()} in the environment"
+            raise SettingsError(f"{where}: unknown section {name!r}{nearest(name, {*own, *TARGETS})}; known: {known}")
     process = _process_settings({k: v for k, v in merged.items() if k in own}, environ)
     _require_services(process.peers)
     targets = {

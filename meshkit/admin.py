@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 
 import orjson
@@ -36,9 +37,15 @@ class AdminServer:
         try:
             site = web.TCPSite(self._runner, settings.host, settings.admin_port)
             await site.start()
-        except OSError:
+        except OSError as error:
             address = f"{settings.host}:{settings.admin_port}"
-            raise OSError(f"admin port {address} cannot be bound; is another process there?") from None
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(
+                    f"admin port {address} cannot be bound: {error.strerror}; server.host is an address of this machine"
+                ) from None
+            raise OSError(
+                f"admin port {address} cannot be bound; is another process there? server.admin_port takes another port"
+            ) from None
         self.port = self._runner.addresses[0][1]
 
     async def close(self) -> None:

@@ -112,7 +112,9 @@ class GrpcServer:
         try:
             self.port = self._bind(address)
         except RuntimeError:
-            raise OSError(f"gRPC port {address} cannot be bound; is another process there?") from None
+            raise OSError(
+                f"gRPC port {address} cannot be bound; is another process there? server.grpc_port takes another port"
+            ) from None
         await self._server.start()
 
     def _register(self) -> None:

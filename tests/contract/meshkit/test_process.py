@@ -161,10 +161,16 @@ async def test_the_end_comes_in_order() -> None:
 async def test_a_taken_port_is_a_sentence(port: str) -> None:
     async with started(FREE) as running:
         taken = running.addresses[{"grpc_port": "grpc", "admin_port": "admin", "debug_port": "channelz"}[port]][1]
-        with pytest.raises(OSError, match=f"{taken} cannot be bound; is another process there"):
+        with pytest.raises(OSError, match=f"{taken} cannot be bound; is another process there.*server.{port}"):
             async with started(replace(FREE, **{port: taken})):
                 pass
     assert "closed" in events
+
+
+async def test_an_address_of_another_machine_is_a_sentence() -> None:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:0 cannot be bound: .*; server.host is an address of this machine"):
+        async with started(replace(FREE, host="192.0.2.1")):
+            pass
 
 
 async def test_a_crashing_loop_is_begun_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_cli.configuration import load_configuration, parse, require_files
+from llmops_cli.configuration import build_configuration, load_configuration, parse, require_files
 from llmops_cli.development import known_key, with_development_key, with_secrets
 from llmops_cli.keys import create_key
 from meshkit.runtime import configured_keys
@@ -239,3 +239,12 @@ def test_a_key_that_cannot_be_sent_is_refused_with_a_sentence(wrong: str) -> Non
 def test_no_key_anywhere_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="LLMOPS_KEY"):
         known_key({"LLMOPS_HOME": str(tmp_path)})
+
+
+def test_a_section_that_the_environment_names_wrongly_is_looked_for_there() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^LLMOPS__ROUTR in the environment: unknown section 'routr' \(did you mean"
+    ):
+        build_configuration("mesh.yaml", {"router": {}}, {"LLMOPS__ROUTR__DEFAULT_ROUTE": "x"})
+    with pytest.raises(SettingsError, match=r"^mesh.yaml: unknown section 'routr'"):
+        build_configuration("mesh.yaml", {"routr": {}}, {})
