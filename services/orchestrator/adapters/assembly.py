@@ -43,7 +43,7 @@ class Assembly:
 
 
 def delta_bytes(delta: chat_pb2.CompletionDelta) -> int:
-    """UTF-8 bytes that a model wrote in a piece."""
+    """UTF-8 bytes that a model wrote in a piece; the names of the tools that it calls are its own words as well."""
     size = len(delta.content.encode()) + len(delta.refusal.encode())
     calls = delta.tool_calls
-    return size + sum(len(call.arguments_json.encode()) for call in calls) if calls else size
+    return size + sum(len(call.name.encode()) + len(call.arguments_json.encode()) for call in calls) if calls else size

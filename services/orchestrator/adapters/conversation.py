@@ -66,17 +66,22 @@ def shadow_copy(turn: Turn, shadow: Shadow) -> Turn:
     return replace(turn, request_id=new_request_id(), payload=replace(conversation, model=shadow.name, labels=labels))
 
 
-def text_bytes(messages: Sequence[chat_pb2.ChatMessage], tools: Sequence[chat_pb2.ToolDefinition]) -> int:
-    """UTF-8 bytes that a model will read, images left out: the base of token estimates, with `image_count`."""
-    total = 0
+def text_bytes(
+    messages: Sequence[chat_pb2.ChatMessage], tools: Sequence[chat_pb2.ToolDefinition], schema: str = ""
+) -> int:
+    """UTF-8 bytes that a model will read, images left out: the base of token estimates, with `image_count`.
+
+    Providers put tools and the answer's `schema` into the prompt and bill them as input.
+    """
+    total = _utf8_bytes(schema)
     for message in messages:
         total += _utf8_bytes(message.content)
         for part in message.parts:
             total += _utf8_bytes(part.text)
         for call in message.tool_calls:
-            total += _utf8_bytes(call.arguments_json)
+            total += _utf8_bytes(call.name) + _utf8_bytes(call.arguments_json)
     for tool in tools:
-        total += _utf8_bytes(tool.parameters_json_schema) + _utf8_bytes(tool.description)
+        total += _utf8_bytes(tool.name) + _utf8_bytes(tool.description) + _utf8_bytes(tool.parameters_json_schema)
     return total
 
 

@@ -148,7 +148,7 @@ def _turn(
         request_id=request_id,
         payload=conversation,
         guard_policy=_policy(request, version),
-        input_bytes=text_bytes(messages, request.tools),
+        input_bytes=text_bytes(messages, request.tools, schema),
         max_output_tokens=parameters.max_output_tokens if parameters.HasField("max_output_tokens") else None,
         prompt_version=f"{version.name}/v{version.version}" if version else "",
         prompt_arm=arm,

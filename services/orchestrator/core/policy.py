@@ -26,6 +26,8 @@ _TOKENS_PER_IMAGE = 1000
 # What a provider wrote and nobody read when a stream was left: 80 ms, a pause between two reads and a cancellation, of
 # 200 tokens a second.
 UNREAD_TOKENS = 16
+# What the router says to a model that is to go on where another one's answer broke off.
+_GO_ON_BYTES = 145
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,14 @@ def may_store(turn: Turn, checked: Checked, answer: ModelAnswer, output: Checked
 
 
 def abandoned_lines(
-    candidate: Candidate, turn: Turn, received_bytes: int = 0, attempt: int = 1
+    candidate: Candidate, turn: Turn, received_bytes: int = 0, attempt: int = 1, shown_bytes: int = 0
 ) -> tuple[UsageLine, ...]:
-    """What to book for a call whose end nobody saw: the input, the output that arrived, and what was on its way."""
+    """What to book for a call whose end nobody saw: the input, the output that arrived, and what was on its way.
+
+    To the input belongs what another model had written, of which this one was shown `shown_bytes` to go on from.
+    """
     usage = Usage(
-        input_tokens=_input_tokens(turn),
+        input_tokens=_input_tokens(turn, shown_bytes + _GO_ON_BYTES if shown_bytes else 0),
         output_tokens=estimated_tokens(received_bytes) + UNREAD_TOKENS if received_bytes else 0,
         estimated=True,
     )
@@ -110,13 +115,14 @@ def lines_so_far(progress: Progress, plan: Plan, turn: Turn, received_bytes: int
         for line in progress.lines
     )
     for attempt, candidate in enumerate(progress.at_work(plan), start=progress.ended + 1):
-        tries += abandoned_lines(candidate, turn, own_bytes, attempt)
+        tries += abandoned_lines(candidate, turn, own_bytes, attempt, progress.earlier_bytes)
     return tries
 
 
-def _input_tokens(turn: Turn) -> int:
+def _input_tokens(turn: Turn, added_bytes: int = 0) -> int:
     """Providers count a few tokens per message beside its text; without them an abandoned call is booked too low."""
-    return estimated_tokens(turn.input_bytes) + _TOKENS_PER_REQUEST + _TOKENS_PER_IMAGE * turn.input_images
+    text_tokens = estimated_tokens(turn.input_bytes + added_bytes)
+    return text_tokens + _TOKENS_PER_REQUEST + _TOKENS_PER_IMAGE * turn.input_images
 
 
 def total_usage(lines: Sequence[UsageLine]) -> Usage:

@@ -55,14 +55,11 @@ def tokens_of_texts(texts: Iterable[str]) -> int:
 
 
 def size_tokens(call: ModelCall) -> int:
-    """The size of a call for conditions on it: text alone, three UTF-8 bytes a token, rounded up.
+    """The size of a call for conditions on it: every text, three UTF-8 bytes a token, rounded up.
 
     Whoever asks for a plan beforehand counts like this: the orchestrator holds money by the same ratio.
     """
-    texts = [message.text() for message in call.messages]
-    texts += [tool_call.arguments_json for message in call.messages for tool_call in message.tool_calls]
-    texts += [text for tool in call.tools for text in (tool.description, tool.parameters_json_schema)]
-    return tokens_of_texts(texts)
+    return tokens_of_texts(input_texts(call))
 
 
 def estimate_usage(call: ModelCall, output_texts: Iterable[str]) -> Usage:

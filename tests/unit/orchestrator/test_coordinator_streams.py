@@ -96,5 +96,5 @@ async def test_a_stream_that_another_model_goes_on_with_says_so_once_and_books_e
     assert case.events[2] == Continued("other-ai/big-1")
     assert case.record.model == "other-ai/big-1"
     [lines] = case.script.committed
-    # Two pieces of 30 bytes are the second model's: the first one's were booked with its own try.
-    assert lines == (first, UsageLine(other, Usage(26, 20 + UNREAD_TOKENS, estimated=True), 2))
+    # Two pieces of 30 bytes are the second model's: the first one's, booked with its own try, is input of this one.
+    assert lines == (first, UsageLine(other, Usage(85, 20 + UNREAD_TOKENS, estimated=True), 2))
