@@ -85,10 +85,7 @@ async def admit(services: Services, policy: Policy, request: object, record: Rec
             return Admitted(turn, plan, UNCHECKED, found, None)
     if plan.refusal is not None:
         return await _admit_without_models(services, policy, turn, plan, record)
-    checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
-    record.rates = reservation.rates
-    if reservation.lent:
-        record.degraded.append("ledger")
+    checked, reservation = await guard_and_reserve(services, policy, turn, plan, record)
     step = _second_look(policy, turn, record, checked)
     if step:
         try:
@@ -167,6 +164,17 @@ async def look_up(
     return found if found.status in _HITS else None
 
 
+async def guard_and_reserve(
+    services: Services, policy: Policy, turn: Turn, plan: Plan, record: Record
+) -> tuple[Checked, Reservation]:
+    """Step 4, which is all that calls without prompt and cache need. Raises RequestFailed; nothing stays held then."""
+    checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
+    record.rates = reservation.rates
+    if reservation.lent:
+        record.degraded.append("ledger")
+    return checked, reservation
+
+
 async def _guard_and_reserve(
     services: Services, policy: Policy, turn: Turn, plan: Plan, record: Record
 ) -> tuple[Checked, Reservation]:
@@ -207,12 +215,3 @@ async def _give_back(services: Services, reserving: asyncio.Future[Reservation])
             await services.ledger.withdraw(error.unanswered)
         return
     await services.ledger.void(reservation, "not-sent")
-
-
-async def guard_and_reserve(
-    services: Services, policy: Policy, turn: Turn, plan: Plan, record: Record
-) -> tuple[Checked, Reservation]:
-    """Step 4 alone, for calls without prompt and cache. Raises RequestFailed; nothing stays held when it does."""
-    checked, reservation = await _guard_and_reserve(services, policy, turn, plan, record)
-    record.rates = reservation.rates
-    return checked, reservation

@@ -98,6 +98,12 @@ async def test_vectors_are_checked_held_for_made_and_booked() -> None:
     assert case.records.get("acme", "q-1") is case.record
 
 
+async def test_vectors_that_were_granted_from_a_lease_say_so() -> None:
+    """Answers did, and vectors did not."""
+    case = Case(Script(checked=UNCHECKED, reservation=Reservation("r-1", None, lent=True)))
+    assert list((await case.embed()).report.degraded) == ["ledger"]
+
+
 async def test_plan_and_call_are_the_callers() -> None:
     """Scopes and the vendor register hold where the principal and the labels are the caller's."""
     case = Case()
