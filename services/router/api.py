@@ -215,7 +215,10 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
 
 
 def _plan_response(plan: Plan, policy: str, timeouts_s: Sequence[float], budget_s: float) -> pb.PlanResponse:
-    """Candidates first, then those for one cause: whoever holds money by this answer may be sent to each of them."""
+    """Candidates first, then those for one cause: whoever holds money by this answer may be sent to each of them.
+
+    Without a candidate there is nobody who could be the cause.
+    """
     route = plan.route
     response = pb.PlanResponse(
         candidates=[_planned(*each) for each in zip(plan.candidates, timeouts_s, plan.reasons, strict=True)],
@@ -228,7 +231,10 @@ def _plan_response(plan: Plan, policy: str, timeouts_s: Sequence[float], budget_
         wants_embedding=route.judges_complexity(),
     )
     for spec, reason in plan.for_a_cause():
-        response.candidates.append(_planned(spec, min(spec.timeout_s, budget_s), reason))
+        if plan.candidates:
+            response.candidates.append(_planned(spec, min(spec.timeout_s, budget_s), reason))
+        else:
+            response.rejected.append(pb.RejectedCandidate(model_name=spec.name, reason="no-cause", detail=reason))
     shadow, confidence = plan.shadow, plan.cascade_min_confidence()
     if shadow is not None:
         response.shadow.CopyFrom(pb.PlannedShadow(model_name=shadow.name, provider=shadow.provider, model=shadow.model))

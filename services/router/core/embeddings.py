@@ -83,15 +83,16 @@ class Embeddings:
                 await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
 
     def _begin(self, wanted: EmbedTexts, budget_s: float) -> Run:
-        route = self.route(wanted.model).among(wanted.model_names)
-        if not route.candidates:
+        whole = self.route(wanted.model)
+        route = whole.among(wanted.model_names)
+        if not route.everyone():
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
         # One message of many parts: what a try that broke off may have cost is estimated from its text.
         parts = tuple(TextPart(text) for text in wanted.texts)
         call = ModelCall(wanted.model, (Message("user", parts=parts),), origin=wanted.origin)
         now_s, shared = self._clock.monotonic(), self._shared[route.name]
         shared.retries.called()
-        plan = self._planner.at(route, call, shared.deployments, now_s, streamed=False)
+        plan = self._planner.at(route, call, shared.deployments, now_s, streamed=False, whole=whole)
         if (kept_out := nobody_may(plan)) is not None:
             raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=False)

@@ -94,7 +94,16 @@ class Plan(NamedTuple):
         return self.route.cascade_min_confidence if len(self.candidates) > 1 else None
 
 
-def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: float, *, prices: PriceList) -> Plan:
+def make_plan(
+    route: RouteSpec,
+    facts: Facts,
+    gate: Gate,
+    load: Load,
+    now_s: float,
+    *,
+    prices: PriceList,
+    whole: RouteSpec | None = None,
+) -> Plan:
     """Filters first, ranks afterwards. Candidates that are shut stand aside while others are left.
 
     When everyone able is shut, those that merely failed are tried after all: refusing would turn one bad minute of a
@@ -102,34 +111,29 @@ def make_plan(route: RouteSpec, facts: Facts, gate: Gate, load: Load, now_s: flo
 
     Before the call itself (`facts.final` is false) the plan names everyone whom the same call may reach once all of it
     is known. At the call, candidates whose condition cannot be established stand aside like those that are shut.
+
+    `whole` is the route before it was narrowed to the models that were planned: of candidates that nobody planned it
+    tells what kept them out.
     """
     look = _Look(route, facts, gate, load, now_s)
     standings = {spec.name: look.at(spec, route.conditions.get(spec.name)) for spec in route.everyone()}
-    by_route = [standings[spec.name] for spec in route.candidates]
-    first, last = _chosen(by_route, final=facts.final)
-    situation = Situation(route, facts, load, prices, now_s)
-    ranked, after_all = rank(first, situation), rank(last, situation)
     context, content, limits = (
         tuple([spec for spec in specs if standings[spec.name].stands_by])
         for specs in (route.context_fallbacks, route.content_policy_fallbacks, route.rate_limit_fallbacks)
     )
-    if not first and not last and any(standing.too_long for standing in by_route):
-        ranked = tuple(Ranked(spec, "the conversation is too long for the candidates") for spec in context)
-    if after_all:
-        ranked += tuple(_although_shut(standings[entry.spec.name]) for entry in after_all)
+    by_route = [standings[spec.name] for spec in route.candidates]
+    first, last = _chosen(by_route, final=facts.final)
+    situation = Situation(route, facts, load, prices, now_s)
+    ranked = rank(first, situation)
+    if not first:
+        known = by_route if whole is None else look.candidates(whole)
+        ranked = _at_once(known, context, limits, last, is_narrowed=not by_route)
+    named = {entry.spec.name for entry in ranked}
+    after_all = [entry for entry in rank(last, situation) if entry.spec.name not in named]
+    ranked += tuple(_although_shut(standings[entry.spec.name]) for entry in after_all)
     tried = {spec.name for spec in (*[entry.spec for entry in ranked], *context, *content, *limits)}
-    shadow, shadow_refused = _shadow(look)
-    return Plan(
-        route,
-        ranked,
-        tuple([standing.rejected() for name, standing in standings.items() if name not in tried]),
-        gate,
-        context,
-        content,
-        limits,
-        shadow,
-        shadow_refused,
-    )
+    rejected = tuple([standing.rejected() for name, standing in standings.items() if name not in tried])
+    return Plan(route, ranked, rejected, gate, context, content, limits, *_shadow(look))
 
 
 def refused(spec: ModelSpec, facts: Facts, gate: Gate) -> Rejected | None:
@@ -194,6 +198,12 @@ class _Standing(NamedTuple):
         """Whether the window alone keeps it out."""
         return self.no is not None and self.no.reason == _TOO_SMALL
 
+    @property
+    def limited(self) -> bool:
+        """Whether it would be called, were it not that its provider limits us."""
+        may = self.no is None and self.finding.holds is not False
+        return may and self.shut is not None and self.shut.rate_limited
+
     def rejected(self) -> Rejected:
         """Why it would not be tried, of one that would not."""
         if self.no is not None:
@@ -217,6 +227,10 @@ class _Look:
         self._now_s = now_s
         # What nobody counted is taken to fit.
         self._most_tokens = most_tokens(facts) if facts.needs.input_tokens > 0 else 0
+
+    def candidates(self, route: RouteSpec) -> list[_Standing]:
+        """Those of a route, which may be another one than is planned."""
+        return [self.at(spec, route.conditions.get(spec.name)) for spec in route.candidates]
 
     def at(self, spec: ModelSpec, condition: Condition | None) -> _Standing:
         """One model; a copy for a shadow goes by no condition."""
@@ -243,6 +257,27 @@ def _chosen(standing: Sequence[_Standing], *, final: bool) -> tuple[list[ModelSp
         if final:
             last = [entry for entry in last if entry.finding.holds] or last
     return [entry.spec for entry in first], [entry.spec for entry in last]
+
+
+def _at_once(
+    candidates: Sequence[_Standing],
+    context: tuple[ModelSpec, ...],
+    limits: tuple[ModelSpec, ...],
+    last: Sequence[ModelSpec],
+    *,
+    is_narrowed: bool,
+) -> tuple[Ranked, ...]:
+    """Those named for a cause that is known beforehand: no candidate that keeps out for it would be asked to say so.
+
+    `last`: who may be tried after all. `is_narrowed`: none of the candidates was planned. Should their limit be
+    over by now, those that money is held for are asked all the same.
+    """
+    too_long = not last and any(standing.too_long for standing in candidates)
+    limited = any(standing.limited for standing in candidates) or (is_narrowed and not too_long)
+    named = [(spec, "the conversation is too long for the candidates") for spec in context if too_long]
+    named += [(spec, "the providers of the candidates limit us") for spec in limits if limited]
+    ranked = {spec.name: Ranked(spec, words) for spec, words in reversed(named)}
+    return tuple(reversed(ranked.values()))
 
 
 def _shadow(look: _Look) -> tuple[ModelSpec | None, Rejected | None]:

@@ -45,11 +45,20 @@ class Planner:
         gate = self._register.gate(origin.organisation, origin.data_class, "labels.data_class")
         return make_plan(route, Facts(origin, needs, judged), gate, load, now_s, prices=self._prices)
 
-    def at(self, route: RouteSpec, call: ModelCall, load: Load, now_s: float, *, streamed: bool) -> Plan:
-        """Who is tried now. Raises InvalidRequest for an unknown class of data."""
+    def at(
+        self,
+        route: RouteSpec,
+        call: ModelCall,
+        load: Load,
+        now_s: float,
+        *,
+        streamed: bool,
+        whole: RouteSpec | None = None,
+    ) -> Plan:
+        """Who is tried now; `whole` as in make_plan. Raises InvalidRequest for an unknown class of data."""
         gate = self._register.gate(call.origin.organisation, call.origin.data_class)
         facts = Facts(call.origin, needs_of(call), self._judged(route, call), final=True, streamed=streamed)
-        return make_plan(route, facts, gate, load, now_s, prices=self._prices)
+        return make_plan(route, facts, gate, load, now_s, prices=self._prices, whole=whole)
 
     def policy(self, route: RouteSpec, plain: str, gate: Gate) -> str:
         """The route's policy for the data of a call; `plain` where no class asks anything."""

@@ -216,13 +216,14 @@ class Router:
         ]
 
     def _begin(self, call: ModelCall, budget_s: float, *, streamed: bool) -> Run:
-        route = self._catalogue.resolve(call.model, CHAT).among(call.model_names)
-        if not route.candidates:
+        whole = self._catalogue.resolve(call.model, CHAT)
+        route = whole.among(call.model_names)
+        if not route.everyone():
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
         now_s, shared = self._clock.monotonic(), self.shared[route.name]
         shared.retries.called()
         shared.hedges.called()
-        plan = self.planner.at(route, call, self.deployments, now_s, streamed=streamed)
+        plan = self.planner.at(route, call, self.deployments, now_s, streamed=streamed, whole=whole)
         if (kept_out := nobody_may(plan)) is not None:
             raise kept_out
         return Run(call, plan, now_s + budget_s, shared, streamed=streamed)

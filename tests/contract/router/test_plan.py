@@ -105,3 +105,38 @@ async def test_a_plan_without_candidates_says_what_the_call_would_end_with(
         await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
     assert (caught.value.status, caught.value.reason) == said[:2], "the call itself says the same"
     assert not (await stub.Plan(pb.PlanRequest(model="alone"), metadata=CALLER)).HasField("refusal")
+
+
+async def test_who_is_named_for_a_cause_is_no_candidate_where_there_is_none(start: Any) -> None:
+    """Money was held and a call made, which ended with "no longer configured"; nothing stood in for its answer."""
+    plain = routed("http://127.0.0.1:9/v1")
+    models = {**plain.models, "deaf": ModelConfig(provider="vendor", model="deaf-1", supports_tools=False)}
+    only = Route(("deaf",), context_fallbacks=("wide",), max_retries=0)
+    stub = await start(replace(plain, models=models, routes={**plain.routes, "only": only}))
+    plan = await stub.Plan(pb.PlanRequest(model="only", uses_tools=True), metadata=CALLER)
+    assert (list(plan.candidates), plan.refusal.reason) == ([], "UNSUPPORTED")
+    assert {no.model_name: no.reason for no in plan.rejected} == {"deaf": "no-tools", "wide": "no-cause"}
+
+
+async def test_those_named_for_a_cause_are_called_as_they_were_planned(
+    start: Any, start_upstream: StartUpstream
+) -> None:
+    """They were planned, money was held for them, and the call found no candidate and asked nobody."""
+
+    async def answer(received: Any) -> None:
+        if received.json()["model"] == "wide-1":
+            await received.answer(json.dumps(ANSWER).encode())
+        else:
+            await received.answer(b"{}", status=429, headers="retry-after: 60\r\n")
+
+    upstream = await start_upstream(answer)
+    plain = routed(upstream.url)
+    models = {**plain.models, "wide": replace(plain.models["wide"], quota="its-own")}
+    limited = Route(("big",), rate_limit_fallbacks=("wide",), max_retries=0)
+    stub = await start(replace(plain, models=models, routes={**plain.routes, "limited": limited}))
+    for said in ("learns of the limit", "knows of it"):
+        plan = await stub.Plan(pb.PlanRequest(model="limited"), metadata=CALLER)
+        asked = call(model="limited", model_names=[c.model_name for c in plan.candidates])
+        answered = await stub.Complete(pb.CompleteRequest(call=asked), metadata=CALLER)
+        assert answered.attempts[-1].model_name == "wide", said
+    assert [c.model_name for c in plan.candidates] == ["wide"]

@@ -150,7 +150,8 @@ def loads(draw: st.DrawFn) -> ManualLoad:
     speeds = st.builds(Speed, st.none() | st.floats(0.01, 9), st.none() | st.floats(-99, 10), st.integers(0, 9))
     load.streams = draw(st.dictionaries(st.sampled_from(NAMES), speeds))
     load.whole_answers = draw(st.dictionaries(st.sampled_from(NAMES), speeds))
-    shut = st.builds(Shut, st.just("cooling-down"), st.just(50.0) | st.none(), last_resort=st.booleans())
+    cooling = st.builds(Shut, st.just("cooling-down"), st.just(50.0) | st.none(), last_resort=st.booleans())
+    shut = cooling | st.just(Shut("cooling-down", 50.0, rate_limited=True))
     load.shut_by = draw(st.dictionaries(st.sampled_from(NAMES), shut))
     return load
 

@@ -1,0 +1,52 @@
+"""Those who are named for one cause only, where that cause is known before anybody is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.router.adapters.memory import ManualLoad
+from services.router.core.catalogue import RouteSpec
+from services.router.core.chat import Message
+from services.router.core.planner import Planner
+from services.router.core.ports import Shut
+from tests.unit.router.test_planning import CALL, FAILED, LIMITED, A, B, C, at, before, callable_names, order, reasons
+
+
+def test_a_conversation_too_long_for_every_candidate_goes_to_those_who_were_named_for_it() -> None:
+    """Nobody would ever say that it is too long."""
+    route = RouteSpec("r", (replace(A, context_tokens=5),), 1, context_fallbacks=(B,))
+    plan = at(route, replace(CALL, messages=(Message("user", "word " * 100),)))
+    assert (order(plan), plan.reasons) == ("b", ("the conversation is too long for the candidates",))
+    assert reasons(plan) == {"a": "context-too-small"}
+
+
+def test_while_every_candidate_is_limited_those_are_asked_who_were_named_for_it() -> None:
+    """Nobody would be asked who could say that he is limited: until the limit's end every call failed."""
+    route = RouteSpec("r", (A, B), 1, rate_limit_fallbacks=(C,))
+    load = ManualLoad()
+    load.shut_by = {"a": LIMITED, "b": FAILED}
+    plan = at(route, load=load)
+    assert order(plan) == "cb", "who failed comes after who is well"
+    assert plan.reasons[0] == "the providers of the candidates limit us"
+    assert reasons(plan) == {"a": "cooling-down"}
+    load.shut_by = {"a": LIMITED, "b": Shut("breaker-open", 50.0)}
+    assert order(at(route, load=load)) == "c"
+    load.shut_by = {"a": Shut("breaker-open", 50.0), "b": Shut("breaker-open", 50.0)}
+    assert order(at(route, load=load)) == "", "nobody is limited"
+    keyless = replace(route, candidates=(replace(A, has_credential=False),))
+    load.shut_by = {"a": LIMITED}
+    assert order(at(keyless, load=load)) == "", "who could not be asked anyway limits nobody"
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_of_a_route_that_was_narrowed_to_those_named_for_a_limit_they_are_asked(*, limited: bool) -> None:
+    """What was planned without a candidate was called without anybody; the limit may be over when the call comes."""
+    route = RouteSpec("r", (A,), 1, context_fallbacks=(B,), rate_limit_fallbacks=(C,))
+    planned = before(route, a=LIMITED)
+    assert (order(planned), callable_names(planned)) == ("c", {"b", "c"})
+    load = ManualLoad()
+    load.shut_by = {"a": LIMITED} if limited else {}
+    called = Planner().at(route.among(("c", "b")), CALL, load, 10.0, streamed=True, whole=route)
+    assert order(called) == "c"
