@@ -83,6 +83,9 @@ class Answers(Protocol):
     def vectors(self, embedded: Embedded) -> pb.EmbedResponse:
         """Of Embed."""
 
+    def vectors_step(self, step: Tried | Embedded) -> pb.EmbedWithTriesResponse:
+        """A step of EmbedWithTries."""
+
 
 class RouterApi(router_pb2_grpc.RouterServiceServicer):
     """llmops.router.v1.RouterService."""
@@ -151,6 +154,18 @@ class RouterApi(router_pb2_grpc.RouterServiceServicer):
         with self._under_way:
             embedded = await self._embeddings.embed(wanted, request_id, self._time_s(self._budgets.unary_s))
         return self._answers.vectors(embedded)
+
+    async def EmbedWithTries(
+        self, request: pb.EmbedWithTriesRequest, context: object
+    ) -> AsyncIterator[pb.EmbedWithTriesResponse]:
+        """Vectors of texts, and the tries on the way to them."""
+        request_id = request.call.request_id or current().request_id
+        self._require_scope(request.call.model, self._embeddings.route)
+        wanted, budget_s = self._requests.texts(request.call, request_id), self._time_s(self._budgets.unary_s)
+        with self._under_way:
+            async with aclosing(self._embeddings.embed_with_tries(wanted, request_id, budget_s)) as steps:
+                async for step in steps:
+                    yield self._answers.vectors_step(step)
 
     async def Plan(self, request: pb.PlanRequest, context: object) -> pb.PlanResponse:
         """What Complete, or Embed, would do."""
@@ -229,6 +244,7 @@ def _plan_response(plan: Plan, policy: str, timeouts_s: Sequence[float], budget_
         apology=route.apology,
         allow_stale=route.allow_stale,
         wants_embedding=route.judges_complexity(),
+        may_retry=route.max_retries > 0,
     )
     for spec, reason in plan.for_a_cause():
         if plan.candidates:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +15,19 @@ from meshkit.context import current
 from meshkit.errors import CallError
 from services.orchestrator.adapters.conversation import Conversation, conversation_of, messages_to_send, text_bytes
 from services.orchestrator.adapters.prompts import DEFAULT_POLICY
-from services.orchestrator.adapters.router import billed_lines, lines_of, model_failed, model_name_of, plan_of
+from services.orchestrator.adapters.router import (
+    attempts_of,
+    billed_lines,
+    ended_without_an_answer,
+    lines_of,
+    model_failed,
+    model_name_of,
+    note_tries,
+    plan_of,
+)
 from services.orchestrator.adapters.usage import usage_from
 from services.orchestrator.core.embedding import Vectors
-from services.orchestrator.core.model import CacheWish, Checked, Plan, Turn, UsageLine
+from services.orchestrator.core.model import CacheWish, Checked, Plan, Progress, Turn, UsageLine
 from services.orchestrator.core.policy import estimated_tokens
 
 _KIND = "embeddings"
@@ -81,7 +92,7 @@ class RemoteEmbedder:
             raise plan.refusal
         return plan
 
-    async def embed(self, turn: Turn, plan: Plan, checked: Checked) -> Vectors:
+    async def embed(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> Vectors:
         """See Embedder."""
         call = conversation_of(turn)
         assert isinstance(call, EmbeddingCall)
@@ -95,7 +106,7 @@ class RemoteEmbedder:
             labels=call.labels,
         )
         try:
-            response: router_pb2.EmbedResponse = await self._stub.Embed(request)
+            response = await self._vectors(request, plan, progress)
         except CallError as error:
             raise model_failed(error) from error
         payload = pb.EmbedResponse(
@@ -111,6 +122,25 @@ class RemoteEmbedder:
             response.attempts,
         )
 
+    async def _vectors(
+        self, request: router_pb2.EmbedRequest, plan: Plan, progress: Progress
+    ) -> router_pb2.EmbedResponse:
+        """Of a call that one model is asked once nothing would be told."""
+        if plan.tries_once:
+            answer: router_pb2.EmbedResponse = await self._stub.Embed(request)
+            return answer
+        told = router_pb2.EmbedWithTriesRequest(call=request)
+        async with aclosing(self._stub.EmbedWithTries(told)) as steps:
+            async for step in steps:
+                if step.HasField("answer"):
+                    return step.answer  # type: ignore[no-any-return]
+                note_tries(progress, step.tries.attempts)
+        raise ended_without_an_answer()
+
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         """See Embedder."""
         return billed_lines(error)
+
+    def attempts(self, error: Exception) -> Sequence[object]:
+        """See Embedder."""
+        return attempts_of(error)

@@ -71,7 +71,7 @@ class RemoteRouter:
     async def complete(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> ModelAnswer:
         """See Router."""
         try:
-            response = await self._answer(turn.request_id, _call(turn, plan, checked), _time_s(plan), progress)
+            response = await self._answer(turn.request_id, _call(turn, plan, checked), plan, progress)
         except CallError as error:
             raise model_failed(error) from error
         return ModelAnswer(
@@ -84,10 +84,11 @@ class RemoteRouter:
         )
 
     async def _answer(
-        self, request_id: str, call: router_pb2.ModelCall, time_s: float | None, progress: Progress
+        self, request_id: str, call: router_pb2.ModelCall, plan: Plan, progress: Progress
     ) -> router_pb2.CompleteResponse:
-        """Of a call that one model may answer nothing would be told: whatever is tried is that one, one at a time."""
-        if len(call.model_names) == 1:
+        """Of a call that one model is asked once nothing would be told."""
+        time_s = _time_s(plan)
+        if plan.tries_once:
             request = router_pb2.CompleteRequest(request_id=request_id, call=call)
             answer: router_pb2.CompleteResponse = await self._stub.Complete(request, timeout=time_s)
             return answer
@@ -96,8 +97,8 @@ class RemoteRouter:
             async for step in steps:
                 if step.HasField("answer"):
                     return step.answer  # type: ignore[no-any-return]
-                _note_tries(progress, step.tries.attempts)
-        raise ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
+                note_tries(progress, step.tries.attempts)
+        raise ended_without_an_answer()
 
     async def stream(
         self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
@@ -124,7 +125,7 @@ class RemoteRouter:
                         _note_start(progress, response.continued)
                     elif event == "tries":
                         progress.earlier_bytes = progress.received_bytes
-                        _note_tries(progress, response.tries.attempts)
+                        note_tries(progress, response.tries.attempts)
                     elif event == "finished":
                         _note_end(progress, response.finished)
         except CallError as error:
@@ -140,8 +141,7 @@ class RemoteRouter:
 
     def attempts(self, error: Exception) -> Sequence[object]:
         """See Router."""
-        told = error.metadata.get(ATTEMPTS_KEY, "[]") if isinstance(error, ModelFailed) else "[]"
-        return [_attempt(entry) for entry in json.loads(told)]
+        return attempts_of(error)
 
 
 def plan_of(response: router_pb2.PlanResponse, *, structured: bool = False) -> Plan:
@@ -161,6 +161,7 @@ def plan_of(response: router_pb2.PlanResponse, *, structured: bool = False) -> P
         response.wants_embedding,
         None if candidates else _refusal(response),
         drained=frozenset(Candidate(c.provider, c.model) for c in response.candidates if c.drain_on_cancel),
+        may_retry=response.may_retry,
     )
 
 
@@ -176,6 +177,17 @@ def billed_lines(error: Exception) -> tuple[UsageLine, ...] | None:
         for number, a in enumerate(attempts, start=1)
         if a.get("usage")
     )
+
+
+def attempts_of(error: Exception) -> Sequence[object]:
+    """See Router."""
+    told = error.metadata.get(ATTEMPTS_KEY, "[]") if isinstance(error, ModelFailed) else "[]"
+    return [_attempt(entry) for entry in json.loads(told)]
+
+
+def ended_without_an_answer() -> ModelFailed:
+    """Of a call that was told of, and then ended."""
+    return ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
 
 
 def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:
@@ -242,12 +254,13 @@ def _attempt(entry: Mapping[str, Any]) -> router_pb2.Attempt:
 
 
 def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_pb2.StreamContinued) -> None:
-    _note_tries(progress, started.attempts)
+    note_tries(progress, started.attempts)
     progress.lost_beside = frozenset(n for n, a in enumerate(started.attempts, start=1) if a.cause == _LOST_BESIDE)
     progress.model = model_name_of(started.attempts)
 
 
-def _note_tries(progress: Progress, attempts: Sequence[router_pb2.Attempt]) -> None:
+def note_tries(progress: Progress, attempts: Sequence[router_pb2.Attempt]) -> None:
+    """What was told of a call on its way."""
     running = [a for a in attempts if a.outcome == router_pb2.ATTEMPT_OUTCOME_UNSPECIFIED]
     progress.attempts = attempts
     progress.lines = lines_of(attempts)

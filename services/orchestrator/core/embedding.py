@@ -6,15 +6,15 @@ A cache of vectors would save what is cheap anyway and hold what is as personal 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.orchestrator.core.admission import Services, guard_and_reserve, timed
 from services.orchestrator.core.booking import mark_dispatched, settle
 from services.orchestrator.core.coordinator import note_failure
-from services.orchestrator.core.model import Checked, Plan, Record, Reservation, Turn, Usage, UsageLine
-from services.orchestrator.core.policy import Policy, abandoned_lines
+from services.orchestrator.core.model import Checked, Plan, Progress, Record, Reservation, Turn, Usage, UsageLine
+from services.orchestrator.core.policy import Policy, lines_so_far
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,16 @@ class Embedder(Protocol):
         """Which models may answer."""
         ...
 
-    def embed(self, turn: Turn, plan: Plan, checked: Checked) -> Awaitable[Vectors]:
-        """The vectors of the texts as the guard left them, by a model of the plan."""
+    def embed(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> Awaitable[Vectors]:
+        """The vectors of the texts as the guard left them, by a model of the plan. Notes in `progress` who is asked."""
         ...
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         """The tries of a failed call that may be billed; None when nobody can tell."""
+        ...
+
+    def attempts(self, error: Exception) -> Sequence[object]:
+        """Every try of a failed call, as reports show them; none when nobody told."""
         ...
 
 
@@ -83,16 +87,18 @@ class EmbeddingCoordinator:
         self, turn: Turn, plan: Plan, checked: Checked, reservation: Reservation, record: Record
     ) -> Embedded:
         mark_dispatched(self._services, reservation)
+        progress = Progress()
         try:
-            vectors = await timed(self._services, record, "model", self._embedder.embed(turn, plan, checked))
+            vectors = await timed(self._services, record, "model", self._embedder.embed(turn, plan, checked, progress))
         except asyncio.CancelledError:
-            settle(self._services, record, reservation, abandoned_lines(plan.candidates[0], turn))
+            record.attempts = progress.attempts
+            settle(self._services, record, reservation, lines_so_far(progress, plan, turn, 0))
             raise
         except Exception as error:
             billed = self._embedder.billed_lines(error)
-            if billed is None:
-                billed = abandoned_lines(plan.candidates[0], turn)
-            settle(self._services, record, reservation, billed)
+            record.attempts = self._embedder.attempts(error) or progress.attempts
+            lines = lines_so_far(progress, plan, turn, 0) if billed is None else billed
+            settle(self._services, record, reservation, lines)
             raise
         record.model, record.attempts, record.usage = vectors.model, vectors.attempts, vectors.usage
         settle(self._services, record, reservation, vectors.lines)

@@ -72,14 +72,17 @@ class CallAnswers:
 
     def vectors(self, embedded: Embedded) -> pb.EmbedResponse:
         """Of Embed."""
-        response = pb.EmbedResponse(
-            values_f32_le=embedded.vectors.astype("<f4", copy=False).tobytes(),
-            dimensions=embedded.vectors.shape[1],
-            vector_space=embedded.vector_space,
-            served_model=embedded.served_model,
-        )
-        _fill_usage(response.usage, embedded.usage)
-        _fill_attempts(response.attempts, embedded.attempts)
+        response = pb.EmbedResponse()
+        _fill_vectors(response, embedded)
+        return response
+
+    def vectors_step(self, step: Tried | Embedded) -> pb.EmbedWithTriesResponse:
+        """A step of EmbedWithTries."""
+        response = pb.EmbedWithTriesResponse()
+        if isinstance(step, Tried):
+            _fill_attempts(response.tries.attempts, step.attempts)
+        else:
+            _fill_vectors(response.answer, step)
         return response
 
 
@@ -93,6 +96,14 @@ def _fill_whole(target: pb.CompleteResponse, answer: Answer) -> None:
     target.completion.citations.extend(_citation(citation) for citation in completion.citations)
     _fill_usage(target.usage, answer.usage)
     _fill_attempts(target.attempts, answer.attempts)
+
+
+def _fill_vectors(target: pb.EmbedResponse, embedded: Embedded) -> None:
+    target.values_f32_le = embedded.vectors.astype("<f4", copy=False).tobytes()
+    target.dimensions = embedded.vectors.shape[1]
+    target.vector_space, target.served_model = embedded.vector_space, embedded.served_model
+    _fill_usage(target.usage, embedded.usage)
+    _fill_attempts(target.attempts, embedded.attempts)
 
 
 def _fill_delta(target: chat_pb2.CompletionDelta, delta: chat.Delta) -> None:

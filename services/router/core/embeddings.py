@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 from services.router.core.attempts import Attempt
@@ -23,6 +23,7 @@ from services.router.core.ports import (
     Vectors,
 )
 from services.router.core.run import Run, Shared, Try
+from services.router.core.tries import Tried, beside
 
 EMBEDDINGS = "embeddings"
 
@@ -36,6 +37,10 @@ class Embedded:
     usage: Usage
     attempts: tuple[Attempt, ...]
     served_model: str
+
+
+async def _drop_nothing(embedded: Embedded) -> None:
+    """They are on record, and paid for."""
 
 
 def _limit_s(spec: ModelSpec) -> float:
@@ -71,16 +76,29 @@ class Embeddings:
     async def embed(self, wanted: EmbedTexts, request_id: str, budget_s: float) -> Embedded:
         """Vectors within `budget_s` seconds. Raises RouterError."""
         with self._begin(wanted, budget_s) as run:
-            while True:
-                tried = run.start()
-                timeout_s = run.timeout_s(tried, _limit_s(tried.spec), _limit_s)
-                outcome = await self._try(run, tried, EmbedderRequest(wanted, tried.spec, request_id, timeout_s))
-                if isinstance(outcome, EmbedderAnswer):
-                    usage = outcome.usage or Usage(await self._counter.count(wanted.texts), estimated=True)
-                    attempts = run.succeeded(tried, usage)
-                    served_model = outcome.served_model or tried.spec.model
-                    return Embedded(outcome.vectors, tried.spec.vector_space, usage, attempts, served_model)
-                await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
+            return await self._answer(run, wanted, request_id)
+
+    async def embed_with_tries(
+        self, wanted: EmbedTexts, request_id: str, budget_s: float
+    ) -> AsyncGenerator[Tried | Embedded, None]:
+        """The same, and what is tried until then. Raises RouterError. Closing it ends the providers' calls."""
+        with self._begin(wanted, budget_s) as run:
+            async with beside(self._answer(run, wanted, request_id), _drop_nothing) as answering:
+                async for tried in run.tries.until(answering):
+                    yield tried
+            yield answering.result()
+
+    async def _answer(self, run: Run, wanted: EmbedTexts, request_id: str) -> Embedded:
+        while True:
+            tried = run.start()
+            timeout_s = run.timeout_s(tried, _limit_s(tried.spec), _limit_s)
+            outcome = await self._try(run, tried, EmbedderRequest(wanted, tried.spec, request_id, timeout_s))
+            if isinstance(outcome, EmbedderAnswer):
+                usage = outcome.usage or Usage(await self._counter.count(wanted.texts), estimated=True)
+                attempts = run.succeeded(tried, usage)
+                served_model = outcome.served_model or tried.spec.model
+                return Embedded(outcome.vectors, tried.spec.vector_space, usage, attempts, served_model)
+            await self._clock.sleep(run.failed(tried, outcome, self._jitter()))
 
     def _begin(self, wanted: EmbedTexts, budget_s: float) -> Run:
         whole = self.route(wanted.model)
@@ -89,7 +107,8 @@ class Embeddings:
             raise UpstreamUnavailable("The models that were planned for this call are no longer configured; try again.")
         # One message of many parts: what a try that broke off may have cost is estimated from its text.
         parts = tuple(TextPart(text) for text in wanted.texts)
-        call = ModelCall(wanted.model, (Message("user", parts=parts),), origin=wanted.origin)
+        message = Message("user", parts=parts)
+        call = ModelCall(wanted.model, (message,), model_names=wanted.model_names, origin=wanted.origin)
         now_s, shared = self._clock.monotonic(), self._shared[route.name]
         shared.retries.called()
         plan = self._planner.at(route, call, shared.deployments, now_s, streamed=False, whole=whole)

@@ -44,6 +44,7 @@ async def test_who_is_not_the_mesh_spends_nothing(start: Any, start_upstream: St
         stub.Complete(pb.CompleteRequest(call=call()), metadata=metadata),
         anext(aiter(stub.CompleteStream(pb.CompleteStreamRequest(call=call()), metadata=metadata))),
         anext(aiter(stub.CompleteWithTries(pb.CompleteWithTriesRequest(call=call()), metadata=metadata))),
+        anext(aiter(stub.EmbedWithTries(pb.EmbedWithTriesRequest(call={"texts": ["a"]}), metadata=metadata))),
     ):
         with pytest.raises(CallError) as refused:
             await attempt

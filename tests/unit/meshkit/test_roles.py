@@ -84,6 +84,7 @@ def test_the_mesh_shows_its_key_where_it_spends_and_where_it_is_told_apart() -> 
         "RouterService/CompleteWithTries",
         "RouterService/CompleteStream",
         "RouterService/Embed",
+        "RouterService/EmbedWithTries",
     }
     assert shown - required == {"CacheService/Lookup", "CacheService/Store"}
     assert required <= shown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,16 +40,27 @@ class RouterChannel:
 
     failure: Failure | None = None
     gate: asyncio.Event | None = None
+    names: tuple[str, ...] = ("embed",)
+    told: list[router_pb2.Attempt] | None = None
     sent: list[tuple[Message, CallContext]] = field(default_factory=list)
 
     def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
-        return lambda *_, **__: self._call
+        return lambda *_, **__: self._steps if arity == "unary_stream" else self._call
+
+    async def _steps(self, request: Message) -> AsyncIterator[router_pb2.EmbedWithTriesResponse]:
+        assert isinstance(request, router_pb2.EmbedWithTriesRequest)
+        if self.told is not None:
+            yield router_pb2.EmbedWithTriesResponse(tries={"attempts": self.told})
+        yield router_pb2.EmbedWithTriesResponse(answer=await self._call(request.call))
 
     async def _call(self, request: Message) -> object:
         self.sent.append((request, current()))
         if isinstance(request, router_pb2.PlanRequest):
-            chosen = router_pb2.PlannedCandidate(model_name="embed", provider="acme-ai", model="embed-1")
-            return router_pb2.PlanResponse(candidates=[chosen], model_policy="embed#1")
+            chosen = [
+                router_pb2.PlannedCandidate(model_name=name, provider="acme-ai", model=f"{name}-1")
+                for name in self.names
+            ]
+            return router_pb2.PlanResponse(candidates=chosen, model_policy="embed#1")
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -161,6 +172,40 @@ async def test_a_call_that_failed_is_booked_by_what_is_known(failure: Failure, b
         await case.embed()
     assert [line.usage for lines in case.script.committed for line in lines] == booked
     assert case.script.voided == ([] if booked else ["upstream-refused"])
+
+
+REFUSED = router_pb2.Attempt(provider="acme-ai", model="embed-1", outcome=router_pb2.ATTEMPT_OUTCOME_REFUSED)
+SLOW = router_pb2.Attempt(
+    provider="acme-ai", model="embed-1", outcome=router_pb2.ATTEMPT_OUTCOME_TIMED_OUT, usage={"input_tokens": 7}
+)
+RUNNING = router_pb2.Attempt(provider="acme-ai", model="other-1")
+OTHER_INPUT = Usage(INPUT_TOKENS, estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "booked"),
+    [
+        ([REFUSED, RUNNING], [UsageLine(Candidate("acme-ai", "other-1"), OTHER_INPUT, 2)]),
+        ([SLOW, RUNNING], [UsageLine(EMBED, Usage(7), 1), UsageLine(Candidate("acme-ai", "other-1"), OTHER_INPUT, 2)]),
+        ([REFUSED], []),
+    ],
+)
+async def test_who_leaves_during_a_fallback_pays_for_whoever_is_at_work(
+    told: list[router_pb2.Attempt], booked: list[UsageLine]
+) -> None:
+    """He paid for the plan's first model, whoever was at work, and also in a pause in which nobody was."""
+    channel = RouterChannel(gate=asyncio.Event(), names=("embed", "other"), told=told)
+    case = Case(channel=channel)
+    running = asyncio.ensure_future(case.embed())
+    while len(channel.sent) < 2:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await case.ports.settled()
+    assert [line for lines in case.script.committed for line in lines] == booked
+    assert case.script.voided == ([] if booked else ["upstream-refused"])
+    assert case.record.attempts == told
 
 
 async def test_a_caller_who_leaves_is_booked_by_estimate() -> None:

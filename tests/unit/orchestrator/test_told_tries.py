@@ -62,9 +62,19 @@ class Unary:
         return None
 
 
-async def test_of_a_call_that_one_model_may_answer_nothing_is_told() -> None:
+async def test_of_a_call_that_one_model_is_asked_once_nothing_is_told() -> None:
     """Between processes a stream of its own costs three times as much as a call among many."""
     plan = Plan((), ("one",), 0, "")
     got = await RemoteRouter(Unary()).complete(any_turn(), plan, UNCHECKED, Progress())
     assert isinstance(got.completion, chat_pb2.Completion)
     assert got.completion.content == "hi"
+
+
+async def test_that_nobody_is_at_work_before_a_retry_is_told_of_one_model_too() -> None:
+    """Who left in the pause after a refusal, of seconds, paid for a call that the provider had refused."""
+    told = router_pb2.CompleteWithTriesResponse(tries=router_pb2.TriesSoFar(attempts=[REFUSED]))
+    plan = Plan((Candidate("a", "one"),), ("one",), 0, "", may_retry=True)
+    progress = Progress()
+    with pytest.raises(ModelFailed):
+        await RemoteRouter(StreamOf(told)).complete(any_turn(), plan, UNCHECKED, progress)
+    assert progress.at_work(plan) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,7 +15,8 @@ from services.router.adapters.tokens import CharacterTokenCounter
 from services.router.core.breaker import BreakerPolicy
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
 from services.router.core.chat import Usage
-from services.router.core.embeddings import Embeddings
+from services.router.core.cooldown import Cooldown
+from services.router.core.embeddings import Embedded, Embeddings
 from services.router.core.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -25,7 +27,7 @@ from services.router.core.errors import (
 from services.router.core.failure import Failure, FailureKind, Outcome, ProviderError
 from services.router.core.fallback import RetryPolicy
 from services.router.core.plan import Needs
-from services.router.core.ports import EmbedderAnswer, EmbedTexts
+from services.router.core.ports import EmbedderAnswer, EmbedderRequest, EmbedTexts
 from services.router.core.router import Router
 
 ONE = ModelSpec("one", "a", "m-1", kind="embeddings", vector_space="m")
@@ -141,6 +143,42 @@ async def test_a_chat_model_makes_no_vectors_and_an_embeddings_model_does_not_ch
         world.router.plan("both", Needs())
     with pytest.raises(ModelNotFound, match="default_embeddings"):
         Catalogue(ROUTES, "talk").resolve("", "embeddings")
+
+
+class Waiting(ScriptedEmbedder):
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__(ANSWER)
+        self.may = asyncio.Event()
+
+    async def embed(self, request: EmbedderRequest) -> EmbedderAnswer:
+        await self.may.wait()
+        return await super().embed(request)
+
+
+@pytest.mark.parametrize(
+    ("first", "named", "told"),
+    [
+        (ScriptedEmbedder(failing(FailureKind.TIMED_OUT)), (), [("one", Outcome.TIMED_OUT), ("two", None)]),
+        (ScriptedEmbedder(ANSWER), ("one", "two"), [("two", None)]),
+    ],
+)
+async def test_what_is_tried_is_told_before_the_vectors(
+    first: ScriptedEmbedder, named: tuple[str, ...], told: list[tuple[str, Outcome | None]]
+) -> None:
+    """The second by a plan whose first model cools by now."""
+    second = Waiting()
+    world = World(first, second)
+    if named:
+        world.router.deployments.rest("one", Cooldown(world.clock.monotonic() + 60.0, rate_limited=True), shared=False)
+    steps = world.embeddings.embed_with_tries(replace(TEXTS, model_names=named), "req-1", 10.0)
+    tried = await anext(steps)
+    assert [(attempt.model_name, attempt.outcome) for attempt in tried.attempts] == told
+    second.may.set()
+    [answer] = [step async for step in steps]
+    assert isinstance(answer, Embedded)
+    assert answer.attempts[-1].outcome is Outcome.SUCCEEDED
 
 
 async def test_a_caller_who_leaves_is_on_the_record() -> None:

@@ -245,6 +245,20 @@ class EmbedResponse(_message.Message):
     served_model: str
     def __init__(self, values_f32_le: _Optional[bytes] = ..., dimensions: _Optional[int] = ..., vector_space: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.Usage, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., served_model: _Optional[str] = ...) -> None: ...
 
+class EmbedWithTriesRequest(_message.Message):
+    __slots__ = ("call",)
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    call: EmbedRequest
+    def __init__(self, call: _Optional[_Union[EmbedRequest, _Mapping]] = ...) -> None: ...
+
+class EmbedWithTriesResponse(_message.Message):
+    __slots__ = ("tries", "answer")
+    TRIES_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    tries: TriesSoFar
+    answer: EmbedResponse
+    def __init__(self, tries: _Optional[_Union[TriesSoFar, _Mapping]] = ..., answer: _Optional[_Union[EmbedResponse, _Mapping]] = ...) -> None: ...
+
 class PlanRequest(_message.Message):
     __slots__ = ("model", "labels", "uses_tools", "input_tokens", "uses_images", "structured_output", "language", "embedding", "planned_request_id", "kind")
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -318,7 +332,7 @@ class PlannedCascade(_message.Message):
     def __init__(self, min_confidence: _Optional[float] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding", "refusal")
+    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding", "refusal", "may_retry")
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -330,6 +344,7 @@ class PlanResponse(_message.Message):
     ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     WANTS_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    MAY_RETRY_FIELD_NUMBER: _ClassVar[int]
     candidates: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
     rejected: _containers.RepeatedCompositeFieldContainer[RejectedCandidate]
     model_policy: str
@@ -341,7 +356,8 @@ class PlanResponse(_message.Message):
     allow_stale: bool
     wants_embedding: bool
     refusal: PlanRefusal
-    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ..., refusal: _Optional[_Union[PlanRefusal, _Mapping]] = ...) -> None: ...
+    may_retry: bool
+    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ..., refusal: _Optional[_Union[PlanRefusal, _Mapping]] = ..., may_retry: bool = ...) -> None: ...
 
 class PlanRefusal(_message.Message):
     __slots__ = ("status", "reason", "message", "feature", "retry_after")

@@ -58,6 +58,11 @@ class RouterServiceStub(object):
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedWithTries = channel.unary_stream(
+                '/llmops.router.v1.RouterService/EmbedWithTries',
+                request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedWithTriesRequest.SerializeToString,
+                response_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedWithTriesResponse.FromString,
+                _registered_method=True)
         self.Plan = channel.unary_unary(
                 '/llmops.router.v1.RouterService/Plan',
                 request_serializer=llmops_dot_router_dot_v1_dot_router__pb2.PlanRequest.SerializeToString,
@@ -128,6 +133,14 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedWithTries(self, request, context):
+        """The same for whoever accounts for calls that may be given up: `tries` as in CompleteWithTries, then `answer`. Closing
+        the stream cancels the provider's calls. Errors as Embed. Never retried automatically: it costs money.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Plan(self, request, context):
         """What Complete, or Embed, would do, without doing it. Safe to retry.
         """
@@ -190,6 +203,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedRequest.FromString,
                     response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedResponse.SerializeToString,
+            ),
+            'EmbedWithTries': grpc.unary_stream_rpc_method_handler(
+                    servicer.EmbedWithTries,
+                    request_deserializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedWithTriesRequest.FromString,
+                    response_serializer=llmops_dot_router_dot_v1_dot_router__pb2.EmbedWithTriesResponse.SerializeToString,
             ),
             'Plan': grpc.unary_unary_rpc_method_handler(
                     servicer.Plan,
@@ -329,6 +347,33 @@ class RouterService(object):
             '/llmops.router.v1.RouterService/Embed',
             llmops_dot_router_dot_v1_dot_router__pb2.EmbedRequest.SerializeToString,
             llmops_dot_router_dot_v1_dot_router__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedWithTries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmops.router.v1.RouterService/EmbedWithTries',
+            llmops_dot_router_dot_v1_dot_router__pb2.EmbedWithTriesRequest.SerializeToString,
+            llmops_dot_router_dot_v1_dot_router__pb2.EmbedWithTriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

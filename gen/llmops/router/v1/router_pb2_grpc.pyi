@@ -57,6 +57,10 @@ class RouterServiceStub:
     whose scopes hold there. Errors as Complete, beside them
     UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
     """
+    EmbedWithTries: _grpc.UnaryStreamMultiCallable[_router_pb2.EmbedWithTriesRequest, _router_pb2.EmbedWithTriesResponse]
+    """The same for whoever accounts for calls that may be given up: `tries` as in CompleteWithTries, then `answer`. Closing
+    the stream cancels the provider's calls. Errors as Embed. Never retried automatically: it costs money.
+    """
     Plan: _grpc.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]
     """What Complete, or Embed, would do, without doing it. Safe to retry."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
@@ -104,6 +108,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Vectors of texts. For the mesh's own services: whoever calls has reserved the money, and has planned as the caller,
     whose scopes hold there. Errors as Complete, beside them
     UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
+    """
+    EmbedWithTries: _aio.UnaryStreamMultiCallable[_router_pb2.EmbedWithTriesRequest, _router_pb2.EmbedWithTriesResponse]  # type: ignore[assignment]
+    """The same for whoever accounts for calls that may be given up: `tries` as in CompleteWithTries, then `answer`. Closing
+    the stream cancels the provider's calls. Errors as Embed. Never retried automatically: it costs money.
     """
     Plan: _aio.UnaryUnaryMultiCallable[_router_pb2.PlanRequest, _router_pb2.PlanResponse]  # type: ignore[assignment]
     """What Complete, or Embed, would do, without doing it. Safe to retry."""
@@ -173,6 +181,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Vectors of texts. For the mesh's own services: whoever calls has reserved the money, and has planned as the caller,
         whose scopes hold there. Errors as Complete, beside them
         UNIMPLEMENTED UNSUPPORTED when no candidate makes vectors of this length. Never retried automatically: it costs money.
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedWithTries(
+        self,
+        request: _router_pb2.EmbedWithTriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_router_pb2.EmbedWithTriesResponse], _abc.AsyncIterator[_router_pb2.EmbedWithTriesResponse]]:
+        """The same for whoever accounts for calls that may be given up: `tries` as in CompleteWithTries, then `answer`. Closing
+        the stream cancels the provider's calls. Errors as Embed. Never retried automatically: it costs money.
         """
 
     @_abc_1.abstractmethod
