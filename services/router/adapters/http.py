@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -23,7 +25,7 @@ from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion
-from services.router.core.failure import Failure, ProviderError, broken, error_answer, unsupported
+from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer, unsupported
 from services.router.core.ports import (
     Chunk,
     EmbedderAnswer,
@@ -40,6 +42,8 @@ USER_AGENT = "llmops-mesh"
 _WHOLE_BODY_BYTES = 1 << 20
 # Requests of one Embed under way together: Titan takes one text each.
 _BATCHES_AT_ONCE = 8
+# Connecting ends before the time of a try does: what ends with the try may have been sent, and counts as billed.
+_CONNECT_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class HttpProvider:
         """One answer; cancelling closes the connection at once."""
         url, body = self._url(request.spec, stream=False), self._dialect.encode(request, stream=False)
         with provider_failures():
-            async with self._places.one(request.timeout_s), self._post(url, body, request.request_id) as response:
+            async with self._answered(url, body, request) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = self._dialect.decode(await self._answer(response))
@@ -164,7 +168,7 @@ class HttpProvider:
         """One chunk for each read that says something; closing the generator closes the connection at once."""
         url, body = self._url(request.spec, stream=True), self._dialect.encode(request, stream=True)
         with provider_failures():
-            async with self._places.one(request.timeout_s), self._post(url, body, request.request_id) as response:
+            async with self._answered(url, body, request) as response:
                 try:
                     await self._require_stream(response)
                     pause_s = min(self._limits.stream_join_s, request.spec.idle_timeout_s / 2)
@@ -204,7 +208,7 @@ class HttpProvider:
         assert self._embeddings is not None
         url, body = self._url(request.spec, stream=None), self._embeddings.encode(wanted, request.spec)
         with provider_failures():
-            async with self._places.one(request.timeout_s), self._post(url, body, request.request_id) as response:
+            async with self._answered(url, body, request) as response:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = await self._answer(response)
@@ -223,7 +227,29 @@ class HttpProvider:
             url = self._urls[spec.model, stream] = URL(self._base_url + path, encoded=True)
         return url
 
-    def _post(self, url: URL, body: bytes, request_id: str) -> Any:
+    @asynccontextmanager
+    async def _answered(
+        self, url: URL, body: bytes, request: ProviderRequest | EmbedderRequest
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """One request, from its place among the connections to the end of its answer."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + request.timeout_s
+        async with self._places.one(request.timeout_s):
+            patience = self._session.timeout
+            hurry_s = (until_s - loop.time()) * _CONNECT_SHARE
+            hurried = hurry_s < (patience.connect or math.inf)
+            if hurried:
+                patience = aiohttp.ClientTimeout(total=None, connect=hurry_s, sock_connect=hurry_s)
+            try:
+                async with self._post(url, body, request.request_id, patience) as response:
+                    yield response
+            except aiohttp.ConnectionTimeoutError as error:
+                if not hurried:
+                    raise
+                # The caller's time was too short: that says nothing of the provider, unlike a connection that failed.
+                raise ProviderError(Failure(FailureKind.TIMED_OUT, "connect-timeout", unsent=True)) from error
+
+    def _post(self, url: URL, body: bytes, request_id: str, patience: aiohttp.ClientTimeout) -> Any:
         name = self._dialect.request_id_header
         # The providers' rule, and HTTP's: an id that a header cannot carry stays here, and the call goes without.
         sendable = request_id.isascii() and request_id.isprintable()
@@ -231,7 +257,7 @@ class HttpProvider:
         if self._sign is not None:
             headers.update(self._sign(url, body))
         data = body if len(body) < _WHOLE_BODY_BYTES else io.BytesIO(body)
-        return self._session.post(url, data=data, headers=headers, allow_redirects=False)
+        return self._session.post(url, data=data, headers=headers, allow_redirects=False, timeout=patience)
 
     async def _require_stream(self, response: aiohttp.ClientResponse) -> None:
         if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer

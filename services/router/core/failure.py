@@ -67,12 +67,15 @@ OUTCOMES: dict[FailureKind, Outcome] = {
     FailureKind.REJECTED: Outcome.REFUSED,
     FailureKind.UNSUPPORTED: Outcome.REFUSED,
 }
-MAY_BE_BILLED = frozenset({FailureKind.TIMED_OUT, FailureKind.BROKEN})
+_MAY_BE_BILLED = frozenset({FailureKind.TIMED_OUT, FailureKind.BROKEN})
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed try. `cause` is short kebab-case; `provider_code` and `provider_param` are tokens, never prose."""
+    """One failed try. `cause` is short kebab-case; `provider_code` and `provider_param` are tokens, never prose.
+
+    `unsent`: it ended before anything was sent, for whatever reason.
+    """
 
     kind: FailureKind
     cause: str
@@ -81,6 +84,12 @@ class Failure:
     provider_code: str = ""
     provider_param: str = ""
     usage: Usage | None = None
+    unsent: bool = False
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether the provider may have worked, and will not say how much."""
+        return self.kind in _MAY_BE_BILLED and not self.unsent
 
 
 class ProviderError(Exception):

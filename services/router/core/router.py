@@ -18,7 +18,7 @@ from services.router.core.continuation import asked_to_go_on
 from services.router.core.deployments import Deployments, Health, healthiest
 from services.router.core.errors import DeadlineExceeded, RouterError, UpstreamStreamCut, UpstreamUnavailable
 from services.router.core.facts import NOBODY, Needs, Origin
-from services.router.core.failure import MAY_BE_BILLED, Failure, FailureKind, ProviderError
+from services.router.core.failure import Failure, FailureKind, ProviderError
 from services.router.core.fallback import RetryPolicy, Spent, final_error
 from services.router.core.hedge import Contest
 from services.router.core.opening import Opened, next_chunk, open_stream
@@ -278,7 +278,7 @@ class Router:
             if isinstance(outcome, Opened):
                 return tried, outcome
             run.note(tried, outcome)
-            allowed = outcome.kind not in MAY_BE_BILLED
+            allowed = not outcome.may_be_billed
         cut: RouterError = UpstreamStreamCut("The model's answer broke off; what was delivered is incomplete.")
         if run.out_of_time():
             cut = DeadlineExceeded("The time for this call passed while the model was answering; allow more time.")

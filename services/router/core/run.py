@@ -14,7 +14,7 @@ from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ModelCall, Usage
 from services.router.core.deployments import COOLING, Deployments, Permit, Shut
 from services.router.core.errors import RouterError
-from services.router.core.failure import MAY_BE_BILLED, Failure, FailureKind, Outcome
+from services.router.core.failure import Failure, FailureKind, Outcome
 from services.router.core.fallback import (
     Action,
     GiveUp,
@@ -253,7 +253,7 @@ class Run:
         """A try failed; what its cause says about who may be asked now holds, whatever becomes of others under way."""
         usage = failure.usage
         # Whatever ended an answer that had begun: what was delivered was generated.
-        if usage is None and (failure.kind in MAY_BE_BILLED or tried.delivered):
+        if usage is None and (failure.may_be_billed or tried.delivered):
             usage = estimate_usage(tried.call, tried.delivered)
         if tried.delivered and usage is not None:
             self._delivered_tokens += usage.output_tokens

@@ -71,6 +71,34 @@ async def test_f12_a_refused_connection_is_tried_again_and_costs_nothing(
     assert control.names() == [("first", "SUCCEEDED")]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("patient_s", [0.3, 0.0])
+async def test_f12_a_provider_that_was_never_reached_costs_nothing(
+    serve: Serve, sim: ProviderSim, patient_s: float, *, streamed: bool
+) -> None:
+    """Its connection hangs. Where the try's time was shorter than `connect_timeout_s` its input was paid for.
+
+    The second row is the control: the connection has less time than the try, and its failure is the provider's.
+    """
+
+    async def shakes_no_hands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(shakes_no_hands, "127.0.0.1", 0)
+    async with silent:
+        url = f"https://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+        hurry = {"timeout_s": patient_s or 9.0, "first_token_timeout_s": patient_s or 9.0}
+        provider = {"api_key": Secret("k"), "connect_timeout_s": 5.0 if patient_s else 0.3}
+        router = await serve(with_healthy(faulty(url, "first", provider=provider, model=hurry), sim))
+        seen = await ask(router, streamed=streamed)
+        alone = await ask(router, "first", streamed=streamed)
+    outcome = "TIMED_OUT" if patient_s else "NOT_CONNECTED"
+    assert seen.tries[0] == Tried("first", outcome, "connect-timeout", purpose="FIRST")
+    assert (seen.names()[1:], seen.tokens()) == ([("healthy", "SUCCEEDED")], billed(sim.billing))
+    assert (alone.reason, alone.tokens()) == ("UPSTREAM_UNAVAILABLE", (0, 0))
+
+
 def inner_name() -> str:
     """A name that leads to a private address here."""
     name = socket.gethostname()

@@ -19,7 +19,7 @@ from services.router.adapters.dialects.azure_openai import azure_path
 from services.router.adapters.dialects.base import json_body, path_segment, usage_of
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Usage
-from services.router.core.failure import MAY_BE_BILLED, Failure, broken, unsupported
+from services.router.core.failure import Failure, broken, unsupported
 from services.router.core.ports import EmbedderAnswer, EmbedTexts, Vectors
 from services.router.core.tokens import tokens_of_characters
 
@@ -274,6 +274,6 @@ def spent_in_part(requests: Sequence[tuple[EmbedTexts, EmbedderAnswer | Failure]
 
 
 def _used(wanted: EmbedTexts, outcome: EmbedderAnswer | Failure) -> Usage | None:
-    if outcome.usage is not None or (isinstance(outcome, Failure) and outcome.kind not in MAY_BE_BILLED):
+    if outcome.usage is not None or (isinstance(outcome, Failure) and not outcome.may_be_billed):
         return outcome.usage
     return Usage(sum(tokens_of_characters(len(text)) for text in wanted.texts), estimated=True)
