@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -121,10 +122,11 @@ class RemoteRouter:
                     elif event == "started":
                         _note_start(progress, response.started)
                     elif event == "continued":
-                        progress.continued, progress.earlier_bytes = True, progress.received_bytes
+                        progress.continued = True
+                        _note_break(progress)
                         _note_start(progress, response.continued)
                     elif event == "tries":
-                        progress.earlier_bytes = progress.received_bytes
+                        _note_break(progress)
                         note_tries(progress, response.tries.attempts)
                     elif event == "finished":
                         _note_end(progress, response.finished)
@@ -251,6 +253,13 @@ def _attempt(entry: Mapping[str, Any]) -> router_pb2.Attempt:
     )
     attempt.duration.FromMilliseconds(entry["duration_ms"])
     return attempt
+
+
+def _note_break(progress: Progress) -> None:
+    """What came is not the next one's. He costs his input at once: the alarm that was set knows nothing of it."""
+    progress.earlier_bytes = progress.received_bytes
+    if progress.alarm_bytes < math.inf:
+        progress.alarm_bytes = progress.received_bytes
 
 
 def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_pb2.StreamContinued) -> None:

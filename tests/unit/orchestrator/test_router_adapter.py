@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -191,6 +192,25 @@ async def test_another_model_that_goes_on_is_noted_with_what_came_before_it() ->
     assert (progress.model, progress.running) == ("other-ai/big-1", (Candidate("other-ai", "big-1"),))
     assert (progress.continued, progress.earlier_bytes, progress.received_bytes) == (True, 3, 7)
     assert progress.lines == (UsageLine(Candidate("acme-ai", "cheap-1"), Usage(9, 1), 1),)
+
+
+@pytest.mark.parametrize(("due_bytes", "looked"), [(1_000.0, [7]), (math.inf, [])])
+async def test_what_a_model_that_goes_on_costs_is_looked_at_with_its_first_piece(
+    due_bytes: float, looked: list[int]
+) -> None:
+    """Its input passed the hold, and the alarm rang where the first one would have been. One that is off stays off."""
+    progress, rang = Progress(alarm_bytes=due_bytes), []
+
+    def alarm() -> None:
+        rang.append(progress.received_bytes)
+        progress.alarm_bytes = math.inf
+
+    progress.alarm = alarm
+    pieces = RemoteRouter(ContinuedStream("one", "more")).stream(any_turn(), Plan((), (), 0, ""), UNCHECKED, progress)
+    with pytest.raises(ModelFailed, match="before it was complete"):
+        async for _ in pieces:
+            pass
+    assert rang == looked
 
 
 RICH = router_pb2.PlanResponse(
