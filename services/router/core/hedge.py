@@ -7,7 +7,7 @@ percentile, it takes away most of the tail for a few per cent more calls.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from services.router.core.attempts import Purpose
@@ -15,6 +15,7 @@ from services.router.core.chat import Usage
 from services.router.core.errors import RouterError
 from services.router.core.failure import Failure, FailureKind
 from services.router.core.run import Run, Try
+from services.router.core.tries import to_the_end
 
 Kept = TypeVar("Kept")
 
@@ -103,8 +104,11 @@ class Contest(Generic[Kept]):
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running)
-        for task in self._running:
+            await to_the_end(self._drop_all(tuple(self._running)))
+
+    async def _drop_all(self, tasks: Sequence[asyncio.Future[Kept | Failure]]) -> None:
+        await asyncio.wait(tasks)
+        for task in tasks:
             outcome = _result(task)
             if outcome is not None and not isinstance(outcome, Failure):
                 await self._drop(outcome)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from services.router.core.attempts import Attempt
 
 Result = TypeVar("Result")
+# The event loop itself keeps no task alive.
+_ENDING: set[asyncio.Task[None]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,19 @@ async def beside(
         yield task
     except BaseException:
         task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is None:
-            await drop(task.result())
+        await to_the_end(_dropped(task, drop))
         raise
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Waits for work that goes on when this is cancelled: who leaves may be told so twice, by his deadline as well."""
+    task = asyncio.get_running_loop().create_task(work)
+    _ENDING.add(task)
+    task.add_done_callback(_ENDING.discard)
+    await asyncio.shield(task)
+
+
+async def _dropped(task: asyncio.Task[Result], drop: Callable[[Result], Awaitable[object]]) -> None:
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is None:
+        await drop(task.result())

@@ -14,7 +14,9 @@ from services.router.core.catalogue import HedgeRule
 from services.router.core.chat import ModelCall
 from services.router.core.cooldown import Cooldown
 from services.router.core.failure import FailureKind, Outcome
+from services.router.core.hedge import Contest
 from services.router.core.router import Answer, Started, StreamEvent
+from services.router.core.run import Try
 from services.router.core.tries import Tried, Tries, beside
 from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
 
@@ -22,6 +24,13 @@ STREAM = [*text("hel", "lo"), DONE]
 CUT = [*text("once ", "upon "), failing(FailureKind.BROKEN)]
 NEVER_S = 30.0
 Told = list[tuple[str, Outcome | None]]
+
+
+class TwoTries:
+    """Of a run what a contest asks of it."""
+
+    def hedge_delay_s(self, tried: Try) -> float:
+        return NEVER_S
 
 
 def told(event: object) -> Told:
@@ -120,3 +129,36 @@ async def test_a_result_that_nobody_is_left_to_take_is_dropped() -> None:
             await asyncio.wait([task])
             raise RuntimeError("left")
     assert dropped == ["opened"]
+
+
+@pytest.mark.parametrize("hedged", [False, True])
+async def test_who_is_cancelled_twice_leaves_no_stream_open(*, hedged: bool) -> None:
+    """The second time, by a deadline beside a caller who left, nobody was left to end what had begun."""
+    begun, may_end, dropped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def begin(*_: object) -> str:
+        begun.set()
+        try:
+            await asyncio.sleep(NEVER_S)
+        except asyncio.CancelledError:
+            await may_end.wait()
+        return "opened, although cancelled"
+
+    async def drop(_: str) -> None:
+        dropped.set()
+
+    async def wait() -> None:
+        if hedged:
+            await Contest(TwoTries(), begin, drop).decide(Try(*[None] * 4))  # type: ignore[arg-type]
+        async with beside(begin(), drop):
+            await asyncio.sleep(NEVER_S)
+
+    waiting = asyncio.ensure_future(wait())
+    await begun.wait()
+    for _ in range(2):
+        waiting.cancel()
+        await asyncio.sleep(0.01)
+    assert waiting.done()
+    may_end.set()
+    async with asyncio.timeout(1):
+        await dropped.wait()
