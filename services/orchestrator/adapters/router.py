@@ -41,6 +41,8 @@ _WHOLE = frozenset({chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_TOOL_CAL
 _OUTCOMES: Mapping[str, int] = dict(router_pb2.AttemptOutcome.items())
 # Asked beside the one that answered, and cancelled.
 _LOST_BESIDE = "hedge-lost"
+# Runs, and has nothing sent yet.
+_WAITING = "waits-for-connection"
 ATTEMPTS_KEY = "attempts_json"
 # What a call ends with when its callee died, hung or failed unexpectedly: a provider may have been called by then.
 _LOST = frozenset({"SERVICE_UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL"})
@@ -270,11 +272,12 @@ def _note_start(progress: Progress, started: router_pb2.StreamStarted | router_p
 
 def note_tries(progress: Progress, attempts: Sequence[router_pb2.Attempt]) -> None:
     """What was told of a call on its way."""
-    running = [a for a in attempts if a.outcome == router_pb2.ATTEMPT_OUTCOME_UNSPECIFIED]
+    begun = [a for a in attempts if a.outcome == router_pb2.ATTEMPT_OUTCOME_UNSPECIFIED]
+    running = [a for a in begun if a.cause != _WAITING]
     progress.attempts = attempts
     progress.lines = lines_of(attempts)
     progress.running = tuple(Candidate(a.provider, a.model) for a in running)
-    progress.ended = len(attempts) - len(running)
+    progress.ended = len(attempts) - len(begun)
 
 
 def _note_end(progress: Progress, finished: router_pb2.StreamFinished) -> None:

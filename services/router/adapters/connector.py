@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -48,10 +48,15 @@ class Places:
         self._wait_s = session.timeout.connect
 
     @asynccontextmanager
-    async def one(self, timeout_s: float) -> AsyncIterator[None]:
-        """A place, for which half of `timeout_s` is waited at most: with the rest others may be asked."""
+    async def one(self, timeout_s: float, waits: Callable[[bool], None]) -> AsyncIterator[None]:
+        """A place, for which half of `timeout_s` is waited at most: with the rest others may be asked.
+
+        `waits` hears that it is waited for, and when it is there.
+        """
         if self._free.locked():
+            waits(True)
             await self._wait(timeout_s / 2)
+            waits(False)
         else:
             await self._free.acquire()
         try:

@@ -186,6 +186,8 @@ class HttpProvider:
         texts, size = request.wanted.texts, self._embeddings.batch_texts(request.spec)
         batches = [replace(request.wanted, texts=texts[at : at + size]) for at in range(0, len(texts), size)]
         outcomes: list[EmbedderAnswer | Failure] = []
+        if len(batches) > 1:  # while one of them waits, others may have been sent
+            request = EmbedderRequest(request.wanted, request.spec, request.request_id, request.timeout_s)
         for at in range(0, len(batches), _BATCHES_AT_ONCE):
             calls = (self._outcome(batch, request) for batch in batches[at : at + _BATCHES_AT_ONCE])
             outcomes += await asyncio.gather(*calls)
@@ -234,7 +236,7 @@ class HttpProvider:
         """One request, from its place among the connections to the end of its answer."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + request.timeout_s
-        async with self._places.one(request.timeout_s):
+        async with self._places.one(request.timeout_s, request.waits):
             patience = self._session.timeout
             hurry_s = (until_s - loop.time()) * _CONNECT_SHARE
             hurried = hurry_s < (patience.connect or math.inf)

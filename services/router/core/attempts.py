@@ -10,6 +10,9 @@ from enum import Enum
 from services.router.core.chat import Usage
 from services.router.core.failure import OUTCOMES, Failure, FailureKind, Outcome
 
+# The cause of a try that runs, and for which nothing was sent yet.
+WAITING = "waits-for-connection"
+
 
 class Purpose(Enum):
     """Why a try was made; the names are those of `AttemptPurpose` without its prefix."""

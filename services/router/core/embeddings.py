@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from services.router.core.attempts import Attempt
 from services.router.core.catalogue import Catalogue, ModelSpec, RouteSpec
@@ -22,8 +23,8 @@ from services.router.core.ports import (
     TokenCounter,
     Vectors,
 )
-from services.router.core.run import Run, Shared, Try
-from services.router.core.tries import Tried, beside
+from services.router.core.run import Run, Shared
+from services.router.core.tries import Tried, Try, beside
 
 EMBEDDINGS = "embeddings"
 
@@ -92,7 +93,8 @@ class Embeddings:
         while True:
             tried = run.start()
             timeout_s = run.timeout_s(tried, _limit_s(tried.spec), _limit_s)
-            outcome = await self._try(run, tried, EmbedderRequest(wanted, tried.spec, request_id, timeout_s))
+            request = EmbedderRequest(wanted, tried.spec, request_id, timeout_s, partial(run.waits, tried))
+            outcome = await self._try(run, tried, request)
             if isinstance(outcome, EmbedderAnswer):
                 usage = outcome.usage or Usage(await self._counter.count(wanted.texts), estimated=True)
                 attempts = run.succeeded(tried, usage)

@@ -14,8 +14,8 @@ from services.router.core.attempts import Purpose
 from services.router.core.chat import Usage
 from services.router.core.errors import RouterError
 from services.router.core.failure import Failure, FailureKind
-from services.router.core.run import Run, Try
-from services.router.core.tries import to_the_end
+from services.router.core.run import Run
+from services.router.core.tries import Try, to_the_end
 
 Kept = TypeVar("Kept")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 
 from services.router.core.catalogue import ModelSpec
 from services.router.core.errors import RouterError
 from services.router.core.failure import Failure, FailureKind, ProviderError
 from services.router.core.patience import Patience
 from services.router.core.ports import Chunk, Provider, ProviderRequest
-from services.router.core.run import Run, Try
+from services.router.core.run import Run
+from services.router.core.tries import Try
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Opened:
 async def open_stream(provider: Provider, run: Run, tried: Try, request_id: str) -> Opened | Failure:
     """Reads until the first delta or the end. A stream that has not begun is closed. Raises RouterError."""
     timeout_s = run.timeout_s(tried, _limit_s(tried.spec), _limit_s)
-    patience, chunks = Patience(), provider.stream(ProviderRequest(tried.call, tried.spec, request_id, timeout_s))
+    request = ProviderRequest(tried.call, tried.spec, request_id, timeout_s, partial(run.waits, tried))
+    patience, chunks = Patience(), provider.stream(request)
     first: Chunk | Failure | None = None
     try:
         first = await _first_chunk(run, tried, patience, chunks, timeout_s)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,17 +23,23 @@ from services.router.core.speed import Speed
 Vectors = npt.NDArray[np.float32]
 
 
+def _unheard(waiting: bool) -> None:  # noqa: FBT001 - a callback
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
     """One try: the call, the model that shall answer, the caller's request id, and how long an answer is waited for.
 
-    Of a stream `timeout_s` is the time until it begins.
+    Of a stream `timeout_s` is the time until it begins. Who has to wait before he can send says so by `waits`, and when
+    that is over.
     """
 
     call: ModelCall
     spec: ModelSpec
     request_id: str = ""
     timeout_s: float = math.inf
+    waits: Callable[[bool], None] = field(default=_unheard, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class EmbedderRequest:
     spec: ModelSpec
     request_id: str = ""
     timeout_s: float = math.inf
+    waits: Callable[[bool], None] = field(default=_unheard, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,9 @@ from services.router.core.ports import (
     TokenCounter,
 )
 from services.router.core.retry_budget import SAVED, ShareBucket
-from services.router.core.run import Run, Shared, Try
+from services.router.core.run import Run, Shared
 from services.router.core.tokens import input_texts, overhead_tokens
-from services.router.core.tries import Tried, beside
+from services.router.core.tries import Tried, Try, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ class Router:
 
     async def _ask(self, run: Run, request_id: str, tried: Try) -> ProviderAnswer | Failure:
         timeout_s = run.timeout_s(tried, _unary_limit_s(tried.spec), _unary_limit_s)
-        request = ProviderRequest(tried.call, tried.spec, request_id, timeout_s)
+        request = ProviderRequest(tried.call, tried.spec, request_id, timeout_s, partial(run.waits, tried))
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._providers[tried.spec.provider].complete(request)

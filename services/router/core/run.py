@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from services.router.core.attempts import Attempt, Purpose, attempts_json, outcome_of
+from services.router.core.attempts import WAITING, Attempt, Purpose, attempts_json, outcome_of
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ModelCall, Usage
-from services.router.core.deployments import COOLING, Deployments, Permit, Shut
+from services.router.core.deployments import COOLING, Deployments, Shut
 from services.router.core.errors import RouterError
 from services.router.core.failure import Failure, FailureKind, Outcome
 from services.router.core.fallback import (
@@ -33,7 +33,7 @@ from services.router.core.plan import Plan, Rejected, step_timeout_s
 from services.router.core.ports import AttemptObserver
 from services.router.core.retry_budget import ShareBucket
 from services.router.core.tokens import estimate_usage, tokens_of_texts
-from services.router.core.tries import Tries
+from services.router.core.tries import Tries, Try
 
 # Below this nobody can say what is slow; until then the route's own `after_s` counts.
 MIN_HEDGE_SAMPLES = 50
@@ -51,23 +51,6 @@ class Shared:
     now: Callable[[], float]
     wall_now: Callable[[], datetime]
     patient_s: float
-
-
-@dataclass(slots=True, eq=False)
-class Try:
-    """One try of one model. `delivered` is what came of its answer; `plain` while that is text alone.
-
-    `limit_s` is the model's own limit on the running wait, `given_s` what this call had for it.
-    """
-
-    spec: ModelSpec
-    purpose: Purpose
-    call: ModelCall
-    permit: Permit
-    limit_s: float = 0.0
-    given_s: float = 0.0
-    delivered: list[str] = field(default_factory=list)
-    plain: bool = True
 
 
 class Run:
@@ -95,6 +78,7 @@ class Run:
         self._hedged = False
         self._delivered_tokens = 0
         self._rests_until_s: dict[str, float] = {}
+        self._waited = False
         self.tries = Tries()
 
     def remaining_s(self) -> float:
@@ -244,10 +228,17 @@ class Run:
         """All tries that ended, and the running one as it stands."""
         return (*self.attempts, self._attempt(tried, None, None))
 
+    def waits(self, tried: Try, waiting: bool) -> None:  # noqa: FBT001 - a callback
+        """A try waits for a connection of ours, or has one now."""
+        tried.waiting, self._waited = waiting, True
+        self._tell()
+
     def _tell(self) -> None:
         planned = self._call.model_names  # that the first of them runs goes without saying
-        if self.attempts or len(self._open) > 1 or (planned and self._open[0].spec.name != planned[0]):
-            self.tries.tell((*self.attempts, *(self._attempt(tried, None, None) for tried in self._open)))
+        other_first = bool(planned and self._open and self._open[0].spec.name != planned[0])
+        if self._waited or self.attempts or len(self._open) > 1 or other_first:
+            running = (self._attempt(tried, None, None, WAITING if tried.waiting else "") for tried in self._open)
+            self.tries.tell((*self.attempts, *running))
 
     def note(self, tried: Try, failure: Failure) -> None:
         """A try failed; what its cause says about who may be asked now holds, whatever becomes of others under way."""
@@ -331,7 +322,7 @@ class Run:
         if tried.purpose is not Purpose.HEDGE:  # that one was young: it says nothing about how slow its model is
             self._shared.deployments.given_up(tried.permit, now_s)
         self._shared.deployments.ended(tried.permit, now_s, healthy=None)
-        if usage is None and tried.spec.bills_cancelled != "nothing":
+        if usage is None and tried.spec.bills_cancelled != "nothing" and not tried.waiting:
             usage = estimate_usage(tried.call, tried.delivered)
             if tried.spec.bills_cancelled == "full":
                 self._lost.append(len(self.attempts))
@@ -394,5 +385,6 @@ class Run:
         for tried in tuple(self._open):
             self._shared.deployments.ended(tried.permit, self._shared.now(), healthy=None)
             if not isinstance(error, RouterError):
-                self._record(tried, outcome, estimate_usage(tried.call, tried.delivered), cause)
+                usage = None if tried.waiting else estimate_usage(tried.call, tried.delivered)
+                self._record(tried, outcome, usage, cause)
         self._settle_lost(self._delivered_tokens + written)

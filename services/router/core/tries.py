@@ -5,14 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from services.router.core.attempts import Attempt
+from services.router.core.attempts import Attempt, Purpose
+from services.router.core.catalogue import ModelSpec
+from services.router.core.chat import ModelCall
+from services.router.core.deployments import Permit
 
 Result = TypeVar("Result")
 # The event loop itself keeps no task alive.
 _ENDING: set[asyncio.Task[None]] = set()
+
+
+@dataclass(slots=True, eq=False)
+class Try:
+    """One try of one model. `delivered` is what came of its answer; `plain` while that is text alone.
+
+    `limit_s` is the model's own limit on the running wait, `given_s` what this call had for it. While it is `waiting`
+    for a connection of ours nothing was sent.
+    """
+
+    spec: ModelSpec
+    purpose: Purpose
+    call: ModelCall
+    permit: Permit
+    limit_s: float = 0.0
+    given_s: float = 0.0
+    delivered: list[str] = field(default_factory=list)
+    plain: bool = True
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

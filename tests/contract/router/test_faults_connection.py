@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from llmops.router.v1 import router_pb2 as pb
 
 from llmops_cli.provider_sim import ProviderSim, Rule
 from meshkit.settings import Secret
@@ -17,7 +18,7 @@ from services.router.core.addresses import is_allowed
 from services.router.provider_settings import Provider
 from tests.contract.router.faults import Serve, asked, faulty, with_healthy
 from tests.support.deployments import free_ports
-from tests.support.router_service import Tried, ask, billed
+from tests.support.router_service import CALLER, Tried, ask, billed, call
 
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 RETRIES = {"max_retries": 2}
@@ -186,3 +187,21 @@ async def test_who_waits_for_one_of_our_connections_gets_the_next_that_is_free(s
     seen = await asyncio.gather(*[ask(router, streamed=streamed) for streamed in (False, True, False)])
     assert [each.names() for each in seen] == [[("first", "SUCCEEDED")]] * 3
     assert sim.stats.max_in_flight == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_waits_for_one_of_our_connections_is_told_so(
+    serve: Serve, sim: ProviderSim, *, streamed: bool
+) -> None:
+    """Whoever leaves then has cost nothing."""
+    sim.script = [Rule(model="first", first_token_ms=300)]
+    router = await serve(faulty(sim.base_url, "first", provider={"max_connections": 1}))
+    within = asyncio.ensure_future(ask(router))
+    await sim.wait_until(lambda: sim.stats.in_flight == 1)
+    if streamed:
+        steps = router.stub.CompleteStream(pb.CompleteStreamRequest(call=call()), metadata=CALLER, timeout=5)
+    else:
+        steps = router.stub.CompleteWithTries(pb.CompleteWithTriesRequest(call=call()), metadata=CALLER, timeout=5)
+    causes = [attempt.cause async for step in steps if step.HasField("tries") for attempt in step.tries.attempts]
+    assert causes == ["waits-for-connection", ""]
+    assert (await within).names() == [("first", "SUCCEEDED")]

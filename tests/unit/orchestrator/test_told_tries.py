@@ -48,6 +48,15 @@ async def test_what_came_before_a_model_that_is_waited_for_is_not_its_own() -> N
     assert progress.lines == (UsageLine(Candidate("a", "one"), Usage(3, 0), 1),)
 
 
+async def test_who_waits_for_a_connection_is_not_at_work() -> None:
+    waiting = router_pb2.Attempt(provider="b", model="two", cause="waits-for-connection")
+    told = router_pb2.CompleteWithTriesResponse(tries=router_pb2.TriesSoFar(attempts=[BROKEN, waiting, THREE]))
+    progress, plan = Progress(), Plan((), ("one", "two", "three"), 0, "")
+    with pytest.raises(ModelFailed):
+        await RemoteRouter(StreamOf(told)).complete(any_turn(), plan, UNCHECKED, progress)
+    assert (progress.running, progress.ended) == ((Candidate("b", "three"),), 1)
+
+
 class Unary:
     """A channel that answers `Complete`; whatever else is asked for fails."""
 

@@ -15,9 +15,9 @@ from services.router.core.chat import ModelCall
 from services.router.core.cooldown import Cooldown
 from services.router.core.failure import FailureKind, Outcome
 from services.router.core.hedge import Contest
+from services.router.core.ports import ProviderRequest
 from services.router.core.router import Answer, Started, StreamEvent
-from services.router.core.run import Try
-from services.router.core.tries import Tried, Tries, beside
+from services.router.core.tries import Tried, Tries, Try, beside
 from tests.support.router_engine import ANSWER, CALL, DONE, Engine, Timed, failing, real_time, text
 
 STREAM = [*text("hel", "lo"), DONE]
@@ -162,3 +162,38 @@ async def test_who_is_cancelled_twice_leaves_no_stream_open(*, hedged: bool) -> 
     may_end.set()
     async with asyncio.timeout(1):
         await dropped.wait()
+
+
+class Queue(Timed):
+    """Has no connection free at first."""
+
+    def __init__(self) -> None:
+        super().__init__(ANSWER, NEVER_S)
+        self.free = asyncio.Event()
+
+    async def _wait(self, request: ProviderRequest) -> None:
+        request.waits(True)
+        await self.free.wait()
+        request.waits(False)
+        await super()._wait(request)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("free", [False, True])
+async def test_that_nothing_was_sent_yet_is_told_and_costs_nothing(*, free: bool, streamed: bool) -> None:
+    """Who left while he waited for a connection of ours paid for a call that nobody had been asked for."""
+    queue = Queue()
+    engine = Engine({"first": queue}, clock=real_time())
+    async with asyncio.timeout(5), aclosing(steps(engine, streamed=streamed)) as events:
+        waiting = await anext(events)
+        assert isinstance(waiting, Tried)
+        assert [(each.model_name, each.outcome, each.cause) for each in waiting.attempts] == [
+            ("first", None, "waits-for-connection")
+        ]
+        if free:
+            queue.free.set()
+            sent = await anext(events)
+            assert isinstance(sent, Tried)
+            assert [each.cause for each in sent.attempts] == [""]
+    [left] = engine.log.attempts
+    assert (left.outcome, left.usage is not None) == (Outcome.CANCELLED, free)
