@@ -240,7 +240,7 @@ class Run:
             running = (self._attempt(tried, None, None, WAITING if tried.waiting else "") for tried in self._open)
             self.tries.tell((*self.attempts, *running))
 
-    def note(self, tried: Try, failure: Failure) -> None:
+    def note(self, tried: Try, failure: Failure, *, told: bool = True) -> None:
         """A try failed; what its cause says about who may be asked now holds, whatever becomes of others under way."""
         usage = failure.usage
         # Whatever ended an answer that had begun: what was delivered was generated.
@@ -263,7 +263,8 @@ class Run:
             deployments.rest(tried.spec.name, cooldown, shared=is_shared(failure))
         own = [spec for spec in self._own_ladder(failure) if spec.name not in self._tried]
         self._queue = ladder_after(failure, tried.spec, own, self._queue)
-        self._tell()
+        if told:
+            self._tell()
 
     def failed_beside(self, tried: Try, failure: Failure) -> None:
         """Notes a failed try beside which another one runs on. It keeps its retry, should that one fail as well."""
@@ -272,7 +273,7 @@ class Run:
 
     def failed(self, tried: Try, failure: Failure, jitter: float) -> float:
         """Notes a failed try and decides. Returns the wait before the next try; raises when nothing is left."""
-        self.note(tried, failure)
+        self.note(tried, failure, told=False)
         failed, self._beside = [(tried.spec, failure), *self._beside], []
         decided = [(spec, self._decide(why, self._retries_for(spec), jitter)) for spec, why in failed]
         spec, action = next((each for each in decided if isinstance(each[1], RetrySame)), decided[0])
@@ -284,6 +285,8 @@ class Run:
         if isinstance(action, RetrySame):
             self._retries_left -= 1
             self._again = spec
+            if action.delay_s:  # else the next try is told at once: that nobody is at work would be told too late
+                self._tell()
             return action.delay_s
         return 0.0
 

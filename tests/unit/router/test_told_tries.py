@@ -64,6 +64,15 @@ async def test_a_model_that_is_asked_after_a_refusal_is_told(streamed: bool) -> 
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+async def test_that_nobody_is_at_work_is_not_told_where_the_next_is_asked_at_once(streamed: bool) -> None:  # noqa: FBT001
+    """Who left between the two words paid nothing, and the next one, who had been asked by then, was on the bill."""
+    second = Timed(STREAM if streamed else ANSWER, after_s=0.05)
+    engine = Engine({"first": Timed(failing(FailureKind.UNREACHABLE)), "second": second}, clock=real_time())
+    heard = [told(event) async for event in steps(engine, streamed=streamed) if isinstance(event, Tried)]
+    assert heard == [[("first", Outcome.NOT_CONNECTED), ("second", None)]]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 async def test_that_a_try_failed_is_told_before_its_retry_begins(streamed: bool) -> None:  # noqa: FBT001
     """Whoever leaves in the pause between them left nobody at work."""
     limited = Timed(failing(FailureKind.RATE_LIMITED, retry_after_s=3))
