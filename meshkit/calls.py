@@ -6,7 +6,7 @@ frame to the stack and costs well under a microsecond where it has nothing to wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -144,7 +144,7 @@ class Chain:
             end(call, None)
         return response
 
-    async def stream(self, call: ServerCall, request: Any, handler: StreamHandler) -> AsyncIterator[Any]:
+    async def stream(self, call: ServerCall, request: Any, handler: StreamHandler) -> AsyncGenerator[Any, None]:
         """Runs a streaming handler; `request` is a message, or an iterator of messages when the client streams."""
         begun = 0
         try:

@@ -33,6 +33,7 @@ class Method:
     ends_with_credential: bool
     within_mesh: bool
     shows_mesh_key: bool
+    few_messages: bool
     audited: bool
     audited_fields: tuple[str, ...]
     request_type: type[Message]
@@ -56,6 +57,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         ends_with_credential=policy.ends_with_credential,
         within_mesh=policy.within_mesh,
         shows_mesh_key=policy.within_mesh or policy.tells_mesh_apart,
+        few_messages=policy.few_messages,
         audited=policy.audited,
         audited_fields=tuple(policy.audited_fields),
         request_type=message_factory.GetMessageClass(descriptor.input_type),

@@ -240,6 +240,18 @@ def audited_rpcs_can_be_recorded(contract: Contract, file: pb.FileDescriptorProt
                 yield f"{file.name}: {name} cannot put {path} into the audit log"
 
 
+def few_messages_can_be_carried(_contract: Contract, file: pb.FileDescriptorProto) -> Iterator[str]:
+    """A stream of few messages has one request, and nothing that repeats it."""
+    for name, method, _ in _methods(file):
+        policy = method.options.Extensions[RPC_OPTION]
+        if not policy.few_messages:
+            continue
+        if method.client_streaming or not method.server_streaming:
+            yield f"{file.name}: {name} has few_messages and is no stream of answers to one request"
+        if policy.retry != options_pb2.RETRY_CLASS_NEVER:
+            yield f"{file.name}: {name} has few_messages and may be retried"
+
+
 def _is_recordable(contract: Contract, type_name: str, path: str) -> bool:
     *outer, last = path.split(".")
     for part in outer:
@@ -323,6 +335,7 @@ RULES: tuple[Rule, ...] = (
     comments_agree_on_retries,
     mutations_carry_a_request_id,
     audited_rpcs_can_be_recorded,
+    few_messages_can_be_carried,
     units_come_last,
     requests_are_bounded,
 )

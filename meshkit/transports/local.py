@@ -195,7 +195,7 @@ class LocalStream:
         """Ends the stream and waits until the handler has cleaned up."""
         if not self._ended:
             self._finish()
-            await _InContext(self._responses.aclose(), self._context)  # type: ignore[attr-defined]
+            await _InContext(self._responses.aclose(), self._context)
 
     def _finish(self) -> None:
         self._ended = True

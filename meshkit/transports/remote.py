@@ -33,8 +33,8 @@ RETRY_TOKEN_RATIO = 0.1
 class PeerSettings:
     """Where a service is reached. `dns:///name:port` over a headless service balances over all replicas.
 
-    With `multiplex`, unary calls share one stream per replica (docs/adr/0001). Set it to false where a proxy in
-    between balances single calls: it would see one long call per replica that it chose once.
+    With `multiplex`, unary calls and streams of few messages share one stream per replica (docs/adr/0001). Set it to
+    false where a proxy in between balances single calls: it would see one long call per replica that it chose once.
     """
 
     address: str = ""

@@ -119,6 +119,8 @@ CASES: dict[str, tuple[Callable[[Ledger], object], str]] = {
     "an audited field that is not there": (audits("limit.cap"), "cannot put limit.cap into"),
     "an audited field of nothing": (audits("cap.limit"), "cannot put cap.limit into"),
     "an audited message": (audits("limit"), "cannot put limit into"),
+    "few messages of a unary rpc": (set_policy_of("GetUsage", few_messages=True), "no stream of answers"),
+    "few messages that are retried": (set_policy_of("Watch", few_messages=True), "may be retried"),
     "a timeout without unit": (lambda it: it.add("lock_timeout", INT64), "measures time"),
     "money without unit": (lambda it: it.add("amount", INT64), "measures money"),
     "money in floats": (lambda it: it.add("amount_nano_usd", DOUBLE), "is money and not int64"),

@@ -43,20 +43,40 @@ class RetryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """What all calls of an RPC share. `again` takes the serialised request and goes by an RPC of its own."""
+    """What all calls of an RPC share. `again` is `alone` for the serialised request: an RPC of its own."""
 
     method: Method
     budget: RetryBudget
     serialize: Callable[[Any], bytes]
     deserialize: Callable[[bytes], Any]
-    alone: Callable[..., asyncio.Future[Any]]
-    again: Callable[..., asyncio.Future[Any]]
+    alone: Callable[..., Any]
+    again: Callable[..., Any]
+
+
+class Carried(Protocol):
+    """A call in a stream. It is written once, as `framed`."""
+
+    id: int
+    framed: bytes
+    written: bool
+
+    def settle(self, outcome: mesh_pb2.Outcome) -> None:
+        """The peer has answered."""
+        ...
+
+    def lost(self, details: str) -> None:
+        """The stream broke."""
+        ...
+
+    def cancel(self) -> bool:
+        """The caller leaves."""
+        ...
 
 
 class Carrier(Protocol):
     """The stream that a call is in."""
 
-    def forget(self, call: MuxCall) -> None:
+    def forget(self, call: Carried) -> None:
         """The caller has left: the call is not written, or its handler is cancelled."""
         ...
 

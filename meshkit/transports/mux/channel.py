@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from meshkit.context import current_or_none
 from meshkit.methods import method_at
 from meshkit.transports.mux.addresses import replicas_of
 from meshkit.transports.mux.call import MuxCall, RetryBudget, Rpc, framed
 from meshkit.transports.mux.limits import MAX_HEADER_BYTES, MuxTimes
+from meshkit.transports.mux.messages import MuxMessages
 from meshkit.transports.mux.replicas import Streams
 from meshkit.transports.mux.stream import MuxStream
 from meshkit.transports.outgoing import Metadata, deadline_for, headers_of
 from meshkit.transports.remote import PeerSettings, RemoteChannel, RemoteStream, open_channel
 
 _DEFAULT_TIMES = MuxTimes()
+C = TypeVar("C", MuxCall, MuxMessages)
 
 
 def open_mux_channel(
@@ -34,8 +36,8 @@ def open_mux_channel(
 class MuxChannel:
     """A channel to a peer. Give it to a generated stub.
 
-    A unary call goes into a stream when one is up and the request is small; else by an RPC of its own, as on a
-    RemoteChannel: fail fast, retried by the contract's word, over all replicas in turn.
+    A unary call, or a stream of few messages, goes into a stream when one is up and the request is small; else by an
+    RPC of its own, as on a RemoteChannel: fail fast, retried by the contract's word, over all replicas in turn.
     """
 
     def __init__(self, remote: RemoteChannel, streams: Streams, mesh_key: str = "") -> None:
@@ -65,7 +67,7 @@ class MuxChannel:
                 return rpc.alone(request, timeout=timeout, metadata=metadata)
             loop = asyncio.get_running_loop()
             try:
-                sent = _send(loop, rpc, stream, request, timeout, metadata, mesh_key)
+                sent = _send(MuxCall, loop, rpc, stream, request, timeout, metadata, mesh_key)
             except Exception as error:  # noqa: BLE001 - raised where the call is awaited, as by a task
                 failed = loop.create_future()
                 failed.set_exception(error)
@@ -78,9 +80,27 @@ class MuxChannel:
         """Called by generated stubs."""
         return self._remote.stream_unary(path, *arguments, **options)
 
-    def unary_stream(self, path: str, *arguments: Any, **options: Any) -> Callable[..., RemoteStream]:
+    def unary_stream(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **options: Any
+    ) -> Callable[..., RemoteStream | MuxMessages]:
         """Called by generated stubs."""
-        return self._remote.unary_stream(path, *arguments, **options)
+        method = method_at(path)
+        alone = self._remote.unary_stream(path, request_serializer, response_deserializer, **options)
+        if not method.few_messages:
+            return alone
+        again = self._remote.unary_stream(path, None, response_deserializer, **options)
+        rpc = Rpc(method, self._budget, request_serializer, response_deserializer, alone, again)
+        pick = self.streams.pick
+        mesh_key = self._mesh_key if method.shows_mesh_key else ""
+
+        def call(request: Any, *, timeout: float | None = None, metadata: Metadata = None, **_: Any) -> Any:
+            stream, sent = pick(), None
+            if stream is not None and stream.carries_messages:
+                loop = asyncio.get_running_loop()
+                sent = _send(MuxMessages, loop, rpc, stream, request, timeout, metadata, mesh_key)
+            return alone(request, timeout=timeout, metadata=metadata) if sent is None else sent
+
+        return call
 
     def stream_stream(self, path: str, *arguments: Any, **options: Any) -> Callable[..., RemoteStream]:
         """Called by generated stubs."""
@@ -93,6 +113,7 @@ class MuxChannel:
 
 
 def _send(
+    kind: type[C],
     loop: asyncio.AbstractEventLoop,
     rpc: Rpc,
     stream: MuxStream,
@@ -100,7 +121,7 @@ def _send(
     timeout_s: float | None,
     metadata: Metadata,
     mesh_key: str,
-) -> MuxCall | None:
+) -> C | None:
     """Begins a call in the stream. Returns None for what is too large for it."""
     caller = current_or_none()
     deadline_s = deadline_for(loop, rpc.method, caller, timeout_s)
@@ -112,6 +133,6 @@ def _send(
     batch = framed(rpc.method.path, call_id, serialised, headers, deadline_s - loop.time())
     if len(batch) - len(serialised) > MAX_HEADER_BYTES:
         return None
-    call = MuxCall(loop, rpc, stream, call_id, batch, serialised, headers, deadline_s)
+    call = kind(loop, rpc, stream, call_id, batch, serialised, headers, deadline_s)
     stream.send(call)
     return call

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -39,7 +41,7 @@ class MeshServicer:
         self._table = table
         self._max_message_bytes = max_message_bytes
         self._opening: bytes = mesh_pb2.ExchangeResponse(
-            max_batch_bytes=min(MAX_BATCH_BYTES, max_message_bytes)
+            max_batch_bytes=min(MAX_BATCH_BYTES, max_message_bytes), carries_messages=True
         ).SerializeToString()
         self._max_age_s = max_age_s
         self._sessions: set[_Session] = set()
@@ -174,7 +176,7 @@ class _Session:
     def _begin(self, loop: asyncio.AbstractEventLoop, now_s: float, item: mesh_pb2.Call) -> None:
         call_id, request = item.id, item.request
         found = self._find(item.method)
-        if found is None or found[0].client_streaming or found[0].server_streaming:
+        if found is None or not _is_carried(found[0]):
             # gRPC's own words for what a server does not serve.
             self._put(_failed(call_id, Failure("UNIMPLEMENTED", "", "Method not found!")))
             return
@@ -204,8 +206,12 @@ class _Session:
 
     async def _answer(self, call_id: int, method: Method, handler: Any, request: bytes, call: ServerCall) -> None:
         try:
-            response = await self._chain.unary(call, method.request_type.FromString(request), handler)
-            answer = self._fitting(call_id, response.SerializeToString())
+            message = method.request_type.FromString(request)
+            if method.server_streaming:
+                answer = await self._messages(call_id, self._chain.stream(call, message, handler))
+            else:
+                response = await self._chain.unary(call, message, handler)
+                answer = _said(call_id, response=self._fitting(response.SerializeToString()))
         except CallError as error:
             answer = _failed(call_id, error.failure)
         except Exception as error:  # noqa: BLE001 - as the chain would: INTERNAL with an id, its text in the log
@@ -217,12 +223,20 @@ class _Session:
                 ended[1].cancel()
             self._put(answer)
 
-    def _fitting(self, call_id: int, response: bytes) -> bytes:
+    async def _messages(self, call_id: int, messages: AsyncGenerator[Any, None]) -> bytes:
+        """Says the few messages of a stream as they come. Returns its end."""
+        async with aclosing(messages):
+            async for message in messages:
+                said = _said(call_id, message=self._fitting(message.SerializeToString()))
+                if call_id in self._running:
+                    self._put(said)
+        return _said(call_id, ended=True)
+
+    def _fitting(self, response: bytes) -> bytes:
         if len(response) > self._max_response_bytes:
             text = f"the response has {len(response)} bytes; the caller takes {self._max_response_bytes}"
-            return _failed(call_id, Failure("RESOURCE_EXHAUSTED", "", text))
-        outcome = mesh_pb2.Outcome(id=call_id, response=response)
-        return mesh_pb2.ExchangeResponse(outcomes=(outcome,)).SerializeToString()
+            raise CallError(Failure("RESOURCE_EXHAUSTED", "", text))
+        return response
 
     def _expire(self, call_id: int) -> None:
         if self._cancel(call_id):
@@ -247,6 +261,10 @@ class _Session:
         self._ending_ids.discard(self.ending.pop(task))
 
 
+def _is_carried(method: Method) -> bool:
+    return not method.client_streaming and (method.few_messages or not method.server_streaming)
+
+
 _OWN_FIELDS = ("authorization", "x-request-id", "traceparent")
 
 
@@ -263,5 +281,9 @@ def _failed(call_id: int, failure: Failure) -> bytes:
     """An outcome. A failure without a reason is the transport's own and carries no details, as in gRPC."""
     details = details_of(failure) if failure.reason else b""
     told = mesh_pb2.Failure(code=code_number(failure), message=failure.message, details=details)
-    outcome = mesh_pb2.Outcome(id=call_id, failure=told)
+    return _said(call_id, failure=told)
+
+
+def _said(call_id: int, **result: Any) -> bytes:
+    outcome = mesh_pb2.Outcome(id=call_id, **result)
     return mesh_pb2.ExchangeResponse(outcomes=(outcome,)).SerializeToString()

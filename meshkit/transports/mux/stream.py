@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from llmops.mesh.v1 import mesh_pb2
 
-from meshkit.transports.mux.call import MuxCall
+from meshkit.transports.mux.call import Carried
 from meshkit.transports.mux.limits import (
     FRAME_BYTES,
     MAX_BATCH_BYTES,
@@ -42,8 +42,10 @@ class MuxStream:
         self._max_batch_bytes = min(MAX_BATCH_BYTES, max_message_bytes, opening.max_batch_bytes or MAX_BATCH_BYTES)
         # What is longer goes by an RPC of its own; whatever is not fits into a batch.
         self.max_request_bytes = min(MAX_REQUEST_BYTES, self._max_batch_bytes - MAX_HEADER_BYTES)
-        self._calls: dict[int, MuxCall] = {}
-        self._queue: deque[MuxCall] = deque()
+        # An older peer answers unary calls alone.
+        self.carries_messages = opening.carries_messages
+        self._calls: dict[int, Carried] = {}
+        self._queue: deque[Carried] = deque()
         self._queued_bytes = 0
         self._cancelled: list[int] = []
         self._something = asyncio.Event()
@@ -62,7 +64,7 @@ class MuxStream:
         self._last_id += 1
         return self._last_id
 
-    def send(self, call: MuxCall) -> None:
+    def send(self, call: Carried) -> None:
         """Takes a call with an id of this stream. It is written with whatever else waits by then."""
         self._calls[call.id] = call
         self._queued_bytes += len(call.framed)
@@ -70,7 +72,7 @@ class MuxStream:
         if len(self._queue) == 1:
             self._something.set()
 
-    def forget(self, call: MuxCall) -> None:
+    def forget(self, call: Carried) -> None:
         """See Carrier."""
         if self._calls.pop(call.id, None) is None:
             return
@@ -125,10 +127,10 @@ class MuxStream:
 
     def _receive(self, raw: bytes) -> None:
         batch = mesh_pb2.ExchangeResponse.FromString(raw)
-        take = self._calls.pop
+        look, take = self._calls.get, self._calls.pop
         for outcome in batch.outcomes:
             # A call that nobody waits for any more may have been answered while its cancellation travelled.
-            call = take(outcome.id, None)
+            call = look(outcome.id) if outcome.HasField("message") else take(outcome.id, None)
             if call is not None:
                 call.settle(outcome)
         if batch.draining:

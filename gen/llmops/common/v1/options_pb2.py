@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmops/common/v1/options.proto\x12\x10llmops.common.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x9a\x02\n\tRpcPolicy\x12+\n\x05retry\x18\x01 \x01(\x0e\x32\x1c.llmops.common.v1.RetryClass\x12%\n\x05roles\x18\x02 \x03(\x0e\x32\x16.llmops.common.v1.Role\x12\x32\n\x0f\x64\x65\x66\x61ult_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07settles\x18\x04 \x01(\x08\x12\x0f\n\x07\x61udited\x18\x05 \x01(\x08\x12\x16\n\x0e\x61udited_fields\x18\x06 \x03(\t\x12\x1c\n\x14\x65nds_with_credential\x18\x07 \x01(\x08\x12\x13\n\x0bwithin_mesh\x18\x08 \x01(\x08\x12\x18\n\x10tells_mesh_apart\x18\t \x01(\x08*\x82\x01\n\nRetryClass\x12\x1b\n\x17RETRY_CLASS_UNSPECIFIED\x10\x00\x12\x14\n\x10RETRY_CLASS_SAFE\x10\x01\x12*\n&RETRY_CLASS_IDEMPOTENT_WITH_REQUEST_ID\x10\x02\x12\x15\n\x11RETRY_CLASS_NEVER\x10\x03*\xad\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CALLER\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x10\n\x0cROLE_SERVICE\x10\x03\x12\x0f\n\x0bROLE_VIEWER\x10\x04\x12\x0f\n\x0bROLE_AUTHOR\x10\x05\x12\x11\n\rROLE_APPROVER\x10\x06\x12\x12\n\x0eROLE_PUBLISHER\x10\x07\x12\x10\n\x0cROLE_AUDITOR\x10\x08:J\n\x03rpc\x12\x1e.google.protobuf.MethodOptions\x18\xcf\x87\x03 \x01(\x0b\x32\x1b.llmops.common.v1.RpcPolicyBB\n\x14\x64\x65v.llmops.common.v1P\x01Z(llmops.dev/gen/llmops/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmops/common/v1/options.proto\x12\x10llmops.common.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb0\x02\n\tRpcPolicy\x12+\n\x05retry\x18\x01 \x01(\x0e\x32\x1c.llmops.common.v1.RetryClass\x12%\n\x05roles\x18\x02 \x03(\x0e\x32\x16.llmops.common.v1.Role\x12\x32\n\x0f\x64\x65\x66\x61ult_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07settles\x18\x04 \x01(\x08\x12\x0f\n\x07\x61udited\x18\x05 \x01(\x08\x12\x16\n\x0e\x61udited_fields\x18\x06 \x03(\t\x12\x1c\n\x14\x65nds_with_credential\x18\x07 \x01(\x08\x12\x13\n\x0bwithin_mesh\x18\x08 \x01(\x08\x12\x18\n\x10tells_mesh_apart\x18\t \x01(\x08\x12\x14\n\x0c\x66\x65w_messages\x18\n \x01(\x08*\x82\x01\n\nRetryClass\x12\x1b\n\x17RETRY_CLASS_UNSPECIFIED\x10\x00\x12\x14\n\x10RETRY_CLASS_SAFE\x10\x01\x12*\n&RETRY_CLASS_IDEMPOTENT_WITH_REQUEST_ID\x10\x02\x12\x15\n\x11RETRY_CLASS_NEVER\x10\x03*\xad\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CALLER\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x10\n\x0cROLE_SERVICE\x10\x03\x12\x0f\n\x0bROLE_VIEWER\x10\x04\x12\x0f\n\x0bROLE_AUTHOR\x10\x05\x12\x11\n\rROLE_APPROVER\x10\x06\x12\x12\n\x0eROLE_PUBLISHER\x10\x07\x12\x10\n\x0cROLE_AUDITOR\x10\x08:J\n\x03rpc\x12\x1e.google.protobuf.MethodOptions\x18\xcf\x87\x03 \x01(\x0b\x32\x1b.llmops.common.v1.RpcPolicyBB\n\x14\x64\x65v.llmops.common.v1P\x01Z(llmops.dev/gen/llmops/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'llmops.common.v1.options_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024dev.llmops.common.v1P\001Z(llmops.dev/gen/llmops/common/v1;commonv1'
-  _globals['_RETRYCLASS']._serialized_start=404
-  _globals['_RETRYCLASS']._serialized_end=534
-  _globals['_ROLE']._serialized_start=537
-  _globals['_ROLE']._serialized_end=710
+  _globals['_RETRYCLASS']._serialized_start=426
+  _globals['_RETRYCLASS']._serialized_end=556
+  _globals['_ROLE']._serialized_start=559
+  _globals['_ROLE']._serialized_end=732
   _globals['_RPCPOLICY']._serialized_start=119
-  _globals['_RPCPOLICY']._serialized_end=401
+  _globals['_RPCPOLICY']._serialized_end=423
 # @@protoc_insertion_point(module_scope)

@@ -46,7 +46,7 @@ RPC_FIELD_NUMBER: _ClassVar[int]
 rpc: _descriptor.FieldDescriptor
 
 class RpcPolicy(_message.Message):
-    __slots__ = ("retry", "roles", "default_timeout", "settles", "audited", "audited_fields", "ends_with_credential", "within_mesh", "tells_mesh_apart")
+    __slots__ = ("retry", "roles", "default_timeout", "settles", "audited", "audited_fields", "ends_with_credential", "within_mesh", "tells_mesh_apart", "few_messages")
     RETRY_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class RpcPolicy(_message.Message):
     ENDS_WITH_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     WITHIN_MESH_FIELD_NUMBER: _ClassVar[int]
     TELLS_MESH_APART_FIELD_NUMBER: _ClassVar[int]
+    FEW_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     retry: RetryClass
     roles: _containers.RepeatedScalarFieldContainer[Role]
     default_timeout: _duration_pb2.Duration
@@ -65,4 +66,5 @@ class RpcPolicy(_message.Message):
     ends_with_credential: bool
     within_mesh: bool
     tells_mesh_apart: bool
-    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settles: bool = ..., audited: bool = ..., audited_fields: _Optional[_Iterable[str]] = ..., ends_with_credential: bool = ..., within_mesh: bool = ..., tells_mesh_apart: bool = ...) -> None: ...
+    few_messages: bool
+    def __init__(self, retry: _Optional[_Union[RetryClass, str]] = ..., roles: _Optional[_Iterable[_Union[Role, str]]] = ..., default_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settles: bool = ..., audited: bool = ..., audited_fields: _Optional[_Iterable[str]] = ..., ends_with_credential: bool = ..., within_mesh: bool = ..., tells_mesh_apart: bool = ..., few_messages: bool = ...) -> None: ...

@@ -46,24 +46,30 @@ class Call(_message.Message):
     def __init__(self, id: _Optional[int] = ..., method: _Optional[str] = ..., authorization: _Optional[str] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., timeout_us: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., request: _Optional[bytes] = ...) -> None: ...
 
 class ExchangeResponse(_message.Message):
-    __slots__ = ("outcomes", "draining", "max_batch_bytes")
+    __slots__ = ("outcomes", "draining", "max_batch_bytes", "carries_messages")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CARRIES_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     draining: bool
     max_batch_bytes: int
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., draining: bool = ..., max_batch_bytes: _Optional[int] = ...) -> None: ...
+    carries_messages: bool
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., draining: bool = ..., max_batch_bytes: _Optional[int] = ..., carries_messages: bool = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("id", "response", "failure")
+    __slots__ = ("id", "response", "failure", "message", "ended")
     ID_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
     id: int
     response: bytes
     failure: Failure
-    def __init__(self, id: _Optional[int] = ..., response: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    message: bytes
+    ended: bool
+    def __init__(self, id: _Optional[int] = ..., response: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., message: _Optional[bytes] = ..., ended: bool = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "message", "details")
