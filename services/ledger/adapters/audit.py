@@ -62,20 +62,25 @@ CHECKS = (
     ),
     Check(
         "counters spent what the journal says",
-        """SELECT 'counter ' || c.counter_id, coalesce(j.spent, 0), c.spent_nano_usd FROM counters c LEFT JOIN (
+        # A row that is gone counts as zero: whoever deletes one gives a budget anew.
+        """SELECT 'counter ' || coalesce(c.counter_id, j.id), coalesce(j.spent, 0), coalesce(c.spent_nano_usd, 0)
+        FROM counters c FULL JOIN (
             SELECT id, sum(spent_delta_nano_usd) AS spent FROM journal, unnest(counter_ids) id GROUP BY id
-        ) j ON j.id = c.counter_id WHERE c.spent_nano_usd <> coalesce(j.spent, 0) ORDER BY c.counter_id LIMIT 1""",
+        ) j ON j.id = c.counter_id
+        WHERE coalesce(c.spent_nano_usd, 0) <> coalesce(j.spent, 0) ORDER BY 1 LIMIT 1""",
     ),
     Check(
         "counters hold what the journal says",
-        """SELECT 'counter ' || c.counter_id, coalesce(j.held, 0), c.held_nano_usd FROM counters c LEFT JOIN (
+        """SELECT 'counter ' || coalesce(c.counter_id, j.id), coalesce(j.held, 0), coalesce(c.held_nano_usd, 0)
+        FROM counters c FULL JOIN (
             SELECT id, sum(held) AS held FROM (
                 SELECT unnest(counter_ids) AS id, held_delta_nano_usd AS held FROM journal
                 UNION ALL
                 SELECT (m ->> 0)::uuid, (m ->> 2)::bigint FROM journal, jsonb_array_elements(meters) m
                 WHERE (m ->> 1)::int = 4
             ) x GROUP BY id
-        ) j ON j.id = c.counter_id WHERE c.held_nano_usd <> coalesce(j.held, 0) ORDER BY c.counter_id LIMIT 1""",
+        ) j ON j.id = c.counter_id
+        WHERE coalesce(c.held_nano_usd, 0) <> coalesce(j.held, 0) ORDER BY 1 LIMIT 1""",
     ),
     Check(
         "counters hold what live reservations hold",
@@ -96,7 +101,7 @@ _RATE_MOVEMENTS = """
 SELECT m ->> 0 AS id, j.at_us, (m ->> 2)::bigint AS by_ns FROM journal j, jsonb_array_elements(j.meters) m
 WHERE j.meters <> '[]' AND (m ->> 1)::int IN (2, 3) ORDER BY j.seq
 """
-_RATES = "SELECT counter_id::text, tat_ns FROM counters WHERE unit IN (2, 3) ORDER BY counter_id"
+_RATES = "SELECT counter_id::text, tat_ns FROM counters WHERE unit IN (2, 3)"
 _JOURNAL = """
 SELECT seq, at_us, organisation, kind, request_id, reservation_id, held_delta_nano_usd, spent_delta_nano_usd,
     counter_ids::text, postings::text, lines::text, meters::text, note FROM journal
@@ -132,10 +137,11 @@ async def verify(connection: Any) -> Difference | None:
         async for row in connection.cursor(_RATE_MOVEMENTS):
             now_ns = row["at_us"] * rates.NANOSECONDS_PER_MICROSECOND
             replayed[row["id"]] = rates.move(replayed.get(row["id"], 0), now_ns, row["by_ns"])
-        for counter_id, tat_ns in await connection.fetch(_RATES):
-            if replayed.get(counter_id, 0) != tat_ns:
-                law = "rates moved as the journal says"
-                return Difference(law, f"counter {counter_id}", replayed.get(counter_id, 0), tat_ns)
+        found = dict(await connection.fetch(_RATES))
+        for counter_id in sorted(replayed.keys() | found.keys()):
+            expected_ns, tat_ns = replayed.get(counter_id, 0), found.get(counter_id, 0)
+            if expected_ns != tat_ns:
+                return Difference("rates moved as the journal says", f"counter {counter_id}", expected_ns, tat_ns)
     return None
 
 
