@@ -168,10 +168,12 @@ def _metered_late(bindings: Iterable[Binding], lines: Iterable[BookedLine]) -> I
 
 
 def void(books: Books, operation: Void, now_us: int) -> Entry:
-    """Releases everything; of a hold that ended by itself there is nothing left to release."""
+    """Releases everything. A hold that ended by itself has nothing to release, but what its end charged comes back."""
     held = reservation_of(books, operation)
     if held.state is State.COMMITTED:
         raise ReservationEnded("committed", "void")
+    if held.state is State.EXPIRED and held.dispatched and not held.paid_to:
+        return _void_late(operation, held, now_us)
     if held.state is not State.HELD:
         return Entry(operation.key, operation.fingerprint, now_us, VoidAnswer(0), held.reservation_id)
     return Entry(
@@ -186,6 +188,27 @@ def void(books: Books, operation: Void, now_us: int) -> Entry:
         note=operation.reason,
         reservation=held._replace(state=State.VOIDED, held_nano_usd=0),
         meters=_given_back(held, now_us, rates_too=True) if held.terms.meters else (),
+    )
+
+
+def _void_late(operation: Void, held: Reservation, now_us: int) -> Entry:
+    """A call that was sent and then known to be not executed, after its hold had ended: it costs nothing after all."""
+    charged = held.booked_nano_usd
+    # A place among calls under way came back with the hold's end.
+    kept = (meter for meter in held.terms.meters if meter.unit is not Unit.CONCURRENCY)
+    return Entry(
+        operation.key,
+        operation.fingerprint,
+        now_us,
+        VoidAnswer(charged),
+        held.reservation_id,
+        0,
+        -charged,
+        held.money_ids,
+        postings=postings(held.terms.payer, charged, ()),
+        note=operation.reason,
+        reservation=held._replace(state=State.VOIDED, booked_nano_usd=0),
+        meters=_moving(meter._replace(amount=-_refundable(meter, meter.amount, now_us)) for meter in kept),
     )
 
 

@@ -286,7 +286,7 @@ class AllotAnswer(NamedTuple):
 
 
 class VoidAnswer(NamedTuple):
-    """Zero when the hold had ended before."""
+    """Of a hold that had ended before: what its end had charged and is taken back."""
 
     released_nano_usd: int
 

@@ -256,6 +256,10 @@ class Model:
 
     def void(self, name: str, now_us: int) -> int:
         hold = self.holds[name]
+        if hold.state == "expired" and hold.dispatched:
+            charged, hold.booked, hold.state = hold.booked, 0, "voided"
+            self.give_back(hold, now_us, now_us)
+            return charged
         if hold.state != "held":
             return 0
         released, hold.amount, hold.state = hold.amount, 0, "voided"

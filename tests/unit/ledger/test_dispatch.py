@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from services.ledger.core.errors import NotFound
-from services.ledger.core.limits import Scope
+from services.ledger.core.limits import Scope, Unit
 from services.ledger.core.operations import OnExpiry
 from services.ledger.core.service import Model, Rules
 from services.ledger.core.windows import MICROSECONDS, Period
-from tests.unit.ledger.builders import ADA, Desk, done, limit
+from tests.unit.ledger.builders import ADA, Desk, count_limit, done, limit
 
 HOUR = limit(Scope.USER, Period.HOUR, 1000)
 
@@ -87,3 +87,37 @@ def test_a_commit_after_void_is_said() -> None:
     assert desk.commit(hold, 7).after_void
     assert desk.told() == [("COMMIT_AFTER_VOID", 7)]
     assert desk.used()["USER", "ada"] == (7, 0)
+
+
+@pytest.mark.parametrize("policy", list(OnExpiry))
+def test_l4_what_expiry_charged_for_a_call_that_was_not_executed_comes_back(policy: OnExpiry) -> None:
+    """The provider refused it, and the ledger was away until the hold had ended: the charge stayed."""
+    limits = [HOUR, count_limit(Unit.REQUESTS, 1), count_limit(Unit.TOKENS, 100), count_limit(Unit.CONCURRENCY, 1)]
+    desk = Desk(limits, rules=Rules(on_expiry=policy))
+    hold = hold_of(desk)
+    desk.dispatch(hold)
+    charged, _ = after_expiry(desk)
+    assert desk.void(hold, "v") == charged
+    assert desk.used()["USER", "ada"] == (0, 0)
+    assert [sum(p.amount_nano_usd for p in e.postings) for e in desk.memory.journal] == [0] * len(desk.memory.journal)
+    assert [desk.void(hold, "v"), desk.void(hold, "v2")] == [charged, 0], "L3, L4"
+    assert hold_of(desk, request_id="again"), "rates and the place are free again"
+
+
+def test_a_call_that_was_executed_after_such_a_void_is_booked() -> None:
+    desk = Desk([HOUR])
+    hold = hold_of(desk)
+    desk.dispatch(hold)
+    after_expiry(desk)
+    desk.void(hold)
+    assert desk.commit(hold, 7).after_void
+    assert desk.used()["USER", "ada"] == (7, 0)
+
+
+def test_a_late_void_takes_a_correction_of_the_charge_back_too() -> None:
+    desk = Desk([HOUR])
+    hold = hold_of(desk)
+    desk.dispatch(hold)
+    after_expiry(desk)
+    desk.adjust(hold, -10, "acme-ai")
+    assert (desk.void(hold), desk.used()["USER", "ada"]) == (30, (0, 0))

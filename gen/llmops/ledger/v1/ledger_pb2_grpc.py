@@ -143,8 +143,8 @@ class LedgerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Void(self, request, context):
-        """Releases a hold whose call was never sent, or that the provider positively did not execute.
-        FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
+        """Releases a hold whose call was never sent, or that the provider positively did not execute; after its end, takes back
+        what that charged. FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

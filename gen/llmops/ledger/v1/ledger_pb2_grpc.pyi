@@ -53,8 +53,8 @@ class LedgerServiceStub:
     Idempotent with request_id.
     """
     Void: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.VoidRequest, _ledger_pb2.VoidResponse]
-    """Releases a hold whose call was never sent, or that the provider positively did not execute.
-    FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
+    """Releases a hold whose call was never sent, or that the provider positively did not execute; after its end, takes back
+    what that charged. FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
     """
     MarkDispatched: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.MarkDispatchedRequest, _ledger_pb2.MarkDispatchedResponse]
     """Notes that the call left for a provider: from now on expiry charges what is known instead of releasing. Changes no
@@ -119,8 +119,8 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     Idempotent with request_id.
     """
     Void: _aio.UnaryUnaryMultiCallable[_ledger_pb2.VoidRequest, _ledger_pb2.VoidResponse]  # type: ignore[assignment]
-    """Releases a hold whose call was never sent, or that the provider positively did not execute.
-    FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
+    """Releases a hold whose call was never sent, or that the provider positively did not execute; after its end, takes back
+    what that charged. FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
     """
     MarkDispatched: _aio.UnaryUnaryMultiCallable[_ledger_pb2.MarkDispatchedRequest, _ledger_pb2.MarkDispatchedResponse]  # type: ignore[assignment]
     """Notes that the call left for a provider: from now on expiry charges what is known instead of releasing. Changes no
@@ -206,8 +206,8 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.VoidRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.VoidResponse, _abc.Awaitable[_ledger_pb2.VoidResponse]]:
-        """Releases a hold whose call was never sent, or that the provider positively did not execute.
-        FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
+        """Releases a hold whose call was never sent, or that the provider positively did not execute; after its end, takes back
+        what that charged. FAILED_PRECONDITION RESERVATION_STATE after a commit. Idempotent with request_id.
         """
 
     @_abc_1.abstractmethod
