@@ -18,8 +18,8 @@ from services.ledger.core.books import (
     provider_account,
 )
 from services.ledger.core.errors import InvalidRequest, ModelUnpriced, NotFound, NothingToCorrect, ReservationEnded
-from services.ledger.core.fitting import crossed
-from services.ledger.core.limits import Binding, Payer, Unit
+from services.ledger.core.fitting import crossed, limit_of
+from services.ledger.core.limits import Binding, Mode, Payer, Unit
 from services.ledger.core.operations import (
     Adjust,
     AdjustAnswer,
@@ -91,7 +91,7 @@ def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> 
         operation.key,
         operation.fingerprint,
         now_us,
-        CommitAnswer(amount, overrun(held, before, amount), late, after_void, alerts),
+        CommitAnswer(amount, overrun(books, held, before, amount, spent), late, after_void, alerts),
         held.reservation_id,
         -held.held_nano_usd,
         spent,
@@ -112,9 +112,23 @@ def returned_before(held: Reservation) -> int:
     return held.booked_nano_usd if held.paid_to and held.state is not State.COMMITTED else 0
 
 
-def overrun(held: Reservation, before: int, amount: int) -> int:
-    """What an amount, after what was booked before, comes to beyond the most that was held."""
-    return max(before + amount - held.reserved_nano_usd, 0) - max(before - held.reserved_nano_usd, 0)
+def overrun(books: Books, held: Reservation, before: int, amount: int, added: int) -> int:
+    """What an amount, after what was booked before, comes to beyond the most that was held.
+
+    Once a hold has ended, others may have its money: then what passes a limit in force counts too, of the `added`.
+    """
+    beyond = max(before + amount - held.reserved_nano_usd, 0) - max(before - held.reserved_nano_usd, 0)
+    if held.state is State.HELD or added <= 0:
+        return beyond
+    return max(beyond, *(min(_passed(books, counter_id, added), added) for counter_id in held.money_ids), 0)
+
+
+def _passed(books: Books, counter_id: str, added: int) -> int:
+    counter = books.counters[counter_id]
+    limit = limit_of(books, counter)
+    if limit is None or limit.mode is Mode.SHADOW:
+        return 0
+    return counter.used_nano_usd + added - limit.stop_line_nano_usd
 
 
 def orphan(books: Books, operation: Commit, payer: Payer, now_us: int, cost: CostFunction) -> Entry:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.ledger.core.errors import NotFound
-from services.ledger.core.limits import Scope, Unit
+from services.ledger.core.limits import Mode, Scope, Unit
 from services.ledger.core.operations import OnExpiry
 from services.ledger.core.service import Model, Rules
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -121,3 +123,22 @@ def test_a_late_void_takes_a_correction_of_the_charge_back_too() -> None:
     after_expiry(desk)
     desk.adjust(hold, -10, "acme-ai")
     assert (desk.void(hold), desk.used()["USER", "ada"]) == (30, (0, 0))
+
+
+@pytest.mark.parametrize(("stop", "cap", "overrun"), [(10_000, 100, 40), (5000, 100, 60), (10_000, 200, 0)])
+def test_l1_a_late_commit_that_finds_its_money_taken_is_an_overrun(stop: int, cap: int, overrun: int) -> None:
+    """It passed the line without a word: what was recorded as overruns did not explain what was spent."""
+    desk = Desk([limit(Scope.USER, Period.HOUR, cap, stop=stop), limit(Scope.ORGANISATION, Period.DAY, 10**6)])
+    first = desk.reserve(50, ttl_s=30).reservation_id
+    desk.clock.turn(31)
+    assert desk.reserve(50 if stop < 10_000 else 80).granted
+    booked = desk.commit(first, 60)
+    assert (booked.late, booked.overrun_nano_usd) == (True, max(overrun, 10))
+    assert ("OVERRUN", max(overrun, 10)) in desk.told()
+
+
+def test_a_late_commit_in_shadow_or_without_limits_overruns_its_hold_alone() -> None:
+    desk = Desk([replace(limit(Scope.USER, Period.HOUR, 10), mode=Mode.SHADOW)])
+    first = desk.reserve(50, ttl_s=30).reservation_id
+    desk.clock.turn(31)
+    assert desk.commit(first, 50).overrun_nano_usd == 0

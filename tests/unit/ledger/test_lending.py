@@ -74,6 +74,7 @@ def test_after_that_it_is_free_and_a_return_is_late_but_booked() -> None:
     assert desk.reserve(1000).granted
     back = done(desk.ledger.commit(ADA, "b", lent.allotment_id, [used_tokens(300)]))
     assert (back.late, back.amount_nano_usd, desk.used()["USER", "ada"]) == (True, 300, (300, 1000))
+    assert (back.overrun_nano_usd, desk.told()[-1:]) == (300, [("OVERRUN", 300)]), "others took it"
     assert not desk.reserve(1).granted, "the overrun blocks the next request"
 
 
