@@ -171,9 +171,9 @@ def written(books: Books, known: frozenset[str], entries: Sequence[Entry], now_u
     for entry in entries:
         if entry.reservation is not None:
             touched_reservations[entry.reservation_id] = books.reservations[entry.reservation_id]
-            touched_counters.update(entry.counter_ids)
             if entry.meters:
                 touched_counters.update(meter.counter_id for meter in entry.meters)
+        touched_counters.update(entry.counter_ids)
         events.extend(events_of(entry))
     opened = [_opened_row(r) for i, r in touched_reservations.items() if i not in known]
     changed = [_changed_row(r) for i, r in touched_reservations.items() if i in known]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from services.ledger.core.books import Books, Entry, Reservation, State, Terms
 from services.ledger.core.ending import CostFunction, adjust, check_room, commit, expire, reservation_of, void
 from services.ledger.core.errors import LedgerError, RequestIdReused, ReservationEnded
-from services.ledger.core.fitting import crossed, extension_violations, fit, retry_after_us
+from services.ledger.core.fitting import Fit, crossed, extension_violations, fit, retry_after_us
 from services.ledger.core.lending import allot, return_part
 from services.ledger.core.operations import (
     Adjust,
@@ -21,6 +21,7 @@ from services.ledger.core.operations import (
     Extend,
     ExtendAnswer,
     Operation,
+    RateLeft,
     Reserve,
     ReserveAnswer,
     Sweep,
@@ -105,18 +106,11 @@ def _sweep(books: Books, sweep: Sweep, now_us: int) -> Outcome:
 
 def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
     key, fingerprint, payer, amount, prices, ttl_us, reservation_id, tokens, input_cost, *_ = operation
-    covered, free = operation.covered_output_tokens, operation.free
-    fitted = fit(books, operation, now_us)
+    covered, fitted = operation.covered_output_tokens, fit(books, operation, now_us)
     money_ids, violations, shadow, alerted, alerts, meters, pending = fitted
     rates = fitted.rates_left(now_us) if pending else ()
     if violations:
-        wait, asked = retry_after_us(violations), Asked(payer, amount, tokens, free)
-        return Entry(
-            key,
-            fingerprint,
-            now_us,
-            ReserveAnswer(False, "", 0, violations, (), wait, (), 0, shadow, rates, 0, asked),
-        )
+        return _denied(books, operation, fitted, rates, now_us)
     check_room(books, money_ids, amount, amount, "max_output_tokens")
     expire_us = now_us + ttl_us
     return Entry(
@@ -145,6 +139,22 @@ def _reserve(books: Books, operation: Reserve, now_us: int) -> Entry:
     )
 
 
+def _denied(books: Books, operation: Reserve, fitted: Fit, rates: tuple[RateLeft, ...], now_us: int) -> Entry:
+    wait = retry_after_us(fitted.violations)
+    asked = Asked(operation.payer, operation.amount_nano_usd, operation.tokens, operation.free)
+    # Where a cap was lowered below what is used, nothing that is added raises the alert any more.
+    alerted, alerts = crossed(books, fitted.money_ids, 0, standing=True)
+    violations, shadow = fitted.violations, fitted.shadow_violations
+    return Entry(
+        operation.key,
+        operation.fingerprint,
+        now_us,
+        ReserveAnswer(False, "", 0, violations, alerts, wait, (), 0, shadow, rates, 0, asked),
+        counter_ids=alerted,
+        alerted=alerted,
+    )
+
+
 def _dispatch(books: Books, operation: Dispatch, now_us: int) -> Entry:
     """Touches the reservation only: what its end will mean changes, no counter does."""
     held = reservation_of(books, operation)
@@ -167,7 +177,7 @@ def _extend(books: Books, operation: Extend, now_us: int) -> Entry:
     check_room(books, money_ids, add, held.reserved_nano_usd + add, "add_nano_usd")
     violations = tuple(extension_violations(books, held, add, now_us)) if add else ()
     granted = 0 if violations else add
-    alerted, alerts = crossed(books, money_ids, granted)
+    alerted, alerts = crossed(books, money_ids, granted, standing=bool(violations))
     reservation = held._replace(
         held_nano_usd=held.held_nano_usd + granted,
         reserved_nano_usd=held.reserved_nano_usd + granted,

@@ -85,7 +85,7 @@ def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> 
     charged, total, money_ids = held.booked_nano_usd - before, before + amount, held.money_ids
     spent = amount - charged
     check_room(books, money_ids, max(spent - held.held_nano_usd, 0), total, "lines")
-    alerted, alerts = crossed(books, money_ids, spent - held.held_nano_usd, lent=operation.lent and amount > 0)
+    alerted, alerts = crossed(books, money_ids, spent - held.held_nano_usd, standing=operation.lent and amount > 0)
     after_void, late = held.state is State.VOIDED, held.state is State.EXPIRED
     return Entry(
         operation.key,

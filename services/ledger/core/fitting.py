@@ -179,13 +179,13 @@ def limit_of(books: Books, counter: Counter) -> Limit | None:
 
 
 def crossed(
-    books: Books, counter_ids: Iterable[str], added: int, *, lent: bool = False
+    books: Books, counter_ids: Iterable[str], added: int, *, standing: bool = False
 ) -> tuple[tuple[str, ...], tuple[Alert, ...]]:
     """Counters whose alert line an addition passes for the first time, and the alerts to raise.
 
-    `lent`: what was spent had been lent before, which raised no alert.
+    `standing`: also those that stand above their line by what raised no alert, lent or before the line was lowered.
     """
-    if added <= 0 and not lent:
+    if added <= 0 and not standing:
         return (), ()
     found = []
     for counter_id in counter_ids:

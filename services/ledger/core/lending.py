@@ -83,7 +83,7 @@ def return_part(books: Books, operation: Commit, kept: Kept, now_us: int, cost: 
     rest = min(max(held.held_nano_usd - amount, 0), kept.amount_nano_usd) if live else 0
     freed, late, money_ids = held.held_nano_usd - rest, held.state is State.EXPIRED, held.money_ids
     check_room(books, money_ids, max(amount - freed, 0), held.booked_nano_usd + amount, "lines")
-    alerted, alerts = crossed(books, money_ids, amount - freed, lent=amount > 0)
+    alerted, alerts = crossed(books, money_ids, amount - freed, standing=amount > 0)
     return Entry(
         operation.key,
         operation.fingerprint,

@@ -99,6 +99,24 @@ async def test_a_denial_is_found_by_what_its_id_begins_with(ledger: Ledger) -> N
             await ledger.reports.why_blocked(organisation, asked)
 
 
+async def test_l10_a_cap_that_is_lowered_below_what_is_used_alerts_once(store: Store, ledger: Ledger) -> None:
+    """It denied from then on, and nobody was told for the rest of the window."""
+    hold = await ledger.reserve(ADA, "r", UNIT, 0, 70, 0)
+    lowered = Limit("", "acme", Scope.USER, "", Period.HOUR, 60)
+    await ledger.set_limit(ADA, "s", lowered)
+    raised = await ledger.extend(ADA, "e", hold.reservation_id, 1, 0, 0)
+    denials = [await ledger.reserve(ADA, f"r{n}", UNIT, 0, 5, 0) for n in range(3)]
+    assert [raised.granted, *(denial.granted for denial in denials)] == [False] * 4
+    assert [[a.used_nano_usd for a in answer.alerts] for answer in (raised, *denials)] == [[70], [], [], []]
+    await ledger.commit(ADA, "c", hold.reservation_id, [used_tokens(65)])
+    await ledger.set_limit(ADA, "s2", replace(lowered, scope=Scope.ORGANISATION, period=Period.DAY))
+    denial = await ledger.reserve(ADA, "again", UNIT, 0, 5, 0)
+    assert [(a.limit.scope, a.used_nano_usd) for a in denial.alerts] == [(Scope.ORGANISATION, 65)]
+    assert (await ledger.reserve(ADA, "and-again", UNIT, 0, 5, 0)).alerts == ()
+    told = [e.event.kind.name for e in await store.events("acme", 0, 20)]
+    assert told == ["DENIED", "ALERT", "DENIED", "DENIED", "DENIED", "DENIED", "ALERT", "DENIED"]
+
+
 async def test_alerts_survive_the_feed(store: Store, ledger: Ledger) -> None:
     hold = await ledger.reserve(ADA, "r", UNIT, 0, 85, 0)
     (told,) = await store.events("acme", 0, 10)

@@ -147,7 +147,9 @@ class Model:
             elif limit.period is not Period.QUERY:
                 hold.places.append(place)
         if violations:
-            return Verdict(False, frozenset(violations), frozenset(shadow), frozenset())
+            # What is used may stand above a line that was lowered: then the first denial says so.
+            alerts = self.raise_alerts(hold.places, 1)
+            return Verdict(False, frozenset(violations), frozenset(shadow), frozenset(alerts))
         hold.reserved = amount
         for place, cost, _ in hold.taken:
             self.move(place, now_us * 1000, cost)
@@ -227,6 +229,7 @@ class Model:
                 refused = refused or self.too_much(limit, self.spent(place) + self.held(place), add)
         if add and not refused:
             hold.amount, hold.reserved = hold.amount + add, hold.reserved + add
+        if add:
             self.raise_alerts(hold.places, add)
         hold.spent_so_far = max(hold.spent_so_far, spent)
         hold.dispatched = hold.dispatched or spent > 0
