@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
 from services.ledger.core.books import Books, Counter, Entry, Reservation, State
+from services.ledger.core.errors import ZoneUnknown
 from services.ledger.core.events import Event, EventKind, NumberedEvent, events_of
 from services.ledger.core.limits import CounterKey, Limit, LimitSet, Mode, Payer, Scope, Unit
 from services.ledger.core.operations import (
@@ -113,9 +115,11 @@ def touch(batch: Sequence[Operation], limits: LimitSet, now_us: int, max_expired
         keys.append(operation.key)
         payer = payer_of(operation)
         if payer is not None:
-            for binding in limits.bindings(payer, now_us // MICROSECONDS):
-                if binding.key is not None:
-                    counters[binding.counter_id] = binding.key
+            # Where a zone is not known, whoever decides says so, once the limits were found to be still those.
+            with suppress(ZoneUnknown):
+                for binding in limits.bindings(payer, now_us // MICROSECONDS):
+                    if binding.key is not None:
+                        counters[binding.counter_id] = binding.key
         if not isinstance(operation, (Reserve, Allot)):
             reservation_ids.add(operation.reservation_id)
     organisations, scopes, subjects, periods, starts, units = columns(counters.values(), 6)

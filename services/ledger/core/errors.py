@@ -13,6 +13,7 @@ class LedgerError(Exception):
     ├── NotFound              no such reservation or limit in the caller's organisation
     ├── ReservationEnded      the reservation ended in a way that excludes this
     ├── NothingToCorrect      the reservation was not booked, or not as much as would be given back
+    ├── ZoneUnknown           a limit's time zone is not known to this process
     ├── TooManyWatchers       this process feeds as many watchers as it may
     ├── ShuttingDown          the process drains; watch another replica
     ├── LedgerRestored        the database lacks entries that were seen before; an operator must accept that
@@ -96,6 +97,16 @@ class NothingToCorrect(LedgerError):
     def __init__(self, state: str, message: str) -> None:
         super().__init__(message)
         self.metadata = {"state": state}
+
+
+class ZoneUnknown(LedgerError):
+    """Nothing is granted under a limit whose windows are not known. It was saved where more zones were."""
+
+    def __init__(self, limit_id: str, zone: str) -> None:
+        super().__init__(
+            f"the time zone {zone!r} of limit {limit_id} is not known to this ledger; install tzdata there, or give "
+            "the limit another zone"
+        )
 
 
 class TooManyWatchers(LedgerError):

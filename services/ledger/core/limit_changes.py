@@ -11,7 +11,7 @@ from services.ledger.core.books import Entry
 from services.ledger.core.errors import InvalidRequest, NotFound
 from services.ledger.core.limits import EVERY_ORGANISATION, CounterKey, Limit, LimitSet, Scope, declare, limit_id_of
 from services.ledger.core.operations import LimitAnswer, SetLimit
-from services.ledger.core.windows import MICROSECONDS, Period, window_at
+from services.ledger.core.windows import MICROSECONDS, Period, window_at, zone_of
 
 
 def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int) -> tuple[LimitSet, Entry]:
@@ -96,7 +96,9 @@ def _forgotten(
         organisation, scope, subject, period, start_s, unit = key
         old = before.in_force(organisation, scope, subject, period, unit)
         new = after.in_force(organisation, scope, subject, period, unit)
-        if old is not None and new is not None and _start_s(old, now_us) == start_s != _start_s(new, now_us):
+        if old is None or new is None or not (_is_read(old) and _is_read(new)):
+            continue
+        if _start_s(old, now_us) == start_s != _start_s(new, now_us):
             yield key, old, new
 
 
@@ -106,7 +108,20 @@ def _zone(limit: Limit | None) -> str | None:
 
 def _windows(limits: LimitSet, places: set[tuple[Scope, Period]], now_us: int) -> set[tuple[int, int, int]]:
     cut = {(x.scope, x.period, x.time_zone): x for x in limits.by_id.values() if (x.scope, x.period) in places}
-    return {(int(x.scope), int(x.period), _start_s(x, now_us)) for x in cut.values()}
+    return {(int(x.scope), int(x.period), _start_s(x, now_us)) for x in cut.values() if _is_read(x)}
+
+
+def _is_read(limit: Limit) -> bool:
+    """Whether its zone is known here.
+
+    It may have been saved where more zones were: it must not keep all from changes, least of all from its own repair.
+    Nothing is granted under it meanwhile.
+    """
+    try:
+        zone_of(limit.time_zone)
+    except ValueError:
+        return False
+    return True
 
 
 def _start_s(limit: Limit, now_us: int) -> int:

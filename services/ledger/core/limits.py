@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
+from services.ledger.core.errors import ZoneUnknown
 from services.ledger.core.rates import Rate
 from services.ledger.core.windows import Period, window_at, zone_of
 
@@ -217,7 +218,10 @@ class LimitSet:
         return None
 
     def bindings(self, payer: Payer, now_s: int) -> tuple[Binding, ...]:
-        """Every limit in force for a payer, money first, with the counters of the windows that contain `now_s`."""
+        """Every limit in force for a payer, money first, with the counters of the windows that contain `now_s`.
+
+        Raises ZoneUnknown.
+        """
         remembered = self._remembered.get(payer)
         if remembered is not None and remembered[0] <= now_s < remembered[1]:
             return remembered[2]
@@ -258,10 +262,13 @@ class LimitSet:
 
 
 def bind(limit: Limit, organisation: str, subject: str, now_s: int) -> Binding:
-    """A limit with the counter of one subject in the window that contains a moment."""
+    """A limit with the counter of one subject in the window that contains a moment. Raises ZoneUnknown."""
     if limit.period is Period.QUERY:
         return Binding(limit, "", None, None)
-    window = window_at(limit.period, now_s, limit.time_zone)
+    try:
+        window = window_at(limit.period, now_s, limit.time_zone)
+    except ValueError:
+        raise ZoneUnknown(limit.limit_id, limit.time_zone) from None
     key = CounterKey(organisation, limit.scope, subject, limit.period, window.start_s, limit.unit)
     return Binding(limit, key.counter_id(), key, window.end_s)
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from services.ledger.adapters.writer import Writer
-from services.ledger.core.errors import InvalidRequest, StorageUnavailable
+from services.ledger.core.errors import InvalidRequest, StorageUnavailable, ZoneUnknown
 from services.ledger.core.limits import CounterKey, Limit, Scope
+from services.ledger.core.operations import ReserveAnswer
 from services.ledger.core.ports import Store
 from services.ledger.core.windows import Period, window_at
 from tests.contract.ledger.conftest import OpenStore
@@ -130,3 +131,27 @@ async def test_a_declaration_waits_for_what_is_being_reserved(open_postgres: Ope
         await under_way.commit()
         await declaring
     assert [x.time_zone for x in (await there.limits()).by_id.values()] == [""]
+
+
+async def test_a_zone_that_is_not_known_here_keeps_nobody_from_changes(
+    open_postgres: OpenStore, clock: TurnableClock
+) -> None:
+    """A limit that was saved where more zones were known broke every change of its place, and the next start."""
+    store = await open_postgres()
+    ledger, bob = ledger_on(store, clock, "a"), ADA._replace(organisation="globex")
+    day = limit(Scope.ORGANISATION, Period.DAY, 100)
+    await store.declare_limits([day])
+    wanted = Limit("", "acme", Scope.ORGANISATION, "", Period.DAY, 100, 8000, 10_000)
+    await ledger.set_limit(ADA, "s", wanted)
+    await rows(store, "UPDATE limits SET time_zone = 'Mars/Olympus' WHERE organisation = 'acme'")
+    await rows(store, "UPDATE limit_set SET version = version + 1")
+    kolkata = replace(wanted, organisation="globex", time_zone="Asia/Kolkata")
+    await ledger.set_limit(bob, "s", kolkata)
+    await store.declare_limits([day, limit(Scope.ORGANISATION, Period.MONTH, 100)])
+    both = (ledger.reserve(payer, "r", UNIT, 0, 10, 0) for payer in (ADA, bob))
+    refused, granted = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(refused, ZoneUnknown)
+    assert isinstance(granted, ReserveAnswer)
+    assert granted.granted
+    await ledger.set_limit(ADA, "s2", replace(wanted, time_zone="Asia/Kolkata"))
+    assert (await ledger.reserve(ADA, "r", UNIT, 0, 10, 0)).granted
