@@ -15,6 +15,8 @@ from services.ledger.core.windows import MICROSECONDS, Period
 ExpiryPolicy = Literal["charge_known", "charge_all", "release"]
 # The contract's bound.
 _MAX_COUNT = 10**12
+_MAX_ORGANISATION_BYTES, _MAX_SUBJECT_BYTES = 128, 256
+_LOCK_TIMEOUT_S = (0.001, 60.0)
 # A block's hashes travel in one row: 2 MiB of them.
 _MAX_SEALED = 65_536
 _AT_LEAST_ONE = (
@@ -60,6 +62,10 @@ class LimitSettings:
         alert, stop = _basis_points("alert", self.alert), _basis_points("stop", self.stop)
         if alert > stop:
             raise ValueError("alert must not be above stop: the alert would never be seen")
+        _check_name("organisation", self.organisation, _MAX_ORGANISATION_BYTES)
+        _check_name("subject", self.subject, _MAX_SUBJECT_BYTES)
+        if not self.organisation:
+            raise ValueError('organisation is empty, which no caller\'s is; leave it out, or write "*", for every one')
         if scope is Scope.ORGANISATION and self.subject:
             raise ValueError("subject must be empty with scope organisation; name it with `organisation`")
         limit = Limit(
@@ -178,7 +184,8 @@ class LedgerSettings:
                 "limits: two entries have the same organisation, scope, subject, period and unit; keep one"
             )
         self.declared_prices()
-        nano_usd(self.max_amount_usd)
+        if not nano_usd(self.max_amount_usd):
+            raise ValueError("max_amount_usd is 0: nothing could be reserved; suspend with a limit instead")
         if not 0 < self.default_ttl_s <= self.max_ttl_s <= 900:  # noqa: PLR2004 - the contract's bound
             raise ValueError("ttl: need 0 < default_ttl_s <= max_ttl_s <= 900")
         if self.reservation_retention_s < self.max_ttl_s:
@@ -186,12 +193,18 @@ class LedgerSettings:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("lock_timeout_s", "sweep_interval_s", "seal_interval_s", "watch_poll_interval_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0")
+        self._check_durations()
         _basis_points("max_lent", self.max_lent)
         if not 1 <= self.seal_max_entries <= _MAX_SEALED:
             raise ValueError(f"seal_max_entries must be from 1 to {_MAX_SEALED}")
+
+    def _check_durations(self) -> None:
+        # In milliseconds for PostgreSQL, where 0 waits for ever.
+        if not _LOCK_TIMEOUT_S[0] <= self.lock_timeout_s <= _LOCK_TIMEOUT_S[1]:
+            raise ValueError("lock_timeout_s must be from {} to {}".format(*_LOCK_TIMEOUT_S))
+        for name in ("sweep_interval_s", "seal_interval_s", "watch_poll_interval_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0")
 
     def declared_limits(self) -> list[Limit]:
         """The limits in the ledger's units."""
@@ -230,6 +243,12 @@ class LedgerSettings:
     def max_ttl_us(self) -> int:
         """The longest time to live."""
         return int(self.max_ttl_s * MICROSECONDS)
+
+
+def _check_name(field: str, name: str, max_bytes: int) -> None:
+    """A name that nobody can have would be a limit that holds for nobody, without a word."""
+    if name != name.strip() or "\0" in name or len(name.encode()) > max_bytes:
+        raise ValueError(f"{field} {name[:20]!r} is no name: at most {max_bytes} bytes, and no blanks around it")
 
 
 def _basis_points(name: str, part: float) -> int:
