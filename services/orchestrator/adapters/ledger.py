@@ -21,6 +21,7 @@ from services.orchestrator.adapters.usage import usage_to
 from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable
 from services.orchestrator.core.model import Plan, Reservation, Turn, UsageLine
 
+_ENDED = "RESERVATION_STATE"
 _TTL_AFTER_DEADLINE_S = 30.0
 _MAX_TTL_S = 900.0
 # The ledger's ids have 128 bytes at most, and a fresh one 32.
@@ -90,6 +91,9 @@ class RemoteLedger:
         try:
             response: ledger_pb2.ExtendResponse = await self._stub.Extend(request)
         except CallError as error:
+            if error.reason == _ENDED:
+                # It was not heard of for as long as it lives. That is the ledger's word, and no absence.
+                raise BudgetExhausted([("hold", "it has ended, and no more is granted under it")], None) from error
             raise BudgetUnavailable from error
         if response.decision != ledger_pb2.RESERVE_DECISION_GRANTED:
             raise BudgetExhausted(described(response.violations), None)

@@ -297,6 +297,13 @@ async def test_a_refused_raise_names_the_limit_and_an_absent_ledger_is_absent() 
             await remote(AnsweringLedger(CallError(Failure(status, "X", "x")))).extend(HOLD, 1, 400, 450)
 
 
+async def test_a_hold_that_has_ended_is_raised_no_more() -> None:
+    """The ledger had been away for longer than the hold lived: the stream went on, and no limit stopped it."""
+    ended = AnsweringLedger(CallError(Failure("FAILED_PRECONDITION", "RESERVATION_STATE", "it is expired")))
+    with pytest.raises(BudgetExhausted, match="it has ended"):
+        await remote(ended).extend(HOLD, 1, 400, 450)
+
+
 async def test_the_money_of_every_call_that_may_be_billed_is_held() -> None:
     """A hedge was an overrun: the hold covered one of the two calls that were billed."""
     for calls in (1, 3):
