@@ -197,6 +197,7 @@ class Ledger:
         With `accept_orphan` an unknown reservation is booked for `payer`, if its id is one of ours and young enough
         that it cannot have been booked and forgotten. `lent`: it is an allotment; with `kept` a part of one comes back.
         """
+        storable("labels", "".join(payer))
         now_us = self._clock.now_us()
         operation = Commit(
             operation_key(payer, Kind.COMMIT, request_id),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.ledger.core.errors import InvalidRequest, ModelUnpriced, NotFound, RequestIdReused, ReservationEnded
+from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Payer, Scope
 from services.ledger.core.operations import Kind
 from services.ledger.core.prices import Tokens
@@ -377,6 +378,9 @@ def test_text_that_a_database_cannot_hold_is_the_callers_mistake() -> None:
         desk.reserve(1, payer=ADA._replace(feature="a\0b"))
     with pytest.raises(InvalidRequest):
         done(desk.ledger.reserve(ADA, "r", [Model("acme-ai", "unit\0")], 0, 1, 0))
+    lost = f"{id_bound(desk.clock.ns // 1000)}-lost"
+    with pytest.raises(InvalidRequest):
+        done(desk.ledger.commit(ADA._replace(feature="a\0b"), "c", lost, [used_tokens(1)], accept_orphan=True))
 
 
 def test_the_journal_says_everything() -> None:
