@@ -70,7 +70,7 @@ def set_budget(door: Door, wanted: WantedLimit) -> int:
     )
     if wanted.mode is not None:
         limit.mode = _enum(pb.LimitMode, "LIMIT_MODE_", wanted.mode)
-    if wanted.unit == "money":
+    if limit.unit == pb.LIMIT_UNIT_MONEY:
         if wanted.most is not None:
             raise SettingsError("--count is for --unit requests, tokens and concurrency; --usd caps money")
         if not wanted.usd:

@@ -81,7 +81,8 @@ def test_review_8_what_no_option_names_stays() -> None:
         assert set_budget(door, wanted("team", "day", subject="search", usd="2")) == 0
         assert set_budget(door, wanted("team", "day", subject="search", usd="2", mode="enforce", time_zone="")) == 0
         assert set_budget(door, wanted("key", "minute", unit="requests", most=5)) == 0
-        assert set_budget(door, wanted("user", "day", usd="1")) == 0
+        # Names of enumerations are taken in any case.
+        assert set_budget(door, wanted("User", "DAY", usd="1", unit="Money")) == 0
     raised, named, rate, new = ledger.saved
     kept = pb.Limit()
     kept.CopyFrom(DAY)
