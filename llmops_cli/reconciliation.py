@@ -32,7 +32,8 @@ Above zero the provider asks for more than is booked, below zero for less. Usual
 - calls past the mesh, or with keys of another organisation: not in the books of this key.
 `llmops ledger export` lists the bookings, and Adjust corrects one:
   llmops call ledger.Adjust '{"request_id": "i-1", "reservation_id": "…", "delta_nano_usd": …, "reason": "invoice"}'
-A correction counts here on the day of the call's hold, whenever it is made.
+A correction counts here on the day of the call's hold, whenever it is made. The ledger knows a call for
+`ledger.reservation_retention_s` (7 days if not set), and corrects none that is older.
 """
 
 
