@@ -22,6 +22,10 @@ from services.ledger.core.seals import Head, head_of
 from services.ledger.main import MIGRATIONS, witness_of
 
 EXIT_DIFFERENT = 1
+# A whole journal is read, and whoever reads what is exported may take breaks: a service's limits are not for that. An
+# hour ends what hangs.
+_STATEMENT_TIMEOUT_S = 3600.0
+_MAY_STAND_IDLE = "SET idle_in_transaction_session_timeout = 0"
 
 
 def verify_books(configuration: Configuration, folder: Path, head: str) -> int:
@@ -48,19 +52,26 @@ def verify_books(configuration: Configuration, folder: Path, head: str) -> int:
         sys.stdout.write(f"{law}: not {where}, expected {expected}, found {found}\n")
         return EXIT_DIFFERENT
 
-    return asyncio.run(_with_books(configuration, folder, work))
+    return asyncio.run(with_books(configuration, folder, work))
 
 
 def export_journal(configuration: Configuration, folder: Path, out: Path | None, organisation: str) -> int:
-    """Writes the journal as CSV, to standard output without a file."""
+    """Writes the journal as CSV, to standard output without a file.
+
+    Raises SettingsError for a file that cannot be written.
+    """
 
     async def work(connection: Any) -> int:
         if out is None:
             return await export_csv(connection, sys.stdout, organisation)
-        with out.open("w", encoding="utf-8", newline="") as file:
+        try:
+            file = out.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise SettingsError(f"{out}: {error.strerror}; name a file that can be written") from None
+        with file:
             return await export_csv(connection, file, organisation)
 
-    entries = asyncio.run(_with_books(configuration, folder, work))
+    entries = asyncio.run(with_books(configuration, folder, work))
     sys.stderr.write(f"{entries} entries\n")
     return 0
 
@@ -87,7 +98,7 @@ def accept_restored(configuration: Configuration, folder: Path, head: str) -> in
         )
         return 0
 
-    return asyncio.run(_with_books(configuration, folder, work))
+    return asyncio.run(with_books(configuration, folder, work))
 
 
 def _head(text: str) -> Head:
@@ -97,14 +108,17 @@ def _head(text: str) -> Head:
         raise SettingsError(f"--head: {error}") from None
 
 
-async def _with_books(configuration: Configuration, folder: Path, work: Callable[[Any], Awaitable[int]]) -> int:
+async def with_books(configuration: Configuration, folder: Path, work: Callable[[Any], Awaitable[int]]) -> int:
+    """What `work` returns, given a connection to the books. Raises SettingsError where there is none."""
     settings, private = configuration.process.database, EmbeddedPostgres(folder / "pg")
     try:
         if not settings.url:
             settings = replace(settings, url=Secret(private.start()))
-        database: Database = await open_database(settings, "ledger", MIGRATIONS)
+        patient = replace(settings, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+        database: Database = await open_database(patient, "ledger", MIGRATIONS)
         try:
             async with database.pool.acquire() as connection:
+                await connection.execute(_MAY_STAND_IDLE)
                 return await work(connection)
         finally:
             await database.close()
