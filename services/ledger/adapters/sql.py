@@ -21,7 +21,7 @@ import asyncpg
 from meshkit import failpoints
 from meshkit.group_commit import GroupCommit
 from meshkit.postgres import outages
-from services.ledger.adapters import limit_rows, statements
+from services.ledger.adapters import booked_days, limit_rows, statements
 from services.ledger.adapters.codec import (
     counter_of,
     decode_answer,
@@ -39,10 +39,8 @@ from services.ledger.adapters.memory import MemoryWitness
 from services.ledger.adapters.recollection import Guess, Recollection
 from services.ledger.adapters.writer import Connections, Writer
 from services.ledger.core import decide
-from services.ledger.core.books import provider_account
 from services.ledger.core.ending import CostFunction
 from services.ledger.core.errors import LedgerError, StorageUnavailable
-from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import Limit, LimitSet
 from services.ledger.core.operations import Kind, Operation, ReserveAnswer, SetLimit, Sweep
 from services.ledger.core.ports import BookedDay, Decision, UsageQuery
@@ -106,6 +104,7 @@ class PostgresStore:
         self._recollection = Recollection()
         # One batch is written at a time, in the order in which they were begun.
         self._turn = asyncio.Lock()
+        self._reading = asyncio.Lock()
         # Batches under way that memory does not know: what is decided from it meanwhile would be wrong.
         self._unknown: set[int] = set()
         self._commits: GroupCommit[Operation, decide.Outcome] = GroupCommit(
@@ -165,13 +164,9 @@ class PostgresStore:
         return int(await self._read("fetchval", statements.EVENTS_HEAD, organisation) or 0)
 
     async def booked_by_day(self, organisation: str, provider: str, days: Sequence[tuple[int, int]]) -> list[BookedDay]:
-        """See Store."""
-        starts, ends = zip(*days, strict=True)
-        account = provider_account(provider)
-        ids = ([id_bound(moment_us) for moment_us in moments] for moments in (starts, ends))
-        rows = await self._read("fetch", statements.BOOKED_BY_DAY, organisation, starts, ends, provider, account, *ids)
-        found = {row[0]: BookedDay(*row[1:]) for row in rows}
-        return [found[start] for start in starts]
+        """See Store. One at a time: what reads for long must not take the connections of all others."""
+        async with _outages_named(), self._reading, self._database.pool.acquire() as connection:
+            return await booked_days.read(connection, organisation, provider, days)
 
     async def forget_events(self, before_us: int, max_rows: int) -> int:
         """See Store."""

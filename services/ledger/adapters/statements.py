@@ -92,28 +92,33 @@ FORGET_EVENTS = """
 WITH old AS (SELECT ctid FROM events WHERE at_us < $1 ORDER BY at_us LIMIT $2)
 DELETE FROM events e USING old WHERE e.ctid = old.ctid
 """
-# Per day: booked and estimated for one provider, and what expiry charged without knowing whose it was. Corrections
-# (kind 8) are few, and count on the day of the hold that they correct, which its id begins with.
+# Per day of UTC: booked and estimated for one provider, and what expiry charged without knowing whose it was.
+# Corrections (kind 8) are few, and count on the day of the hold that they correct, which its id begins with.
 BOOKED_BY_DAY = """
-WITH corrections AS MATERIALIZED (
-    SELECT c.reservation_id COLLATE "C" AS id, c.postings, c.lines FROM journal c
-    WHERE c.organisation = $1 AND c.kind = 8
-)
-SELECT d.start_us,
-    coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
-        WHERE p ->> 0 = $5)), 0)::bigint,
-    coalesce(sum((SELECT sum((l ->> 4)::bigint) FROM jsonb_array_elements(j.lines) l
-        WHERE l ->> 0 = $4 AND (l -> 3 ->> 5)::boolean)), 0)::bigint,
-    coalesce(sum((SELECT -sum((p ->> 1)::bigint) FROM jsonb_array_elements(j.postings) p
-        WHERE p ->> 0 = 'provider:unattributed')), 0)::bigint
-FROM unnest($2::bigint[], $3::bigint[], $6::text[], $7::text[]) AS d (start_us, end_us, first_id, next_id)
-LEFT JOIN LATERAL (
-    SELECT b.postings, b.lines FROM journal b
-    WHERE b.organisation = $1 AND b.at_us >= d.start_us AND b.at_us < d.end_us AND b.kind <> 8 AND b.postings <> '[]'
+WITH days AS MATERIALIZED (
+    SELECT * FROM unnest($2::bigint[], $3::bigint[], $6::text[], $7::text[]) AS d (start_us, end_us, first_id, next_id)
+), entries AS (
+    SELECT d.start_us, b.postings, b.lines FROM journal b JOIN days d ON d.start_us = b.at_us - b.at_us % 86400000000
+    WHERE b.organisation = $1 AND b.kind <> 8 AND b.postings <> '[]'
+        AND b.at_us >= (SELECT min(start_us) FROM days) AND b.at_us < (SELECT max(end_us) FROM days)
     UNION ALL
-    SELECT c.postings, c.lines FROM corrections c WHERE c.id >= d.first_id AND c.id < d.next_id
-) j ON true
-GROUP BY d.start_us
+    SELECT d.start_us, c.postings, c.lines FROM journal c
+    JOIN days d ON c.reservation_id COLLATE "C" >= d.first_id AND c.reservation_id COLLATE "C" < d.next_id
+    WHERE c.organisation = $1 AND c.kind = 8
+), sums AS (
+    SELECT e.start_us, sum(p.booked) AS booked, sum(l.estimated) AS estimated, sum(p.unattributed) AS unattributed
+    FROM entries e, LATERAL (
+        SELECT -sum((p ->> 1)::bigint) FILTER (WHERE p ->> 0 = $5) AS booked,
+            -sum((p ->> 1)::bigint) FILTER (WHERE p ->> 0 = 'provider:unattributed') AS unattributed
+        FROM jsonb_array_elements(e.postings) p
+    ) p, LATERAL (
+        SELECT sum((l ->> 4)::bigint) AS estimated FROM jsonb_array_elements(e.lines) l
+        WHERE l ->> 0 = $4 AND (l -> 3 ->> 5)::boolean
+    ) l
+    GROUP BY e.start_us
+)
+SELECT d.start_us, coalesce(s.booked, 0)::bigint, coalesce(s.estimated, 0)::bigint, coalesce(s.unattributed, 0)::bigint
+FROM days d LEFT JOIN sums s USING (start_us)
 """
 
 FORGET = """

@@ -90,7 +90,7 @@ class Store(Protocol):
         ...
 
     async def booked_by_day(self, organisation: str, provider: str, days: Sequence[tuple[int, int]]) -> list[BookedDay]:
-        """What was booked from a start to an end in microseconds, in the order of `days`, which is not empty.
+        """What was booked on days of UTC, each its start and end in microseconds, in the order of `days`, not empty.
 
         A correction counts when the hold was made that it corrects, so that a difference goes away with it.
         """
