@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.ledger.core import decide, limit_changes
 from services.ledger.core.books import UNATTRIBUTED, Books, Counter, Entry, State, provider_account
 from services.ledger.core.ending import CostFunction
-from services.ledger.core.errors import LedgerError, ModelUnpriced
+from services.ledger.core.errors import LedgerError, ModelUnpriced, ZoneUnknown
 from services.ledger.core.events import EventKind, NumberedEvent, events_of
 from services.ledger.core.identities import id_bound
 from services.ledger.core.limits import CounterKey, Limit, LimitSet, declare
@@ -47,8 +48,10 @@ class MemoryStore:
         if isinstance(operation, (Reserve, Allot)):
             payer = operation.payer
         if payer is not None:
-            bindings = self.books.limits.bindings(payer, now_us // MICROSECONDS)
-            self.books.open_counters((b.counter_id, b.key) for b in bindings if b.key is not None)
+            # Where a zone is not known, the decision says so.
+            with suppress(ZoneUnknown):
+                bindings = self.books.limits.bindings(payer, now_us // MICROSECONDS)
+                self.books.open_counters((b.counter_id, b.key) for b in bindings if b.key is not None)
         outcome = decide.run(self.books, operation, now_us, self._cost)
         self.journal.extend(outcome.entries)
         for entry in outcome.entries:

@@ -11,7 +11,7 @@ from services.ledger.core.books import Entry
 from services.ledger.core.errors import InvalidRequest, NotFound
 from services.ledger.core.limits import EVERY_ORGANISATION, CounterKey, Limit, LimitSet, Scope, declare, limit_id_of
 from services.ledger.core.operations import LimitAnswer, SetLimit
-from services.ledger.core.windows import MICROSECONDS, Period, window_at, zone_of
+from services.ledger.core.windows import MICROSECONDS, Period, is_known, window_at
 
 
 def set_limit(limits: LimitSet, operation: SetLimit, now_us: int, max_limits: int) -> tuple[LimitSet, Entry]:
@@ -117,11 +117,7 @@ def _is_read(limit: Limit) -> bool:
     It may have been saved where more zones were: it must not keep all from changes, least of all from its own repair.
     Nothing is granted under it meanwhile.
     """
-    try:
-        zone_of(limit.time_zone)
-    except ValueError:
-        return False
-    return True
+    return is_known(limit.time_zone)
 
 
 def _start_s(limit: Limit, now_us: int) -> int:

@@ -53,6 +53,15 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError(f"time zone {name!r} is not known here; write it like Europe/Berlin") from None
 
 
+def is_known(zone: str) -> bool:
+    """Whether `zone_of` finds it."""
+    try:
+        zone_of(zone)
+    except ValueError:
+        return False
+    return True
+
+
 def window_at(period: Period, now_s: int, zone: str = "") -> Window:
     """The window that contains a moment: hours of UTC, days and months of the calendar of `zone`.
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.core.errors import InvalidRequest
+from services.ledger.core.errors import InvalidRequest, ZoneUnknown
 from services.ledger.core.limit_changes import declare_and_keep, left_windows
 from services.ledger.core.limits import CounterKey, Limit, LimitSet, Scope
 from services.ledger.core.windows import Period, window_at, zone_of
@@ -185,3 +185,16 @@ def test_many_limits_change_their_zone_in_one_look() -> None:
     after, forgotten = declare_and_keep(before, declared, used, now_us)
     assert (after, forgotten) == (before, 0)
     assert len(left_windows(before, LimitSet(2, declared), now_us)) == 1
+
+
+def test_a_zone_that_is_not_known_here_hides_no_other_usage() -> None:
+    """GetUsage was an internal error as long as one limit of the organisation was cut by such a zone."""
+    desk = Desk([limit(Scope.USER, Period.HOUR, 100), limit(Scope.TEAM, Period.DAY, 100)])
+    assert desk.reserve(10).granted
+    kept = desk.memory.books.limits.by_id.values()
+    strange = [replace(x, time_zone="Mars/Olympus") if x.period is Period.DAY else x for x in kept]
+    desk.memory.books.limits = LimitSet(9, strange)
+    usages, _ = done(desk.ledger.reports.usage("acme", None, "", None, 100, ""))
+    assert [(u.limit.scope, u.counter.held_nano_usd) for u in usages] == [(Scope.USER, 10)]
+    with pytest.raises(ZoneUnknown, match=r"'Mars/Olympus' of limit lim-\w+ is not known to this ledger"):
+        desk.reserve(1)
