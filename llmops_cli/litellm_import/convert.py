@@ -9,7 +9,7 @@ from llmops_cli.litellm_import import advice
 from llmops_cli.litellm_import.deployments import Inventory, put
 from llmops_cli.litellm_import.reading import Refused, Report, Section
 from llmops_cli.litellm_import.routes import Routes
-from services.router.settings import Limits
+from services.router.settings import MAX_ATTEMPTS, Limits
 
 # Always so here, whatever the file says.
 _SETTLED_ROUTER = {"enable_pre_call_checks": "candidates are checked before each call"}
@@ -157,6 +157,8 @@ def _limits(router: Section, routes: Routes) -> dict[str, object]:
     limits: dict[str, object] = {}
     put(limits, "cooldown_s", router.positive("cooldown_time"))
     if routes.most_tries > Limits().max_attempts:
-        limits["max_attempts"] = routes.most_tries
-        router.report.note("router.limits.max_attempts", f"{routes.most_tries}, so that each route is tried to its end")
+        tries = limits["max_attempts"] = min(routes.most_tries, MAX_ATTEMPTS)
+        whole = tries == routes.most_tries
+        why = "so that each route is tried to its end" if whole else f"of {routes.most_tries} that a route has"
+        router.report.note("router.limits.max_attempts", f"{tries}, {why}")
     return limits

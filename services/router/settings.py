@@ -19,6 +19,8 @@ from services.router.route_settings import DataClass, Route, Vendor
 DEFAULT_MODEL = "local/extractive"
 DEFAULT_ROUTE = "default"
 DEFAULT_EMBEDDINGS = "local/minilm"
+# Each try may be billed, and a request may make two calls (a cascade, a continuation): the ledger takes 256 lines.
+MAX_ATTEMPTS = 100
 # More is seen by whoever reads along.
 _MAX_STREAM_JOIN_S = 0.25
 
@@ -144,6 +146,8 @@ class RouterSettings:
             for entry in dataclasses.fields(values):
                 if getattr(values, entry.name) <= 0:
                     raise ValueError(f"router.{group}.{entry.name} must be above zero.")
+        if self.limits.max_attempts > MAX_ATTEMPTS:
+            raise ValueError(f"router.limits.max_attempts must be {MAX_ATTEMPTS} at most: each try may be billed.")
         for share in ("retry_share", "breaker_failure_share"):
             if getattr(self.limits, share) > 1:
                 raise ValueError(f"router.limits.{share} is a share: it must be 1 at most.")

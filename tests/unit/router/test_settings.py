@@ -1,12 +1,15 @@
 import dataclasses
 
 import pytest
+from buf.validate import validate_pb2
+from llmops.ledger.v1.ledger_pb2 import CommitRequest
 
 from meshkit.settings import Secret, load
 from services.router.core.errors import ModelNotFound
 from services.router.provider_settings import ModelConfig, Provider
 from services.router.settings import (
     DEFAULT_MODEL,
+    MAX_ATTEMPTS,
     Limits,
     Route,
     RouterSettings,
@@ -101,6 +104,7 @@ def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
         (RouterSettings(default_route="defualt"), "did you mean 'default'"),
         (with_provider(dataclasses.replace(REMOTE, bills_cancelled="half")), "bills_cancelled to be full, delivered"),
         (RouterSettings(limits=Limits(max_attempts=0)), "router.limits.max_attempts"),
+        (RouterSettings(limits=Limits(max_attempts=MAX_ATTEMPTS + 1)), "max_attempts must be 100 at most"),
         (RouterSettings(limits=Limits(retry_share=1.1)), "router.limits.retry_share is a share"),
         (RouterSettings(limits=Limits(breaker_failure_share=2.0)), "router.limits.breaker_failure_share is a share"),
         (RouterSettings(stream_join_s=-0.01), "router.stream_join_s must be between 0"),
@@ -111,6 +115,12 @@ def test_the_defaults_are_valid_and_answer_without_a_key() -> None:
 def test_mistakes_are_named_with_what_to_do(settings: RouterSettings, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         settings.validate()
+
+
+def test_the_tries_of_a_cascade_fit_into_one_commit() -> None:
+    """One line too many, and nothing of the request was booked but its input, when the hold expired."""
+    lines = CommitRequest.DESCRIPTOR.fields_by_name["lines"].GetOptions().Extensions[validate_pb2.field]
+    assert lines.repeated.max_items >= 2 * MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
