@@ -54,7 +54,7 @@ _WELCOME = (
     b"LLMOps Mesh: the OpenAI- and Anthropic-compatible edge.\n"
     b"Point an OpenAI client's base_url at /v1 of this address, an Anthropic client's at the address itself.\n"
     b"POST /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages\n"
-    b"GET /v1/models, /healthz, /readyz, /metrics\n"
+    b"GET /v1/models, /healthz, /readyz\n"
 )
 
 _Run = Callable[[web.BaseRequest, Origin], Awaitable[web.StreamResponse]]
@@ -101,8 +101,16 @@ class EdgeApi:
     """Finds the handler of a request and answers; whatever fails becomes an error in the shape of its clients."""
 
     def __init__(
-        self, ports: Ports, admission: Admission, deadlines: Deadlines, pulse: Pulse, cors_origins: tuple[str, ...]
+        self,
+        ports: Ports,
+        admission: Admission,
+        deadlines: Deadlines,
+        pulse: Pulse,
+        cors_origins: tuple[str, ...],
+        *,
+        metrics: bool,
     ) -> None:
+        """`metrics`: whether /metrics answers; nobody is asked for a key there."""
         self._ports = ports
         self._admission = admission
         self._deadlines = deadlines
@@ -116,9 +124,10 @@ class EdgeApi:
             "/v1/models": ("GET", self._list_models),
             "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
-            "/metrics": ("GET", self._metrics),
             "/": ("GET", self._welcome),
         }
+        if metrics:
+            self._routes["/metrics"] = ("GET", self._metrics)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers any request. Cancellation and a broken connection pass through: nobody is left to answer."""

@@ -61,6 +61,7 @@ def _api(settings: EdgeSettings, kit: Kit) -> EdgeApi:
         Deadlines(settings.unary_timeout_s, settings.stream_timeout_s, settings.max_timeout_s),
         Pulse(settings.open_after_s, settings.ping_after_s),
         settings.cors_origins,
+        metrics=settings.metrics,
     )
 
 

@@ -58,6 +58,9 @@ class EdgeSettings:
     drain_timeout_s: float = 30.0
     # Origins whose browsers may call this server; "*" is everyone. Empty turns CORS off.
     cors_origins: tuple[str, ...] = ()
+    # Whether /metrics answers here as well as on the admin port: to everyone, and with the names, calls and tokens of
+    # every model that this process serves.
+    metrics: bool = False
     limits: EdgeLimits = field(default_factory=EdgeLimits)
 
     def validate(self) -> None:
