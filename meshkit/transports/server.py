@@ -21,6 +21,9 @@ from meshkit.transports.mux.server import MeshServicer
 from meshkit.transports.status import encode
 
 _MIN_PING_INTERVAL_MS = 10_000
+# The longest credential that identity takes (16 KiB), the mesh's own key and the rest. By itself gRPC takes 8 KiB, and
+# of calls with more it lets some through, by chance.
+_MAX_METADATA_BYTES = 24 * 1024
 # grpc sends a timeout as few digits, rounded up: 1 ms below 1 s, 10 ms below 10 s, 100 ms below 100 s, then whole
 # seconds. That is up to 1 % more than the caller waits, so a handler counts on 1 % less than the header says.
 _TIMEOUT_ROUNDING = 0.01
@@ -83,6 +86,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
+                ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
                 # Strictly less than the client's 30 s: equal values fail on jitter with "too_many_pings".
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
                 ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),

@@ -12,7 +12,8 @@ from services.edge.core.errors import BadCredential, InvalidRequest
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Version 00 only: later versions may be longer, and are read as 00 by cutting them, which nobody sends yet.
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_MAX_CREDENTIAL_CHARS = 4096
+# As identity takes them: a token with many claims has kilobytes. The limit of a header line comes first by default.
+_MAX_CREDENTIAL_CHARS = 16_384
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # LiteLLM's names come second, so that clients written for it keep their deadlines.
 _TIMEOUT_HEADERS = ("x-llmops-timeout-s", "x-litellm-timeout")
@@ -87,7 +88,7 @@ def sent_traceparent(headers: Mapping[str, str]) -> str:
 def credential_of(headers: Mapping[str, str]) -> str:
     """The bearer token, else x-api-key, else empty: whether one is needed is the mesh's decision.
 
-    Raises BadCredential for another scheme, and for characters that no key has.
+    Raises BadCredential for another scheme, for characters that no key has, and for too many of them.
     """
     authorization = headers.get("authorization")
     if authorization is None:
@@ -96,7 +97,9 @@ def credential_of(headers: Mapping[str, str]) -> str:
         credential = authorization[7:].strip()
     else:
         raise BadCredential("The authorization header must be `Bearer <key>`.")
-    if len(credential) > _MAX_CREDENTIAL_CHARS or not credential.isascii() or not credential.isprintable():
+    if len(credential) > _MAX_CREDENTIAL_CHARS:
+        raise BadCredential(f"The API key or token has more than {_MAX_CREDENTIAL_CHARS} characters.")
+    if not credential.isascii() or not credential.isprintable():
         raise BadCredential("The API key holds characters that no key of this server has.")
     return credential
 

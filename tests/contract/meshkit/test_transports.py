@@ -16,6 +16,7 @@ from llmops.guard.v1 import guard_pb2_grpc
 from meshkit.actions import NoLog
 from meshkit.calls import HandlerTable
 from meshkit.context import CallContext, TraceContext, current_or_none, running
+from meshkit.credentials import MAX_CREDENTIAL_CHARS
 from meshkit.errors import CallError
 from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest
 from meshkit.interceptors import build_chain
@@ -31,6 +32,8 @@ from tests.support.guard_double import GuardDouble, PolicyUnknown
 PEPPER = b"pepper-for-tests-only"
 ADA = Principal("acme", "search", "ada", "key-ada", frozenset({"caller"}))
 AUTHORISED = (("authorization", "Bearer ada-secret"),)
+# A token of somebody in many groups.
+LONGEST = "l" * MAX_CREDENTIAL_CHARS
 SERVICE = "llmops.guard.v1.GuardService"
 
 
@@ -48,6 +51,7 @@ def handler_table(
         PEPPER,
         [
             StoredKey(key_digest(PEPPER, "ada-secret"), ADA),
+            StoredKey(key_digest(PEPPER, LONGEST), ADA),
             StoredKey(key_digest(PEPPER, "nobody-secret"), Principal("acme", "", "", "key-none", frozenset({"guest"}))),
         ],
     )
