@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,20 +29,37 @@ audit_app = typer.Typer(help="The audit log: who did what.", no_args_is_help=Tru
 
 @audit_app.command("list")
 def audit_list(organisation: Organisation = "", as_json: AsJson = False, address: Address = HERE) -> None:
-    """List events: a platform key sees all, another those of its organisation. Needs role auditor."""
+    """List events: a platform key sees all, another those of its organisation. Needs role auditor.
+
+    Exit code 1 when something in the log is no event.
+    """
     from llmops.identity.v1 import identity_pb2 as pb
 
-    from llmops_cli.identity_client import CallRefused, printable
+    from llmops_cli.identity_client import CallRefused
 
-    request = pb.ListAuditEventsRequest(organisation=organisation)
+    request, whole = pb.ListAuditEventsRequest(organisation=organisation), True
     try:
         with client(address) as mesh:
             for answer in mesh.pages("ListAuditEvents", request):
                 for event in answer.events:
-                    line = event.event_json if as_json else printable(_line(json.loads(event.event_json)))
-                    sys.stdout.write(line + "\n")
+                    line = event.event_json if as_json else _shown(event)
+                    whole = whole and line != ""
+                    sys.stdout.write((line or f"{event.sequence:>6}  NOT AN EVENT: somebody changed the log") + "\n")
     except CallRefused as refused:
         raise typer.Exit(refused.args[0]) from None
+    if not whole:
+        raise typer.Exit(EXIT_NOT_WHOLE)
+
+
+def _shown(event: Any) -> str:
+    """The line of an event; empty when what the log holds there is none."""
+    from llmops_cli.identity_client import printable
+    from llmops_cli.proofs import Unproven, event_of
+
+    try:
+        return printable(_line(event_of(event.event_json)))
+    except Unproven:
+        return ""
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -62,7 +80,9 @@ def audit_export(
     from llmops_cli.identity_client import CallRefused
     from services.identity.core.verification import export_lines
 
-    # An export that breaks off must not take the place of an earlier one.
+    if file.is_dir():
+        raise SettingsError(f"{file}: Is a directory; name a file that can be written")
+    # An export that breaks off must not take the place of an earlier one, nor stay beside it.
     partial = file.with_name(f"{file.name}.part")
     try:
         with client(address) as mesh, partial.open("w", encoding="utf-8", newline="\n") as out:
@@ -70,10 +90,12 @@ def audit_export(
                 out.write(line + "\n")
         partial.replace(file)
     except CallRefused as refused:
-        partial.unlink(missing_ok=True)
         raise typer.Exit(refused.args[0]) from None
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror}; name a file that can be written") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     sys.stderr.write(f"{file} is written; `llmops audit verify {file}` checks it\n")
 
 
@@ -112,6 +134,7 @@ def audit_verify(
     With --public-key every checkpoint from the first signed one on must be signed; one before it may bear no signature.
     Events that were cut off behind a signed checkpoint are found with --against only, or when you know a later one.
     """
+    from llmops_cli.identity_client import printable
     from services.identity.core.verification import verify
 
     check = _verifier(public_key)
@@ -120,14 +143,16 @@ def audit_verify(
         # It is believed because it was kept: whoever could change it could take its signatures away as well.
         earlier = verify(_read(against))
         if earlier.problem is not None:
-            raise SettingsError(f"{against}: the earlier export is not whole itself: {earlier.problem.text}")
+            text = printable(earlier.problem.text)
+            raise SettingsError(f"{against}: the earlier export is not whole itself: {text}")
         known = earlier.roots
     verdict = verify(_read(file), check, known)
     if verdict.problem is not None:
         event = f", event {verdict.problem.sequence}" if verdict.problem.sequence else ""
-        sys.stdout.write(f"{file}: NOT WHOLE: line {verdict.problem.line}{event}: {verdict.problem.text}\n")
+        text = printable(verdict.problem.text)
+        sys.stdout.write(f"{file}: NOT WHOLE: line {verdict.problem.line}{event}: {text}\n")
         raise typer.Exit(EXIT_NOT_WHOLE)
-    signed = _signatures(verdict) if check else "signatures not checked (--public-key)"
+    signed = printable(_signatures(verdict)) if check else "signatures not checked (--public-key)"
     sys.stdout.write(f"{file}: whole: {verdict.events} events, {verdict.checkpoints} checkpoints, {signed}\n")
 
 
@@ -164,7 +189,7 @@ def audit_prove(
         with client(address) as mesh:
             proven = prove(mesh.call, sequence, earlier, check)
     except Unproven as unproven:
-        sys.stdout.write(f"event {sequence}: NOT PROVEN: {unproven}\n")
+        sys.stdout.write(f"event {sequence}: NOT PROVEN: {printable(str(unproven))}\n")
         raise typer.Exit(EXIT_NOT_WHOLE) from None
     except CallRefused as refused:
         raise typer.Exit(refused.args[0]) from None
@@ -174,7 +199,9 @@ def audit_prove(
     signed = "signed" if check else "signature not checked (--public-key)"
     grown = f", which continues that of {earlier.leaf_count}" if earlier is not None else ""
     what = f"in the log of {newest.leaf_count} events{grown}; checkpoint of {newest.time}, {signed}"
-    sys.stdout.write(f"{printable(_line(json.loads(proven.event_json)))}\nevent {sequence}: proven: {what}\n")
+    sys.stdout.write(
+        f"{printable(_line(json.loads(proven.event_json)))}\nevent {sequence}: proven: {printable(what)}\n"
+    )
 
 
 @audit_app.command("keygen")

@@ -64,11 +64,11 @@ def check_event(proof: pb.GetInclusionProofResponse, sequence: int, claim: Claim
     path = list(proof.path)
     if not proves_inclusion(leaf_hash(text.encode()), sequence - 1, claim.leaf_count, path, claim.root):
         raise Unproven("the event is not the one that the checkpoint covers: it was changed, or the log was rewritten")
-    if _event_of(text)["sequence"] != sequence:
+    if event_of(text)["sequence"] != sequence:
         raise Unproven("the event says that it stands elsewhere")
 
 
-def _event_of(text: str) -> dict[str, Any]:
+def event_of(text: str) -> dict[str, Any]:
     """What a text says, as far as it is shown. A root proves that it stands in a log, not that it is an event.
 
     Raises Unproven.

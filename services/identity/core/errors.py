@@ -69,7 +69,7 @@ class AlreadyExists(IdentityError):
 
     def __init__(self, kind: str, name: str) -> None:
         """Names what is there."""
-        super().__init__(f"there is a {kind} {name!r} already; choose another name")
+        super().__init__(f"{kind} {name!r} is there already; choose another name")
 
 
 class RequestIdReused(IdentityError):

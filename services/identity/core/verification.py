@@ -169,7 +169,7 @@ class _Verification:
         if leaf.hex().encode() != digest:
             raise self._broken("the event was changed", following=True)
         event: dict[str, Any] = json.loads(content)
-        self._check_place(int(event["sequence"]))
+        self._check_place(event["sequence"])
         if event["previous"] != self._last.hex():
             at = self._tree.count
             raise self._broken(
@@ -179,7 +179,9 @@ class _Verification:
         self._last = leaf
         self._check_known()
 
-    def _check_place(self, sequence: int) -> None:
+    def _check_place(self, sequence: object) -> None:
+        if type(sequence) is not int:
+            raise ValueError("a place in the log is a whole number")
         due = self._tree.count + 1
         if sequence > due:
             raise self._broken(f"event {due} is missing here, or stands elsewhere", at=due)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import uuid
@@ -220,6 +222,43 @@ async def test_a_changed_event_is_not_proven(llmops: Commands) -> None:
     assert "NOT PROVEN: the event is not the one that the checkpoint covers" in changed.out
 
 
+async def test_what_is_no_event_is_listed_as_such_and_the_others_are_shown(llmops: Commands) -> None:
+    for name in ("one", "two"):
+        await llmops("identity", "team", "create", name, key="acme-secret")
+    connection = await asyncpg.connect(llmops.url)
+    await connection.execute("ALTER TABLE identity.audit_events DISABLE TRIGGER USER")
+    await connection.execute("UPDATE identity.audit_events SET event = '{}' WHERE sequence = 2")
+    await connection.close()
+    listed = (await llmops("audit", "list", code=1)).out.splitlines()
+    assert listed[1] == "     2  NOT AN EVENT: somebody changed the log"
+    assert "team/two" in listed[2]
+
+
+async def test_an_export_that_breaks_off_leaves_nothing(llmops: Commands) -> None:
+    await llmops("audit", "export", "log.txt", key="acme-secret", code=1)
+    (llmops.folder / "taken" / "in").mkdir(parents=True)
+    await llmops("audit", "export", "taken", code=2)
+    (llmops.folder / "file").touch()
+    assert "Not a directory" in (await llmops("audit", "export", "file/log.txt", code=2)).err
+    assert [file.name for file in llmops.folder.iterdir() if file.suffix == ".part" or file.name == "log.txt"] == []
+
+
+async def test_what_a_file_says_reaches_no_terminal(shared: Commands) -> None:
+    def line(kind: str, said: str) -> str:
+        return f"{kind} {hashlib.sha256(said.encode()).hexdigest()} {said}\n"
+
+    end = line("end", '{"events": "\\u001b[2J", "checkpoints": 0}')
+    (shared.folder / "rude.txt").write_text(line("begin", '{"format":"llmops-audit/1"}') + end)
+    ran = await shared("audit", "verify", "rude.txt", code=1)
+    assert "the log had \ufffd[2J events" in ran.out
+    against = await shared("audit", "verify", "rude.txt", "--against", "rude.txt", code=2)
+    assert "\x1b" not in against.err
+    note = f"\x1b[2J\n1\n{base64.b64encode(bytes(32)).decode()}\n\n"
+    (shared.folder / "rude-note.txt").write_text(note)
+    proof = await shared("audit", "prove", "1", "--checkpoint", "rude-note.txt", code=1)
+    assert "of another log, \ufffd[2J" in proof.out
+
+
 async def test_a_signing_key_is_made_in_two_lines(shared: Commands) -> None:
     seed, verifier = (await shared("audit", "keygen")).out.splitlines()
     assert len(seed) == 44
@@ -246,6 +285,10 @@ async def test_a_signing_key_is_made_in_two_lines(shared: Commands) -> None:
         (("audit", "verify", "none.txt"), "acme-secret", 2, "none.txt: No such file or directory"),
         (("audit", "verify", "none.txt", "--public-key", "x"), "acme-secret", 2, "is not a verifier key"),
         (("audit", "export", "no/such/file"), "platform-secret", 2, "name a file that can be written"),
+        *(
+            (("audit", "export", file), "platform-secret", 2, "Is a directory; name a file")
+            for file in (".", "/", "..")
+        ),
         (("identity", "org", "list"), "unknown", 1, "UNAUTHENTICATED CREDENTIAL_INVALID"),
         (("identity", "org", "list", "--address", "127.0.0.1:1"), "acme-secret", 1, "nothing answers at 127.0.0.1:1"),
     ],

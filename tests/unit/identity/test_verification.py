@@ -253,7 +253,8 @@ def test_nonsense_is_a_problem_and_no_crash(line: bytes) -> None:
 
 
 def test_a_well_hashed_line_that_is_no_event_is_a_problem() -> None:
-    for content in (b"[]", b"{}", b'{"sequence":"x"}', b"nonsense", b"\xff"):
+    numbers = (b'{"sequence":Infinity}', b'{"sequence":1e999}', b'{"sequence":1.0}', b'{"sequence":true}')
+    for content in (b"[]", b"{}", b'{"sequence":"x"}', b"nonsense", b"\xff", *numbers):
         line = b"event " + audit.leaf_hash(content).hex().encode() + b" " + content + b"\n"
         assert "not one that an export holds" in found(LINES[0] + line + LINES[-1])[2]
 
