@@ -30,12 +30,20 @@ _KEY_ID_DIGITS = 32
 _KINDS = {algorithm: {"R": "RSA", "P": "RSA", "E": "EC"}[algorithm[0]] for algorithm in ASYMMETRIC} | {"EdDSA": "OKP"}
 
 
+# Kind, algorithm (where the key names one) and the key.
+_Key = tuple[str, str, Any]
+
+
 class _Issuer:
     """An entry of the configuration with its keys by id."""
 
     def __init__(self, settings: IssuerSettings) -> None:
         self.settings = settings
         self.keys = _read_keys(settings)
+        kept = settings.algorithms
+        if not any(_signs(key, algorithm) for key in self.keys.values() for algorithm in kept):
+            kinds = ", ".join(sorted({key[1] or key[0] for key in self.keys.values()}))
+            raise ValueError(f"no key is for {', '.join(kept)}: they are {kinds}; name their algorithms")
 
     def key(self, header: Mapping[str, Any], algorithm: str) -> Any:
         """The key of a token, or None. Without `kid` there must be one key only."""
@@ -44,9 +52,7 @@ class _Issuer:
             found = next(iter(self.keys.values())) if len(self.keys) == 1 else None
         else:
             found = self.keys.get(kid) if isinstance(kid, str) else None
-        if found is None or found[0] != _KINDS[algorithm] or found[1] not in ("", algorithm):
-            return None
-        return found[2]
+        return found[2] if found is not None and _signs(found, algorithm) else None
 
 
 class JwtTokens:
@@ -54,7 +60,12 @@ class JwtTokens:
 
     def __init__(self, issuers: Iterable[IssuerSettings], platform: str) -> None:
         """Reads the keys. Raises ValueError with what is wrong, ModuleNotFoundError without PyJWT and cryptography."""
-        self._issuers = {issuer.issuer: _Issuer(issuer) for issuer in issuers}
+        self._issuers: dict[str, _Issuer] = {}
+        for issuer in issuers:
+            try:
+                self._issuers[issuer.issuer] = _Issuer(issuer)
+            except ValueError as error:
+                raise ValueError(f"{issuer.issuer}: {error}") from None
         self._platform = platform
 
     def is_token(self, credential: str) -> bool:
@@ -180,18 +191,22 @@ def _roles(issuer: IssuerSettings, claims: Mapping[str, Any]) -> tuple[str, ...]
     return tuple(sorted(claimed | set(issuer.roles)))
 
 
-def _read_keys(issuer: IssuerSettings) -> dict[str, tuple[str, str, Any]]:
-    """Kind, algorithm (where the key names one) and key, by id. Raises ValueError."""
+def _signs(key: _Key, algorithm: str) -> bool:
+    return key[0] == _KINDS[algorithm] and key[1] in ("", algorithm)
+
+
+def _read_keys(issuer: IssuerSettings) -> dict[str, _Key]:
+    """The keys for signatures, by id. Raises ValueError."""
     from jwt import PyJWK, PyJWTError  # noqa: PLC0415
 
     try:
         text = issuer.jwks or Path(issuer.jwks_file).read_text(encoding="utf-8")
-        entries = json.loads(text)["keys"]
+        entries = list(json.loads(text)["keys"])
     except OSError as error:
         raise ValueError(f"jwks_file {issuer.jwks_file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError('the keys are not a JSON Web Key Set: {"keys": [...]}') from None
-    keys: dict[str, tuple[str, str, Any]] = {}
+    keys: dict[str, _Key] = {}
     for at, entry in enumerate(entries):
         kind = entry.get("kty") if isinstance(entry, dict) else None
         if kind not in ("RSA", "EC", "OKP") or "d" in entry:
@@ -205,7 +220,7 @@ def _read_keys(issuer: IssuerSettings) -> dict[str, tuple[str, str, Any]]:
             name = f"kid {kid!r}" if kid else "no kid"
             raise ValueError(f"key {at}: another key has {name} too, and a token must say which of them signed it")
         try:
-            keys[kid] = (kind, entry.get("alg", ""), PyJWK(entry).key)
+            keys[kid] = (kind, entry.get("alg") or "", PyJWK(entry).key)
         except PyJWTError as error:
             raise ValueError(f"key {at}: {error}") from None
     if not keys:

@@ -301,11 +301,38 @@ async def test_a_disabled_users_token_opens_nothing_and_its_team_is_the_stored_o
         (json.dumps({"keys": [public(RSA_KEY, "r"), public(OTHER_RSA, "r")]}), "key 1: another key has kid 'r' too"),
         (json.dumps({"keys": [without_kid(RSA_KEY), without_kid(EC_KEY)]}), "key 1: another key has no kid too"),
         (json.dumps({"keys": [public(RSA_KEY, "r") | {"kid": ["r"]}]}), "key 0: its kid is no text"),
+        ('{"keys": 5}', "not a JSON Web Key Set"),
+        ('{"keys": null}', "not a JSON Web Key Set"),
+        ("[" * 100_000, "not a JSON Web Key Set"),
+        (json.dumps({"keys": [public(RSA_KEY, "r", alg="XS256")]}), "key 0: "),
     ],
 )
 def test_keys_that_cannot_be_used_end_the_start(jwks: str, error: str) -> None:
-    with pytest.raises(ValueError, match=error):
+    # The entry is named: there may be several.
+    with pytest.raises(ValueError, match=f"^{ISSUER}: .*{error}"):
         tokens(an_issuer(jwks=jwks))
+
+
+@pytest.mark.parametrize(
+    ("keys", "algorithms", "kinds"),
+    [
+        # Without a word every token of theirs would be an unknown key.
+        ([public(EC_KEY, "e")], ("RS256",), "EC"),
+        ([public(EC_KEY, "e", alg="ES256"), public(ED_KEY, "d")], ("RS256", "PS256"), "ES256, OKP"),
+        ([public(RSA_KEY, "r", alg="RS512")], ("RS256",), "RS512"),
+    ],
+)
+def test_keys_for_none_of_the_algorithms_end_the_start(
+    keys: list[dict[str, Any]], algorithms: tuple[str, ...], kinds: str
+) -> None:
+    said = f"no key is for {', '.join(algorithms)}: they are {kinds}; name their algorithms"
+    with pytest.raises(ValueError, match=said):
+        tokens(an_issuer(jwks=json.dumps({"keys": keys}), algorithms=algorithms))
+
+
+def test_a_key_whose_algorithm_is_null_names_none() -> None:
+    jwks = json.dumps({"keys": [public(RSA_KEY, "r") | {"alg": None}]})
+    assert who(GOOD, an_issuer(jwks=jwks)) is not None
 
 
 def test_a_key_file_that_is_not_there_says_so() -> None:
