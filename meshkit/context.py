@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshkit.identity import Principal
 
@@ -41,7 +41,7 @@ class CallContext:
 
     request_id: str
     principal: Principal
-    credential: str
+    credential: str = field(repr=False)
     trace: TraceContext
     deadline_s: float | None
     within_mesh: bool = False

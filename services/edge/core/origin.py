@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.edge.core.errors import BadCredential, InvalidRequest
 
@@ -39,7 +39,7 @@ class CallTerms:
     """How a call into the mesh is made. `timeout_s` is from now."""
 
     origin: Origin
-    credential: str
+    credential: str = field(repr=False)
     idempotency_key: str
     timeout_s: float
 

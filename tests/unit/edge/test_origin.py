@@ -82,6 +82,12 @@ def test_credentials_come_from_either_header(headers: dict[str, str], credential
     assert credential_of(headers) == credential
 
 
+def test_terms_do_not_show_the_credential() -> None:
+    terms = terms_of({"x-api-key": "key-2"}, ORIGIN, DEADLINES, stream=False)
+    assert terms.credential == "key-2"
+    assert "key-2" not in f"{terms!r} {terms}"
+
+
 @pytest.mark.parametrize(
     "headers",
     [

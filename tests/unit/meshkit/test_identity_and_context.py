@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from meshkit.context import new_trace, parse_traceparent, remaining_s
+from meshkit.context import CallContext, new_trace, parse_traceparent, remaining_s
 from meshkit.errors import Unauthenticated
-from meshkit.identity import ConfiguredKeys, Principal, StoredKey, key_digest, new_key
+from meshkit.identity import NOBODY, ConfiguredKeys, Principal, StoredKey, key_digest, new_key
 from meshkit.runtime import KeySettings
 from meshkit.testing import call_context
 
@@ -73,6 +73,13 @@ def test_traceparent_round_trip() -> None:
 )
 def test_malformed_traceparents_begin_a_new_trace(header: str) -> None:
     assert parse_traceparent(header) is None
+
+
+def test_a_call_does_not_show_its_credential() -> None:
+    # Whatever prints a call, an error of a library or the event loop's debug mode, prints no key.
+    call = CallContext("r", NOBODY, "ada-secret", new_trace(sampled=False), None)
+    assert call.credential == "ada-secret"
+    assert "ada-secret" not in f"{call!r} {call}"
 
 
 async def test_remaining_time() -> None:
