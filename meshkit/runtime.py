@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ logger = logging.getLogger("meshkit.runtime")
 
 _READY_CHECK_TIMEOUT_S = 2.0
 _MIN_PEPPER_CHARS = 16
+_MESH_KEY = re.compile(r"[\x21-\x7e]{16,}")
 _DIGEST_CHARS = 64
 
 
@@ -84,13 +86,28 @@ class AuthSettings:
     identity: IdentityCacheSettings = field(default_factory=IdentityCacheSettings)
 
     def validate(self) -> None:
-        """Raises ValueError for twin ids and for keys without a pepper."""
+        """Raises ValueError for twins among the keys, and for secrets that can be guessed or not be sent."""
         ids = [k.id for k in self.keys]
         twins = sorted({i for i in ids if ids.count(i) > 1})
         if twins:
             raise ValueError(f"key id {twins[0]!r} is there twice")
         if self.pepper and len(self.pepper.reveal()) < _MIN_PEPPER_CHARS:
             raise ValueError(f"pepper must have at least {_MIN_PEPPER_CHARS} characters")
+        if self.mesh_key and not _MESH_KEY.fullmatch(self.mesh_key.reveal()):
+            raise ValueError(
+                "mesh_key must have at least 16 characters, visible ASCII without spaces and line breaks: it opens "
+                "what only the mesh may do, and travels in headers"
+            )
+        self._require_different_keys()
+
+    def _require_different_keys(self) -> None:
+        """One secret is one key: of two entries, the one that counts would be an accident."""
+        owners: dict[str, str] = {}
+        if self.pepper and self.mesh_key:
+            owners[key_digest(self.pepper.reveal().encode(), self.mesh_key.reveal())] = "mesh_key"
+        for key in self.keys:
+            if (other := owners.setdefault(key.digest, f"key {key.id!r}")) != f"key {key.id!r}":
+                raise ValueError(f"key {key.id!r} is the same secret as {other}; make another one for it")
 
 
 @dataclass(frozen=True, slots=True)

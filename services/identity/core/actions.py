@@ -52,8 +52,8 @@ class Actions:
         digest = hashlib.sha256(audit.canonical(payload).encode()).hexdigest()
         # Of this key and this RPC: whoever else sends the same id has asked as well, and stands in the log as well.
         known_as = audit.canonical([action.method, actor.key_id, action.request_id])
-        # No organisation's name has a slash: requests of identity's own, whose ids their callers choose, never meet it.
-        place = f"action/{actor.organisation}"
+        # No organisation's name has a space: requests of identity's own, whose ids their callers choose, never meet it.
+        place = f"action {actor.organisation}"
         async with self._store.changing() as books:
             past = await books.past_request(place, known_as)
             if past is not None:

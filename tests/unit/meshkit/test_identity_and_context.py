@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from meshkit.context import CallContext, new_trace, parse_traceparent, remaining_s
 from meshkit.errors import Unauthenticated
 from meshkit.identity import NOBODY, ConfiguredKeys, Principal, StoredKey, key_digest, new_key
-from meshkit.runtime import KeySettings
+from meshkit.runtime import AuthSettings, KeySettings
+from meshkit.settings import Secret
 from meshkit.testing import call_context
 
 ADA = Principal("acme", "", "ada", "k", frozenset({"caller"}))
+PEPPER, MESH_KEY = "pepper-for-tests-only", "mesh-key-of-these-tests"
 
 
 def test_a_key_is_known_by_its_digest_under_its_pepper_only() -> None:
@@ -48,6 +53,32 @@ def test_an_organisation_that_means_another_is_no_name(name: str) -> None:
 def test_an_organisation_may_be_named_as_before() -> None:
     for name in ("acme", "Acme", "acme/eu", "société"):
         KeySettings("k", "0" * 64, name).validate()
+
+
+def auth(**changed: Any) -> AuthSettings:
+    return replace(AuthSettings(pepper=Secret(PEPPER), mesh_key=Secret(MESH_KEY)), **changed)
+
+
+def an_entry(name: str, key: str, organisation: str = "acme") -> KeySettings:
+    return KeySettings(name, key_digest(PEPPER.encode(), key), organisation)
+
+
+@pytest.mark.parametrize(
+    "mesh_key", ["x", "m" * 15, f"{MESH_KEY}\n", f"{MESH_KEY} ", "schlüssel-des-netzes", "a\tb" * 9]
+)
+def test_a_mesh_key_that_can_be_guessed_or_not_be_sent_is_refused(mesh_key: str) -> None:
+    # It opens whose every key is, and writes into the audit log. A line break at the end is what `echo` leaves.
+    with pytest.raises(ValueError, match="mesh_key must have at least 16 characters, visible ASCII"):
+        auth(mesh_key=Secret(mesh_key)).validate()
+
+
+def test_one_secret_is_one_key() -> None:
+    twins = (an_entry("a", "ada-secret"), an_entry("b", "ada-secret", "globex"))
+    with pytest.raises(ValueError, match="key 'b' is the same secret as key 'a'; make another one"):
+        auth(keys=twins).validate()
+    with pytest.raises(ValueError, match="key 'a' is the same secret as mesh_key"):
+        auth(keys=(an_entry("a", MESH_KEY),)).validate()
+    auth(keys=(an_entry("a", "ada-secret"), an_entry("b", "bob-secret"))).validate()
 
 
 def test_keys_are_long_and_different() -> None:
