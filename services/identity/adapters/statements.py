@@ -50,6 +50,7 @@ INSERT INTO audit_checkpoints (leaf_count, note) VALUES ($1, $2) ON CONFLICT (le
 """
 ADD_REQUEST = """
 INSERT INTO admin_requests (organisation, request_id, payload_digest, answer, create_time) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (organisation, request_id) DO UPDATE SET answer = excluded.answer, create_time = excluded.create_time
 """
 FIND_REQUEST = """
 SELECT organisation, request_id, payload_digest, answer, create_time FROM admin_requests

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from services.identity.core import audit
@@ -17,6 +18,10 @@ from services.identity.core.errors import RequestIdReused
 from services.identity.core.model import Actor
 from services.identity.core.notary import Notary
 from services.identity.core.ports import Clock, Observer, PastRequest, Store, Written
+
+# A caller that heard nothing sends the same again, and asked once. Whoever sends it later asks again: the service may
+# have forgotten the first time (a day in the cache, a restart in the router) and do it once more.
+REPEATED_WITHIN = timedelta(minutes=1)
 
 
 class Action(NamedTuple):
@@ -40,7 +45,7 @@ class Actions:
         self._rules = rules
 
     async def record(self, action: Action) -> int:
-        """The action's place in the log; that of the first time for a repetition.
+        """The action's place in the log; that of the first time for a repetition within a minute.
 
         Raises:
             InvalidRequest: something in it must not be kept.
@@ -55,12 +60,13 @@ class Actions:
         # No organisation's name has a space: requests of identity's own, whose ids their callers choose, never meet it.
         place = f"action {actor.organisation}"
         async with self._store.changing() as books:
+            now = self._clock.now()
             past = await books.past_request(place, known_as)
             if past is not None:
                 if past.payload_digest != digest:
                     raise RequestIdReused
-                return int(json.loads(past.answer)["sequence"])
-            now = self._clock.now()
+                if now < past.create_time + REPEATED_WITHIN:
+                    return int(json.loads(past.answer)["sequence"])
             event, head = audit.append(books.head, _deed(action), actor, action.request_id, now)
             answer = audit.canonical({"sequence": event.sequence})
             request = PastRequest(place, known_as, digest, answer, now)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -80,6 +81,20 @@ async def test_a_repetition_adds_nothing_and_another_action_is_another(store: St
     # A request of identity itself under the same id is not confused with it.
     await world.administration.create_team(ACTOR, "r-1", "", "search", "")
     assert (await store.head()).count == 6
+
+
+async def test_what_is_asked_again_later_is_another_event(store: Store) -> None:
+    # The cache forgets a request after a day, the router with its end: it would be done again and stand nowhere.
+    world = World(store)
+    assert await world.actions.record(ACTION) == 1
+    for later, sequence in ((timedelta(seconds=59), 1), (timedelta(seconds=1), 2), (timedelta(seconds=59), 2)):
+        world.clock.time += later
+        assert await world.actions.record(ACTION) == sequence
+    world.clock.time += timedelta(hours=25)
+    with pytest.raises(RequestIdReused):
+        await world.actions.record(ACTION._replace(fields={}))
+    assert await world.actions.record(ACTION) == 3
+    assert [event.sequence for event in await store.events("", 0, 9)] == [1, 2, 3]
 
 
 async def test_nobody_claims_the_id_of_anothers_action(store: Store) -> None:

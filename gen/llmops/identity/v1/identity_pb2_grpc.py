@@ -252,8 +252,8 @@ class IdentityServiceServicer(object):
 
     def RecordAction(self, request, context):
         """Writes into the audit log that somebody asked for an action of another service, before it is done there. What became of
-        it stands in that service. A repetition with the same method, key and request_id adds nothing. Idempotent with
-        request_id.
+        it stands in that service. A repetition with the same method, key and request_id adds nothing within a minute;
+        later it is an event of its own. Idempotent with request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -86,8 +86,8 @@ class IdentityServiceStub:
     """Ends a key and all its secrets, everywhere within a second, for ever. NOT_FOUND. Idempotent with request_id."""
     RecordAction: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RecordActionRequest, _identity_pb2.RecordActionResponse]
     """Writes into the audit log that somebody asked for an action of another service, before it is done there. What became of
-    it stands in that service. A repetition with the same method, key and request_id adds nothing. Idempotent with
-    request_id.
+    it stands in that service. A repetition with the same method, key and request_id adds nothing within a minute;
+    later it is an event of its own. Idempotent with request_id.
     """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListAuditEventsRequest, _identity_pb2.ListAuditEventsResponse]
     """The audit log in order. Keys of the platform see every event, others those of their own organisation. Safe to retry."""
@@ -161,8 +161,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Ends a key and all its secrets, everywhere within a second, for ever. NOT_FOUND. Idempotent with request_id."""
     RecordAction: _aio.UnaryUnaryMultiCallable[_identity_pb2.RecordActionRequest, _identity_pb2.RecordActionResponse]  # type: ignore[assignment]
     """Writes into the audit log that somebody asked for an action of another service, before it is done there. What became of
-    it stands in that service. A repetition with the same method, key and request_id adds nothing. Idempotent with
-    request_id.
+    it stands in that service. A repetition with the same method, key and request_id adds nothing within a minute;
+    later it is an event of its own. Idempotent with request_id.
     """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListAuditEventsRequest, _identity_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """The audit log in order. Keys of the platform see every event, others those of their own organisation. Safe to retry."""
@@ -317,8 +317,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RecordActionResponse, _abc.Awaitable[_identity_pb2.RecordActionResponse]]:
         """Writes into the audit log that somebody asked for an action of another service, before it is done there. What became of
-        it stands in that service. A repetition with the same method, key and request_id adds nothing. Idempotent with
-        request_id.
+        it stands in that service. A repetition with the same method, key and request_id adds nothing within a minute;
+        later it is an event of its own. Idempotent with request_id.
         """
 
     @_abc_1.abstractmethod
