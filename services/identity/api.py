@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from llmops.common.v1 import options_pb2
 from llmops.identity.v1 import identity_pb2 as pb
@@ -122,7 +123,7 @@ class IdentityApi(pb_grpc.IdentityServiceServicer):
 
     async def RotateKey(self, request: pb.RotateKeyRequest, context: object) -> pb.RotateKeyResponse:
         """See identity.proto."""
-        overlap = request.overlap.ToTimedelta() if request.HasField("overlap") else None
+        overlap = _span(request.overlap) if request.HasField("overlap") else None
         key, secret = await self._administration.rotate_key(
             _actor(), request.request_id, request.organisation, request.key_id, overlap
         )
@@ -280,6 +281,13 @@ def _set(field: Timestamp, time: datetime | None) -> None:
     """An absent moment leaves its field absent: a message field is made by the first touch only."""
     if time is not None:
         field.FromDatetime(time)
+
+
+def _span(overlap: Duration) -> timedelta:
+    try:
+        return overlap.ToTimedelta()
+    except (ValueError, OverflowError):
+        raise InvalidRequest("overlap", "is no time that can be reckoned with; write less") from None
 
 
 def _moment(time: Timestamp) -> datetime:

@@ -167,7 +167,7 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
 
     async def Reconcile(self, request: pb.ReconcileRequest, context: object) -> pb.ReconcileResponse:
         """See the contract."""
-        starts = [day.start_time.ToMicroseconds() for day in request.days]
+        starts = [_microseconds(day.start_time) for day in request.days]
         organisation = current().principal.organisation
         booked = await self._ledger.reports.reconcile(organisation, request.provider, starts)
         days = [
@@ -213,7 +213,7 @@ class LedgerApi(ledger_pb2_grpc.LedgerServiceServicer):
             current().principal.organisation,
             Scope(request.scope) if request.scope else None,
             request.subject,
-            request.at_time.ToMicroseconds() if request.HasField("at_time") else None,
+            _microseconds(request.at_time) if request.HasField("at_time") else None,
             request.page_size,
             request.page_token,
         )
@@ -385,8 +385,8 @@ def _usage(usage: Usage) -> pb.LimitUsage:
     )
 
 
-def _microseconds(duration: Duration) -> int:
-    return duration.seconds * MICROSECONDS + duration.nanos // _NANOSECONDS_PER_MICROSECOND
+def _microseconds(time: Duration | Timestamp) -> int:
+    return time.seconds * MICROSECONDS + time.nanos // _NANOSECONDS_PER_MICROSECOND
 
 
 def _duration(microseconds: int) -> Duration:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -303,7 +302,7 @@ def _encode_token(name: str) -> str:
 def _decode_token(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
+    except ValueError:  # of base64, of UTF-8, and of characters beyond ASCII
         raise InvalidField("page_token", "must be the token of the last answer") from None
 
 

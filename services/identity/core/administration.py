@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
@@ -348,11 +348,20 @@ def _require_live(key: Key, now: datetime) -> None:
 
 def refuse_unkeepable(request_id: str, payload: Sequence[object]) -> None:
     """Raises InvalidRequest for a NUL, which PostgreSQL does not keep, and for a key that stands in the wrong field."""
-    for text in (request_id, *(str(part) for part in payload)):
+    for text in (request_id, *_texts(payload)):
         if "\x00" in text:
             raise InvalidRequest("request", "must not contain a NUL character")
         if has_key(text):
             raise InvalidRequest("request", "holds an API key; keys are named by their id, as ListKeys shows it")
+
+
+def _texts(parts: Iterable[object]) -> Iterator[str]:
+    """Every text of a payload as it is: how a list prints hides what cannot be printed."""
+    for part in parts:
+        if isinstance(part, list):
+            yield from _texts(part)
+        else:
+            yield str(part)
 
 
 def _scopes_text(scopes: Scopes) -> list[list[str]]:

@@ -211,6 +211,10 @@ async def test_rotation_over_the_wire(stub: Any) -> None:
         pb.CreateKeyRequest(request_id="r", expire_time=Timestamp(seconds=10**15)),
         pb.RotateKeyRequest(request_id="r", key_id="k", overlap=Duration(seconds=-1)),
         pb.RotateKeyRequest(request_id="r", key_id="k", overlap=Duration(seconds=10**9)),
+        pb.RotateKeyRequest(request_id="r", key_id="k", overlap=Duration(seconds=2**63 - 1)),
+        pb.RotateKeyRequest(request_id="r", key_id="k", overlap=Duration(seconds=-(2**63))),
+        pb.CreateKeyRequest(request_id="r", scopes=pb.KeyScopes(models=["\x00"])),
+        pb.CreateKeyRequest(request_id="r", scopes=pb.KeyScopes(environments=["a", "b\x00"])),
     ],
     ids=lambda request: str(request).replace("\n", " "),
 )

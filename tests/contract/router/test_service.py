@@ -274,9 +274,10 @@ async def test_an_unknown_model_and_a_malformed_field(start: Any) -> None:
     with pytest.raises(CallError) as caught:
         await stub.Complete(pb.CompleteRequest(call=call(model="gpt")), metadata=CALLER)
     assert (caught.value.reason, caught.value.metadata["model"]) == ("MODEL_NOT_FOUND", "gpt")
-    with pytest.raises(CallError) as caught:
-        await stub.ListModels(pb.ListModelsRequest(page_token="%"), metadata=CALLER)
-    assert caught.value.reason == "INVALID_FIELD"
+    for token in ("%", "AA=", "_w==", "é"):
+        with pytest.raises(CallError) as caught:
+            await stub.ListModels(pb.ListModelsRequest(page_token=token), metadata=CALLER)
+        assert caught.value.reason == "INVALID_FIELD"
 
 
 async def test_without_key_and_network_the_default_route_answers(start: Any) -> None:

@@ -16,6 +16,7 @@ from services.identity.adapters.system import SystemRandomness
 from services.identity.adapters.tokens import JwtTokens
 from services.identity.core.administration import UserChange
 from services.identity.core.errors import IdentityError, InvalidRequest, KeyEnded, StorageUnavailable
+from services.identity.core.model import Scopes
 from services.identity.core.secret_keys import Peppers, key_text, prefix_of
 from services.identity.core.service import EVERY_REVISION
 from tests.support.identity_world import ACME, START, World
@@ -208,6 +209,7 @@ async def test_a_nul_is_refused_before_the_database_would() -> None:
         world.administration.create_team(ACME, "r\x00", "", "t", ""),
         world.administration.create_user(ACME, "r", "", "u\x00", "", ""),
         world.key(guard_policy="\x00"),
+        world.key(scopes=Scopes(routes=frozenset({"\x00"}))),
     ):
         with pytest.raises(IdentityError, match="NUL"):
             await attempt
@@ -243,6 +245,7 @@ async def test_a_key_in_the_wrong_field_is_refused_and_kept_nowhere() -> None:
         administration.create_team(ACME, secret, "", "t", ""),
         administration.create_user(ACME, "r", "", "u", "", f"my key is {secret}"),
         world.key(display_name=secret),
+        world.key(scopes=Scopes(models=frozenset({secret}))),
     ):
         with pytest.raises(InvalidRequest, match="holds an API key") as refused:
             await attempt

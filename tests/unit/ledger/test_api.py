@@ -134,6 +134,20 @@ def test_limits_and_usage() -> None:
     assert not lifetime.HasField("window_start_time")
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [Timestamp(nanos=-1), Timestamp(seconds=10**15), Timestamp(seconds=2**63 - 1), Timestamp(seconds=-(2**63))],
+)
+def test_a_moment_that_is_none_is_named(moment: Timestamp) -> None:
+    api = desk_api(Desk([limit(Scope.USER, Period.HOUR, 100)]))
+    with call_context(ACME):
+        with pytest.raises(InvalidRequest, match="at_time: must be"):
+            done(api.GetUsage(pb.GetUsageRequest(at_time=moment), None))
+        day = pb.InvoiceDay(start_time=moment)
+        with pytest.raises(InvalidRequest, match=r"days\[1\].start_time: must be"):
+            done(api.Reconcile(pb.ReconcileRequest(provider="p", days=[pb.InvoiceDay(), day]), None))
+
+
 def test_errors_carry_what_the_runtime_maps() -> None:
     desk = Desk()
     api = desk_api(desk)
