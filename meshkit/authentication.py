@@ -253,6 +253,8 @@ class MeshAuthenticator:
                 if not failures:
                     fields = {"cause": error.status}
                     logger.info("the watch of identity ended; it begins again", extra={"fields": fields})
+            except Exception:  # without a watch this process would hear of no revocation any more
+                logger.exception("the watch of identity failed; it begins again")
             await asyncio.sleep(_WATCH_PAUSES_S[min(failures, len(_WATCH_PAUSES_S) - 1)])
             failures += 1
 

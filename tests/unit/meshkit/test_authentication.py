@@ -264,11 +264,13 @@ async def test_what_is_remembered_counts_while_the_service_is_heard_and_then_clo
         assert world.at_once(GOOD)
 
 
-async def test_a_lost_watch_is_opened_again_after_what_is_known() -> None:
-    async with a_world() as world:
+# Also by what nobody foresaw: a process without a watch would hear of no revocation until it ends.
+@pytest.mark.parametrize("loss", [AWAY, RuntimeError("unforeseen")])
+async def test_a_lost_watch_is_opened_again_after_what_is_known(loss: Exception) -> None:
+    async with a_world() as world, asyncio.timeout(10):
         await world.who(GOOD)
         await world.identity.tells(revision=7)
-        world.identity.watches[-1][1].put_nowait(AWAY)
+        world.identity.watches[-1][1].put_nowait(loss)
         while len(world.identity.watches) < 2:
             await asyncio.sleep(0.001)
         assert [after for after, _ in world.identity.watches] == [1, 7]
