@@ -12,6 +12,10 @@ import re
 from collections.abc import Mapping
 
 _KEY = re.compile(r"llmops-([0-9a-f]{16})-[A-Za-z0-9_-]{43}")
+# As `llmops keys create --offline` makes keys of mesh.yaml, and the mesh's own. No name that people give is so mixed.
+_CONFIGURED_KEY = re.compile(
+    r"(?<![A-Za-z0-9_-])llmops-(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"
+)
 # Compared with when there is nothing to compare with: refusals take the same steps.
 _NOTHING = bytes(32)
 
@@ -23,8 +27,8 @@ def prefix_of(credential: str) -> str:
 
 
 def has_key(text: str) -> bool:
-    """Whether a key of ours stands somewhere in a text."""
-    return _KEY.search(text) is not None
+    """Whether a key of ours, or one of mesh.yaml as we make them, stands somewhere in a text."""
+    return (_KEY.search(text) or _CONFIGURED_KEY.search(text)) is not None
 
 
 def key_text(prefix: str, secret: str) -> str:

@@ -18,6 +18,7 @@ from llmops.cache.v1 import cache_pb2
 from llmops.identity.v1 import identity_pb2 as pb
 
 from meshkit.errors import CallError
+from meshkit.identity import new_key
 from services.identity.core.actions import Action
 from services.identity.core.checkpoints import Checkpoint
 from services.identity.core.errors import InvalidRequest, RequestIdReused
@@ -124,10 +125,10 @@ async def test_checkpoints_follow_actions_too(store: Store) -> None:
 
 async def test_a_secret_in_a_wrong_field_is_not_kept(store: Store) -> None:
     world = World(store)
-    key = f"llmops-{'0' * 16}-{'a' * 43}"
-    for wrong in (ACTION._replace(request_id=key), ACTION._replace(fields={"limit.subject": key})):
-        with pytest.raises(InvalidRequest, match="holds an API key"):
-            await world.actions.record(wrong)
+    for key in (f"llmops-{'0' * 16}-{'a' * 43}", new_key()):
+        for wrong in (ACTION._replace(request_id=key), ACTION._replace(fields={"limit.subject": key})):
+            with pytest.raises(InvalidRequest, match="holds an API key"):
+                await world.actions.record(wrong)
     with pytest.raises(InvalidRequest, match="NUL"):
         await world.actions.record(ACTION._replace(request_id="r\x00"))
     assert (await store.head()).count == 0

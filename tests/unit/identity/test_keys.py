@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkit.credentials import KEY_FORM
+from meshkit.identity import new_key
 from services.identity.adapters.memory import MemoryStore
 from services.identity.adapters.system import SystemRandomness
 from services.identity.adapters.tokens import JwtTokens
 from services.identity.core.administration import UserChange
 from services.identity.core.errors import IdentityError, InvalidRequest, KeyEnded, StorageUnavailable
 from services.identity.core.model import Scopes
-from services.identity.core.secret_keys import Peppers, key_text, prefix_of
+from services.identity.core.secret_keys import Peppers, has_key, key_text, prefix_of
 from services.identity.core.service import EVERY_REVISION
 from tests.support.identity_world import ACME, START, World
 
@@ -251,6 +252,27 @@ async def test_a_key_in_the_wrong_field_is_refused_and_kept_nowhere() -> None:
             await attempt
         assert secret not in str(refused.value)
     assert await world.store.revision() == 1
+
+
+@pytest.mark.parametrize("around", ["{}", "my key is {}", '"{}",'])
+def test_a_key_of_the_configuration_is_seen_in_a_text_too(around: str) -> None:
+    # Pasted as the subject of a limit, it stood in the audit log for ever.
+    for _ in range(100):
+        assert has_key(around.format(new_key()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llmops-gateway-production-europe-west-one-00000001",
+        "LLMOPS-GATEWAY-PRODUCTION-EUROPE-WEST-ONE-00000001",
+        "llmops-0123456789abcdef0123456789abcdef0123456789a",
+        "key-0123456789abcdef",
+        "llmops/mesh.Audit-0123456789abcdef0123456789abcdef01",
+    ],
+)
+def test_a_long_name_is_no_key(name: str) -> None:
+    assert not has_key(name)
 
 
 async def test_what_somebody_ended_opens_nothing_though_a_clock_is_behind() -> None:
