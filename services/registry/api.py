@@ -13,7 +13,8 @@ from llmops.registry.v1 import registry_pb2_grpc as pb_grpc
 from meshkit import context as mesh_context
 from meshkit.errors import PermissionDenied
 from meshkit.identity import Scopes
-from services.registry.core.catalog import Catalog
+from services.registry.core.catalog import Catalog, Resolution
+from services.registry.core.errors import PromptNotFound
 from services.registry.core.ports import Executor
 from services.registry.core.prompt import (
     Arm,
@@ -82,8 +83,7 @@ class RegistryApi(pb_grpc.RegistryServiceServicer):
 
     async def GetPrompt(self, request: pb.GetPromptRequest, context: object) -> pb.GetPromptResponse:
         """See registry.proto."""
-        _scopes().require_prompt(request.reference, DEFAULT_ENVIRONMENT)
-        found = await self._registry.find(request.reference)
+        found = await self._find(request.reference)
         return pb.GetPromptResponse(prompt=version_to_proto(found.prompt))
 
     async def ListPrompts(self, request: pb.ListPromptsRequest, context: object) -> pb.ListPromptsResponse:
@@ -96,8 +96,7 @@ class RegistryApi(pb_grpc.RegistryServiceServicer):
 
     async def Resolve(self, request: pb.ResolveRequest, context: object) -> pb.ResolveResponse:
         """See registry.proto."""
-        _scopes().require_prompt(request.reference, DEFAULT_ENVIRONMENT)
-        found = await self._registry.find(request.reference, request.sticky_key)
+        found = await self._find(request.reference, request.sticky_key)
         response = pb.ResolveResponse(prompt=version_to_proto(found.prompt), arm=found.arm)
         if request.render:
             messages = await self._registry.render(found.prompt.prompt, request.variables)
@@ -113,6 +112,16 @@ class RegistryApi(pb_grpc.RegistryServiceServicer):
         async with aclosing(self._registry.watch()) as catalogs:
             async for catalog in catalogs:
                 yield await self._snapshots.of(catalog)
+
+    async def _find(self, reference: str, sticky_key: str = "") -> Resolution:
+        """What a reference means. A key that is limited to environments is told of no other: not where else it is."""
+        _scopes().require_prompt(reference, DEFAULT_ENVIRONMENT)
+        try:
+            return await self._registry.find(reference, sticky_key)
+        except PromptNotFound:
+            if not _scopes().environments:
+                raise
+            raise PromptNotFound(reference, f"{reference} is not served; ListPrompts names what is") from None
 
 
 def _scopes() -> Scopes:

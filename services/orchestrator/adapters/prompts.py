@@ -111,12 +111,18 @@ class SnapshotPrompts:
         name = reference if "@" in reference else f"{reference}@{DEFAULT_ENVIRONMENT}"
         pointer = snapshot.pointers.get(name)
         if pointer is None:
-            raise PromptNotFound(reference, nearest(reference, [*snapshot.pointers, *_readable(snapshot.versions)]))
+            raise PromptNotFound(reference, nearest(reference, _nameable(snapshot)))
         labels = request.labels
         sticky = labels.conversation_id or labels.end_user or current().principal.user
         weights = [a.weight_basis_points for a in pointer.arms]
         arm = pointer.arms[choose_arm(pointer.prompt_name, pointer.environment, sticky, weights)]
         return snapshot.versions[f"{pointer.prompt_name}/v{arm.version}"], arm.name
+
+
+def _nameable(snapshot: Snapshot) -> list[str]:
+    """References that this key may use."""
+    references, scopes = [*snapshot.pointers, *_readable(snapshot.versions)], current().principal.scopes
+    return [each for each in references if scopes.allow_prompt(each, DEFAULT_ENVIRONMENT)]
 
 
 def _readable(versions: Mapping[str, SnapshotPrompt]) -> list[str]:

@@ -62,6 +62,23 @@ async def test_nothing_else_is_and_whether_it_is_there_is_not_told(fresh_url: st
             assert await outcome(stub.Resolve(pb.ResolveRequest(reference=reference))) == "PERMISSION_DENIED"
 
 
+async def test_where_else_a_prompt_is_served_is_not_told(fresh_url: str) -> None:
+    async with limited(fresh_url) as stub:
+        elsewhere = publication("2.0", "production")
+        elsewhere.prompt.name = "goodbye"
+        await stub.PublishPrompt(elsewhere, metadata=OPERATOR)
+        told = set()
+        for name in ("goodbye", "nothing"):
+            for call, request in ((stub.GetPrompt, pb.GetPromptRequest), (stub.Resolve, pb.ResolveRequest)):
+                with pytest.raises(CallError) as caught:
+                    await call(request(reference=f"{name}@staging"))
+                assert caught.value.reason == "PROMPT_NOT_FOUND"
+                told.add(str(caught.value).replace(name, "…"))
+        assert told == {"…@staging is not served; ListPrompts names what is"}
+        with pytest.raises(CallError, match="it is served in production"):
+            await stub.GetPrompt(pb.GetPromptRequest(reference="goodbye@staging"), metadata=OPERATOR)
+
+
 async def test_a_list_holds_what_its_environment_serves(fresh_url: str) -> None:
     async with limited(fresh_url) as stub:
         assert [p.version for p in (await stub.ListPrompts(pb.ListPromptsRequest())).prompts] == ["1.1"]

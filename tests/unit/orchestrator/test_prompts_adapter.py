@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from llmops.common.v1 import chat_pb2, context_pb2
 from llmops.orchestrator.v1 import orchestrator_pb2 as pb
 from llmops.registry.v1 import registry_pb2
 
+from meshkit.identity import Scopes
 from meshkit.templates import InvalidVariables
 from meshkit.testing import CALLER, call_context
 from services.orchestrator.adapters.conversation import conversation_of
@@ -46,11 +48,21 @@ def request(reference: str, **fields: object) -> pb.Conversation:
     return pb.Conversation(prompt=prompt, **fields)
 
 
-def resolved(conversation: pb.Conversation, **principal: str) -> Turn:
+def resolved(conversation: pb.Conversation, **principal: Any) -> Turn:
     prompts = SnapshotPrompts()
     prompts.snapshot = build_snapshot(UPDATE, None)
     with call_context(replace(CALLER, user="", **principal)):
         return prompts.resolve(conversation, "q-1")
+
+
+def test_a_limited_key_is_told_of_no_prompt_that_it_may_not_use() -> None:
+    hint = "did you mean 'sum@production'"
+    for environments in ((), ("preproduction", "production")):
+        with pytest.raises(PromptNotFound, match=hint):
+            resolved(request("sum@preproduction"), scopes=Scopes(environments=frozenset(environments)))
+    with pytest.raises(PromptNotFound) as caught:
+        resolved(request("sum@preproduction"), scopes=Scopes(environments=frozenset({"preproduction"})))
+    assert str(caught.value) == "there is no prompt 'sum@preproduction'"
 
 
 @pytest.mark.parametrize(
