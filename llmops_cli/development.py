@@ -17,7 +17,7 @@ _PRIVATE = 0o600
 
 
 def state_folder(environ: dict[str, str]) -> Path:
-    """Where state is kept: $LLMOPS_HOME, else ./.llmops. Made when missing, readable by its owner only."""
+    """Where state is kept: $LLMOPS_HOME, else ./.llmops. Made when missing. Its secrets are files of their owner."""
     folder = Path(environ.get("LLMOPS_HOME") or ".llmops").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,13 @@ class SystemRandomness:
 
 
 def announce(organisation: str, secret: str) -> None:
-    """See `core.ports.Announce`. Standard error and not the log: logs are kept and sent elsewhere."""
+    """See `core.ports.Announce`. On standard error by itself: no record of the logger holds it.
+
+    In containers standard error is collected, and the key with it: the sentence says what to do then.
+    """
     sys.stderr.write(
         f"identity: first start. Key of the first administrator of organisation {organisation!r}, shown this once and "
-        f"kept nowhere:\n  {secret}\n"
+        "kept nowhere by identity. Where standard error is kept, rotate it at once: `llmops keys list` names its id, "
+        f"then `llmops keys rotate ID --overlap 0s`:\n  {secret}\n"
     )
     sys.stderr.flush()

@@ -296,6 +296,7 @@ async def test_the_first_start_shows_one_key_that_may_do_everything(
         shown = capsys.readouterr().err
         [secret] = [word for word in shown.split() if word.startswith("llmops-")]
         assert "shown this once" in shown
+        assert "rotate it at once" in shown
         made = pb.CreateOrganisationRequest(request_id="o", name="initech")
         await stub.CreateOrganisation(made, metadata=bearer(secret))
         listed = await stub.ListAuditEvents(pb.ListAuditEventsRequest(), metadata=bearer(secret))
