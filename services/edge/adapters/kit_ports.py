@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from meshkit.errors import MeshError
@@ -11,6 +12,8 @@ from meshkit.kit import Kit
 from services.edge.adapters.mesh import call_failed
 
 _DURATION_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0)
+# An answer about readiness is given again for so long.
+_READINESS_HOLDS_S = 0.25
 
 
 class KitDoor:
@@ -37,10 +40,16 @@ class KitProbes:
     def __init__(self, kit: Kit, executor: Executor) -> None:
         self._kit = kit
         self._executor = executor
+        self._checking: asyncio.Task[dict[str, str]] | None = None
+        self._began_s = float("-inf")
 
     async def readiness(self) -> Mapping[str, str]:
-        """See Probes."""
-        return await self._kit.readiness()
+        """See Probes. Nobody needs a key for it, and checks ask databases: whoever comes meanwhile gets one answer."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        if self._checking is None or (self._checking.done() and now_s - self._began_s >= _READINESS_HOLDS_S):
+            self._began_s, self._checking = now_s, loop.create_task(self._kit.readiness())
+        return await asyncio.shield(self._checking)
 
     async def metrics(self) -> bytes:
         """See Probes."""
