@@ -30,11 +30,16 @@ class Notary:
         self._origin = origin
         self._seen = Frontier()
         self._one = asyncio.Lock()
+        self._looking = False
 
     async def look(self) -> None:
-        """Reads what was added. Raises LogRewritten, StorageUnavailable."""
-        async with self._one:
-            await self._catch_up(await self._store.head())
+        """Reads what was added, at the start the whole log. Raises LogRewritten, StorageUnavailable."""
+        self._looking = True
+        try:
+            async with self._one:
+                await self._catch_up(await self._store.head())
+        finally:
+            self._looking = False
 
     async def checkpoint(self) -> Checkpoint | None:
         """A checkpoint over every event until now; None over none. Raises LogRewritten, StorageUnavailable."""
@@ -51,7 +56,13 @@ class Notary:
             return (await self._store.checkpoints(head.count - 1, 1))[0]
 
     async def checkpoint_if_possible(self) -> None:
-        """As `checkpoint`; what went wrong is told to the observer alone."""
+        """As `checkpoint`; what went wrong is told to the observer alone.
+
+        Does not wait for a look: somebody waits for the answer to a change that is done, and for the secret in it. The
+        next checkpoint covers what this one would have.
+        """
+        if self._looking:
+            return
         try:
             await self.checkpoint()
         except LogRewritten:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from dataclasses import replace
@@ -38,6 +39,32 @@ def rewrite(store: MemoryStore, *, keep: int | None = None, checkpoints: bool = 
     store._state = replace(
         store._state, events=events, head=head, checkpoints=store._state.checkpoints if checkpoints else {}
     )
+
+
+async def test_a_change_does_not_wait_until_a_new_process_has_read_the_log() -> None:
+    # A long log takes seconds: a key that was made meanwhile was lost with the answer that came too late.
+    class Slow(MemoryStore):
+        reading = asyncio.Event()
+        read = asyncio.Event()
+
+        async def events(self, organisation: str, after: int, size: int) -> list[Event]:
+            self.reading.set()
+            await self.read.wait()
+            return await super().events(organisation, after, size)
+
+    store = Slow()
+    world = World(store)
+    for name in ("a", "b", "c"):
+        await world.organisation(name)
+    starting = asyncio.create_task(world.identity.keep(3600))
+    async with asyncio.timeout(5):
+        await store.reading.wait()
+        assert (await world.key(ADMIN, organisation="a"))[1]
+    assert await store.checkpoints(0, 10) == []
+    store.read.set()
+    assert (await world.identity.checkpoint(ADMIN)).leaf_count == 4  # type: ignore[union-attr]
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
 
 
 async def test_a_log_that_was_seen_and_rewritten_is_not_signed() -> None:
