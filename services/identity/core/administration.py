@@ -21,6 +21,9 @@ from services.identity.core.notary import Notary
 from services.identity.core.ports import Books, Clock, Observer, PastRequest, Randomness, Store, Written
 from services.identity.core.secret_keys import Peppers, has_key, key_text
 
+# Whoever comes by token works without being known, and can be disabled when they are.
+_UNKNOWN_USER = "ListUsers names those that there are; make one known who comes by token with CreateUser first"
+
 E = TypeVar("E", Organisation, Team, User, Key)
 # Secrets that a key keeps: its newest and those that rotation has not ended yet.
 MAX_SECRETS = 4
@@ -142,7 +145,7 @@ class Administration:
         async def decide(books: Books) -> Change:
             user = await books.user(owner, name)
             if user is None:
-                raise NotFound("user", name, "ListUsers names those that there are")
+                raise NotFound("user", name, _UNKNOWN_USER)
             if change.team is not None:
                 await _require_team(books, owner, change.team)
             disabled = user.disabled if change.disabled is None else change.disabled

@@ -281,6 +281,7 @@ async def test_a_signing_key_is_made_in_two_lines(shared: Commands) -> None:
         (("keys", "rotate", "key-0", "--overlap", "9999d"), "acme-secret", 1, "overlap: must be between 0 and"),
         (("identity", "org", "create", "Acme Inc"), "platform-secret", 1, "name: "),
         (("identity", "user", "update", "ada"), "acme-secret", 2, "nothing to change"),
+        (("identity", "user", "update", "auth0|5f", "--disable"), "acme-secret", 1, "by token with CreateUser first"),
         (("audit", "list"), "acme-secret", 1, "serves auditor; this key is caller, operator"),
         (("audit", "verify", "none.txt"), "acme-secret", 2, "none.txt: No such file or directory"),
         (("audit", "verify", "none.txt", "--public-key", "x"), "acme-secret", 2, "is not a verifier key"),
