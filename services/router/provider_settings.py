@@ -24,6 +24,12 @@ _REGION = re.compile(r"[a-z]{2,}(?:-[a-z]+)+-\d{1,2}")
 _NOT_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-encoding", "expect"}
 )
+# Of servers behind OpenAI's API, those whose limit on an answer has its older name alone: Mistral's refuses the newer
+# one, the others read past it, and write as long as they like. Ollama lives at a port of its own.
+_OLD_LIMIT = frozenset({"api.mistral.ai", "api.deepseek.com", "api.perplexity.ai", "api.together.xyz"})
+_OLLAMA_PORT = 11434
+# It refuses every field that it does not know, and counts streams unasked.
+_MISTRAL = "api.mistral.ai"
 BILLS_CANCELLED = ("full", "delivered", "nothing")
 
 
@@ -35,9 +41,10 @@ class Provider:
     for this machine, or with `allow_private_address`, which also opens private networks. A provider on this machine
     or in a private network may do without a key. `ca_file` names the certificates to trust instead of the system's.
 
-    `max_tokens_field` and `asks_stream_usage` are for older OpenAI-compatible servers. `api_version` is Azure's: empty
-    or `preview` for the v1 addresses, a date for those with the deployment in the path. Bedrock takes `region` and
-    either `api_key` or the three `aws_` fields, of which the session token is for temporary keys.
+    `max_tokens_field` and `asks_stream_usage` are for older OpenAI-compatible servers; unset, the address decides.
+    `images_in_tool_results` is for servers that take what OpenAI's chat completions refuse. `api_version` is Azure's:
+    empty or `preview` for the v1 addresses, a date for those with the deployment in the path. Bedrock takes `region`
+    and either `api_key` or the three `aws_` fields, of which the session token is for temporary keys.
     `bills_cancelled` is what it charges for a request that was cancelled because another one answered first: the
     `full` answer, what it had `delivered`, or `nothing`. The default may book too much, the others too little.
     `drain_on_cancel` says that it bills calls whose caller has left: they are read to their end, to book what it says.
@@ -54,8 +61,9 @@ class Provider:
     keepalive_s: float = 30.0
     allow_private_address: bool = False
     ca_file: str = ""
-    max_tokens_field: str = "max_completion_tokens"
-    asks_stream_usage: bool = True
+    max_tokens_field: str = ""
+    asks_stream_usage: bool | None = None
+    images_in_tool_results: bool = False
     api_version: str = ""
     region: str = ""
     aws_access_key_id: str = ""
@@ -72,6 +80,26 @@ class Provider:
         """The key in clear text, empty when there is none."""
         return self.api_key.reveal() if self.api_key is not None else ""
 
+    def limit_field(self) -> str:
+        """The name of the limit on an answer in OpenAI's chat completions."""
+        if self.max_tokens_field:
+            return self.max_tokens_field
+        url = urlsplit(self.url())
+        return "max_tokens" if url.hostname in _OLD_LIMIT or url.port == _OLLAMA_PORT else "max_completion_tokens"
+
+    def seed_field(self) -> str:
+        """The name of the seed there."""
+        return "random_seed" if urlsplit(self.url()).hostname == _MISTRAL else "seed"
+
+    def counts_streams_if_asked(self) -> bool:
+        """Whether the usage of a stream is to be asked for there."""
+        return urlsplit(self.url()).hostname != _MISTRAL if self.asks_stream_usage is None else self.asks_stream_usage
+
+    def knows_developer(self) -> bool:
+        """Whether messages of the role developer go out as such: elsewhere they are refused, or read by nobody."""
+        host = urlsplit(self.url()).hostname or ""
+        return self.dialect == "azure" or host.endswith(".openai.com")
+
     def has_credential(self) -> bool:
         """Whether calls can be expected to pass the door."""
         keyless = self.dialect == "local" or self.allow_private_address or is_loopback_host(self.url())
@@ -87,7 +115,7 @@ class Provider:
                 "needs connect_timeout_s, max_connections and keepalive_s above zero",
             ),
             (
-                self.max_tokens_field not in {"max_completion_tokens", "max_tokens"},
+                self.max_tokens_field not in {"", "max_completion_tokens", "max_tokens"},
                 "needs max_tokens_field to be max_completion_tokens or max_tokens",
             ),
             (self.bills_cancelled not in BILLS_CANCELLED, "needs bills_cancelled to be full, delivered or nothing"),
@@ -124,6 +152,10 @@ class Provider:
                 self.dialect == "litellm" and bool(self.headers or self.ca_file),
                 "has headers or a ca_file, which dialect litellm cannot pass on; remove them",
             ),
+            (
+                self.images_in_tool_results and self.dialect != "openai",
+                "has images_in_tool_results, which only dialect openai knows; remove it",
+            ),
             (signs and bool(self.key()), "has an api_key and aws_ fields; keep one of the two"),
         )
         return next((sentence for wrong, sentence in checks if wrong), "")
@@ -131,8 +163,12 @@ class Provider:
     def _address_problem(self) -> str:
         if self.dialect == "litellm" and not self.base_url:
             return ""
-        url = urlsplit(self.url())
-        if url.scheme not in {"http", "https"} or not url.hostname:
+        try:
+            url = urlsplit(self.url())
+            readable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        except ValueError:  # brackets of no IPv6 address, a port that is none
+            readable = False
+        if not readable:
             return "needs a base_url such as https://api.example.com/v1"
         if url.username or url.password or url.query or url.fragment:
             return "has a base_url with credentials, a query or a fragment; put credentials into api_key or headers"

@@ -19,6 +19,7 @@ import msgspec
 
 from services.router.adapters.dialects.extras import LITELLM
 from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.dialects.openai_chat_request import Ways
 from services.router.core.chat import Completion
 from services.router.core.failure import (
     ErrorBody,
@@ -77,7 +78,7 @@ class LitellmProvider:
         self._fixed: dict[str, Any] = {"num_retries": 0, "max_retries": 0}
         self._fixed |= {name: value for name, value in (("api_key", api_key), ("api_base", base_url)) if value}
         # The package takes and gives OpenAI's shapes.
-        self._shape = OpenAiChat("max_tokens", extras=LITELLM)
+        self._shape = OpenAiChat(Ways("max_tokens"), extras=LITELLM)
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling ends the package's call."""

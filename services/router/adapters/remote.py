@@ -20,6 +20,7 @@ from services.router.adapters.dialects.embeddings import (
 )
 from services.router.adapters.dialects.gemini_generate import GeminiGenerate
 from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.dialects.openai_chat_request import Ways
 from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
 from services.router.adapters.litellm_bridge import LitellmProvider, load_litellm
@@ -74,9 +75,18 @@ def dialect_of(provider: Provider) -> Dialect:
         case "bedrock":
             return BedrockConverse()
         case "azure":
-            return AzureOpenAi(provider.max_tokens_field, provider.asks_stream_usage, api_version=provider.api_version)
+            return AzureOpenAi(_ways(provider), provider.counts_streams_if_asked(), api_version=provider.api_version)
         case _:
-            return OpenAiChat(provider.max_tokens_field, provider.asks_stream_usage)
+            return OpenAiChat(_ways(provider), provider.counts_streams_if_asked())
+
+
+def _ways(provider: Provider) -> Ways:
+    return Ways(
+        provider.limit_field(),
+        provider.seed_field(),
+        knows_developer=provider.knows_developer(),
+        images_in_results=provider.images_in_tool_results,
+    )
 
 
 def embeddings_of(provider: Provider) -> EmbeddingsDialect | None:

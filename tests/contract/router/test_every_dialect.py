@@ -21,6 +21,7 @@ from services.router.adapters.dialects.base import Dialect
 from services.router.adapters.dialects.bedrock_converse import BedrockConverse
 from services.router.adapters.dialects.gemini_generate import GeminiGenerate
 from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.dialects.openai_chat_request import Ways
 from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.adapters.http import HttpLimits, HttpProvider
 from services.router.adapters.memory import AttemptLog, ManualClock
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 DIALECTS: dict[str, tuple[Dialect, str]] = {
     "openai": (OpenAiChat(), "/v1"),
-    "ollama": (OpenAiChat("max_tokens", asks_stream_usage=False), "/v1"),
+    "ollama": (OpenAiChat(Ways("max_tokens"), asks_stream_usage=False), "/v1"),
     "azure": (AzureOpenAi(api_version="2024-10-21"), ""),
     "azure-v1": (AzureOpenAi(), ""),
     "responses": (OpenAiResponses(), "/v1"),

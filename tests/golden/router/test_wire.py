@@ -18,6 +18,7 @@ from services.router.adapters.dialects.base import Dialect
 from services.router.adapters.dialects.bedrock_converse import BedrockConverse
 from services.router.adapters.dialects.gemini_generate import GeminiGenerate
 from services.router.adapters.dialects.openai_chat import OpenAiChat
+from services.router.adapters.dialects.openai_chat_request import Ways
 from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import (
@@ -43,8 +44,8 @@ DIALECTS: dict[str, Dialect] = {
     "gemini": GeminiGenerate(),
     "bedrock": BedrockConverse(),
     "azure": AzureOpenAi(api_version="2024-10-21"),
-    "vllm": OpenAiChat("max_tokens"),
-    "ollama": OpenAiChat("max_tokens", asks_stream_usage=False),
+    "vllm": OpenAiChat(Ways("max_tokens")),
+    "ollama": OpenAiChat(Ways("max_tokens"), asks_stream_usage=False),
 }
 SPEC = ModelSpec("big", "vendor", "big-1", max_output_tokens=1000)
 SCHEMA = '{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}'
@@ -261,7 +262,7 @@ def test_streams_say_the_same_however_they_arrive(name: str) -> None:
 def test_a_models_own_needs_shape_its_requests() -> None:
     spec = ModelSpec("m", "p", "m-1", omit_parameters=frozenset({"temperature"}), tool_reasoning_effort="none")
     call = ModelCall("", (Message("user", "x"),), (WEATHER,), Parameters(temperature=0.5, max_output_tokens=10))
-    body = json.loads(OpenAiChat("max_tokens").encode(ProviderRequest(call, spec), stream=False))
+    body = json.loads(OpenAiChat(Ways("max_tokens")).encode(ProviderRequest(call, spec), stream=False))
     assert "temperature" not in body
     assert (body["reasoning_effort"], body["max_tokens"]) == ("none", 10)
     assert "temperature" not in json.loads(AnthropicMessages().encode(ProviderRequest(call, spec), stream=False))

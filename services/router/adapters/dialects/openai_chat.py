@@ -21,7 +21,7 @@ from services.router.adapters.dialects.base import (
     usage_of,
 )
 from services.router.adapters.dialects.extras import OPENAI_CHAT, Extras
-from services.router.adapters.dialects.openai_chat_request import encode_body
+from services.router.adapters.dialects.openai_chat_request import OPENAI, Ways, encode_body
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, FinishReason, ToolCall, Usage
 from services.router.core.failure import ErrorBody, ProviderError, broken, error_answer
@@ -105,11 +105,11 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class OpenAiChat:
     """The dialect.
 
-    `max_tokens_field`: older compatible servers know only `max_tokens`. `asks_stream_usage` False is for those that
-    refuse `stream_options`: their usage is counted here. `extras` may be passed on.
+    `ways` are those of the server. `asks_stream_usage` False is for those that refuse `stream_options`: what they do
+    not count unasked is counted here. `extras` may be passed on.
     """
 
-    max_tokens_field: str = "max_completion_tokens"
+    ways: Ways = OPENAI
     asks_stream_usage: bool = True
     request_id_header: str = "x-client-request-id"
     extras: Extras = OPENAI_CHAT
@@ -129,7 +129,7 @@ class OpenAiChat:
 
     def encode(self, request: ProviderRequest, *, stream: bool) -> bytes:
         """The body; usage is asked for on streams as well, unless the server refuses that."""
-        body = encode_body(request, self.max_tokens_field, self.extras)
+        body = encode_body(request, self.ways, self.extras)
         if stream:
             body["stream"] = True
             if self.asks_stream_usage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from services.router.adapters.dialects.base import json_object
@@ -11,13 +12,30 @@ from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
 
 
-def encode_body(request: ProviderRequest, max_tokens_field: str, extras: Extras) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What servers of this API differ in; the defaults are OpenAI's.
+
+    `knows_developer` False is for servers that refuse the role, or read past it: its messages become the system's.
+    `images_in_results` is whether a tool's result may hold images.
+    """
+
+    max_tokens_field: str = "max_completion_tokens"
+    seed_field: str = "seed"
+    knows_developer: bool = True
+    images_in_results: bool = False
+
+
+OPENAI = Ways()
+
+
+def encode_body(request: ProviderRequest, ways: Ways, extras: Extras) -> dict[str, Any]:
     """The body as a mapping. Raises InvalidRequest, and ProviderError for what the API has no words for."""
     call, spec = request.call, request.spec
-    body: dict[str, Any] = {"model": spec.model, "messages": [_message(message) for message in call.messages]}
+    body: dict[str, Any] = {"model": spec.model, "messages": [_message(message, ways) for message in call.messages]}
     if call.tools:
         body["tools"] = [_tool(tool, position) for position, tool in enumerate(call.tools)]
-    _add_parameters(body, call.parameters, max_tokens_field, spec.max_output_tokens)
+    _add_parameters(body, call.parameters, ways, spec.max_output_tokens)
     if call.tools and spec.tool_reasoning_effort and not call.parameters.reasoning_effort:
         body["reasoning_effort"] = spec.tool_reasoning_effort
     for name in spec.omit_parameters:
@@ -26,11 +44,13 @@ def encode_body(request: ProviderRequest, max_tokens_field: str, extras: Extras)
     return body
 
 
-def _message(message: Message) -> dict[str, Any]:
-    """The API takes texts alone as results of tools, and refuses the whole request otherwise."""
-    if message.role == "tool" and any(isinstance(part, ImagePart) for part in message.parts):
+def _message(message: Message, ways: Ways) -> dict[str, Any]:
+    """OpenAI takes texts alone as results of tools, and refuses the whole request otherwise."""
+    images = not ways.images_in_results and any(isinstance(part, ImagePart) for part in message.parts)
+    if images and message.role == "tool":
         raise unsupported("images-in-tool-results")
-    row: dict[str, Any] = {"role": message.role}
+    known = message.role != "developer" or ways.knows_developer
+    row: dict[str, Any] = {"role": message.role if known else "system"}
     if message.parts:
         row["content"] = [
             {"type": "text", "text": part.text}
@@ -68,14 +88,14 @@ def _tool(tool: ToolDefinition, position: int) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _add_parameters(body: dict[str, Any], parameters: Parameters, max_tokens_field: str, ceiling: int) -> None:
+def _add_parameters(body: dict[str, Any], parameters: Parameters, ways: Ways, ceiling: int) -> None:
     limit = parameters.max_output_tokens
     values: dict[str, Any] = {
         "temperature": parameters.temperature,
         "top_p": parameters.top_p,
-        max_tokens_field: min(limit, ceiling) if limit is not None and ceiling else limit,
+        ways.max_tokens_field: min(limit, ceiling) if limit is not None and ceiling else limit,
         "stop": list(parameters.stop) or None,
-        "seed": parameters.seed,
+        ways.seed_field: parameters.seed,
         "presence_penalty": parameters.presence_penalty,
         "frequency_penalty": parameters.frequency_penalty,
         "parallel_tool_calls": parameters.parallel_tool_calls,
