@@ -18,13 +18,12 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from services.router.adapters.connector import Places, ProviderConnector
-from services.router.adapters.dialects.base import Dialect, StreamDecoder
+from services.router.adapters.dialects.base import Dialect, StreamDecoder, require_said, with_content
 from services.router.adapters.dialects.embeddings import EmbeddingsDialect, joined, spent_in_part
 from services.router.adapters.http_failures import AddressRefused, provider_failures
 from services.router.adapters.joining import JoinedReader
 from services.router.core.addresses import is_allowed
 from services.router.core.catalogue import ModelSpec
-from services.router.core.chat import Completion
 from services.router.core.failure import Failure, FailureKind, ProviderError, broken, error_answer, unsupported
 from services.router.core.ports import (
     Chunk,
@@ -162,7 +161,7 @@ class HttpProvider:
                 if response.status != 200:  # noqa: PLR2004 - the one status that carries an answer
                     raise await self._refusal(response)
                 answer = self._dialect.decode(await self._answer(response))
-        return _require_content(answer)
+        return with_content(answer)
 
     async def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
         """One chunk for each read that says something; closing the generator closes the connection at once."""
@@ -324,6 +323,8 @@ class _AnswerStream:
             data = await self._reader.read()
             chunk = self._take(data) if data else self._decoder.end()
             if chunk is not None:
+                if chunk.finished and chunk.delta is None and not self._begun:
+                    require_said(chunk.finish_reason, chunk.usage)
                 return chunk
         if self._failure is not None:
             raise self._failure
@@ -369,10 +370,3 @@ class _AnswerStream:
                     pass
         except TimeoutError:
             self._response.close()
-
-
-def _require_content(answer: ProviderAnswer) -> ProviderAnswer:
-    """An answer without text, tool calls, refusal or finish reason is none."""
-    if answer.completion == Completion():
-        raise broken("empty-answer")
-    return answer

@@ -17,16 +17,15 @@ from typing import Any
 
 import msgspec
 
+from services.router.adapters.dialects.base import require_said, with_content
 from services.router.adapters.dialects.extras import LITELLM
 from services.router.adapters.dialects.openai_chat import OpenAiChat
 from services.router.adapters.dialects.openai_chat_request import Ways
-from services.router.core.chat import Completion
 from services.router.core.failure import (
     ErrorBody,
     Failure,
     FailureKind,
     ProviderError,
-    broken,
     error_answer,
     unsupported,
 )
@@ -83,15 +82,12 @@ class LitellmProvider:
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """One answer; cancelling ends the package's call."""
         answer = await self._call(request, stream=False)
-        whole = self._shape.decode(_as_json(answer, request))
-        if whole.completion == Completion():
-            raise broken("empty-answer")
-        return whole
+        return with_content(self._shape.decode(_as_json(answer, request)))
 
     async def stream(self, request: ProviderRequest) -> AsyncGenerator[Chunk, None]:
         """One chunk for each of the package's; closing the generator closes its stream."""
         pieces = await self._call(request, stream=True)
-        decoder = self._shape.stream_decoder()
+        decoder, begun = self._shape.stream_decoder(), False
         try:
             while True:
                 try:
@@ -102,9 +98,12 @@ class LitellmProvider:
                     raise _failure(error, request) from None
                 chunk = decoder.feed([ServerSentEvent("", _as_json(piece, request))])
                 if chunk is not None:
+                    begun = begun or chunk.delta is not None
                     yield chunk
             last = decoder.end()
             if last is not None:
+                if last.delta is None and not begun:
+                    require_said(last.finish_reason, last.usage)
                 yield last
         finally:
             close = getattr(pieces, "aclose", None)

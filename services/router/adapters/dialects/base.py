@@ -11,9 +11,9 @@ import msgspec
 import orjson
 
 from services.router.core.catalogue import ModelSpec
-from services.router.core.chat import Delta, FinishReason, ToolCall, Usage
+from services.router.core.chat import Completion, Delta, FinishReason, ToolCall, Usage
 from services.router.core.errors import InvalidRequest
-from services.router.core.failure import ErrorBody, broken, unsupported
+from services.router.core.failure import ErrorBody, broken, content_policy, unsupported
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.sse import ServerSentEvent
 
@@ -176,6 +176,22 @@ def counted(usage: Usage | None, *, said: bool) -> Usage | None:
     return None if usage is not None and said and not usage.output_tokens else usage
 
 
+def with_content(answer: ProviderAnswer) -> ProviderAnswer:
+    """The answer. Raises ProviderError for one without text, tool calls, refusal or finish reason: that is none."""
+    completion = answer.completion
+    if completion == Completion():
+        raise broken("empty-answer")
+    if completion == Completion(finish_reason=completion.finish_reason):
+        require_said(completion.finish_reason, answer.usage)
+    return answer
+
+
+def require_said(finish: FinishReason, usage: Usage | None) -> None:
+    """Of an answer in which nothing was said. Raises ProviderError where a filter let nothing of it through."""
+    if finish is FinishReason.CONTENT_FILTER:
+        raise content_policy(finish.value, usage)
+
+
 class DeltaBuilder:
     """Joins the pieces that arrived together into one delta. Tool fragments join by their index.
 
@@ -229,7 +245,10 @@ class DeltaBuilder:
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": FinishReason.STOP,
+    "eos": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,
     "length": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
     "tool_calls": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,

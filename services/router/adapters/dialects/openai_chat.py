@@ -7,7 +7,7 @@ leniently: compatible servers send null or nothing where the reference promises 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -58,19 +58,19 @@ class _ToolCall(msgspec.Struct, gc=False):
     function: _Function | None = None
 
 
+class _Part(msgspec.Struct, gc=False):
+    type: str = ""
+    text: str | None = None
+
+
 class _Message(msgspec.Struct):
-    content: str | None = None
+    # Mistral's models that reason send it in parts.
+    content: str | list[_Part] | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int | None = None
-    message: _Message | None = None
-    delta: _Message | None = None
-    finish_reason: str | None = None
+    # Of interest is only whether there is any.
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Error(msgspec.Struct, gc=False):
@@ -80,11 +80,21 @@ class _Error(msgspec.Struct, gc=False):
     code: str | int | None = None
 
 
+class _Choice(msgspec.Struct):
+    index: int | None = None
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+    # OpenRouter's place for an error of whom it asked.
+    error: _Error | str | None = None
+
+
 class _Answer(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    # Read on its own: an answer is not lost because of how it was counted.
+    usage: Any = None
     error: _Error | str | None = None
 
 
@@ -98,6 +108,8 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_error = msgspec.json.Decoder(_ErrorAnswer).decode
 # Of the contract; no answer has as many calls.
 _MAX_INDEX = 2**31 - 1
+# The model was stopped by its server: at Mistral, OpenRouter and vLLM, at DeepSeek.
+_GAVE_UP = frozenset({"error", "abort", "insufficient_system_resource"})
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -142,15 +154,19 @@ class OpenAiChat:
         if answer.error is not None:
             raise ProviderError(error_answer(0, _as_error_body(answer.error)))
         if not answer.choices or answer.choices[0].message is None:
+            if answer.choices:
+                _require_end(answer.choices[0], _usage(answer.usage))
             raise broken("no-choices")
-        choice, message = answer.choices[0], answer.choices[0].message
+        choice, message, usage = answer.choices[0], answer.choices[0].message, _usage(answer.usage)
+        _require_end(choice, usage)
+        content = _text(message.content)
         calls = tuple(
             ToolCall(call.id or "", *_name_and_arguments(call), index)
             for index, call in enumerate(message.tool_calls or ())
         )
         finish = FINISH_REASONS.get(choice.finish_reason or "", FinishReason.UNKNOWN)
-        completion = Completion(message.content or "", calls, finish, message.refusal or "")
-        usage = counted(_usage(answer.usage), said=bool(message.content or calls or message.refusal))
+        completion = Completion(content, calls, finish, message.refusal or "")
+        usage = counted(usage, said=bool(content or calls or message.refusal))
         return ProviderAnswer(completion, usage, answer.model or "", answer.id or "")
 
     def error_body(self, body: bytes, headers: Mapping[str, str]) -> ErrorBody:
@@ -242,16 +258,23 @@ class OpenAiStreamDecoder:
         choice = chunk.choices[0]
         if choice.finish_reason:
             self._finish = choice.finish_reason
-        piece = choice.delta
-        if piece is None:
-            return False
-        if piece.content:
+        alive = choice.delta is not None and self._take_piece(choice.delta, delta)
+        _require_end(choice, self._usage)
+        return alive
+
+    def _take_piece(self, piece: _Message, delta: DeltaBuilder) -> bool:
+        thinks = bool(piece.reasoning_content or piece.reasoning)
+        if isinstance(piece.content, str):
             delta.text(piece.content)
+        elif piece.content:
+            text = _text(piece.content)
+            delta.text(text)
+            thinks = thinks or not text
         if piece.refusal:
             delta.refusal(piece.refusal)
         if piece.tool_calls:
             self._take_calls(piece.tool_calls, delta)
-        return bool(piece.reasoning_content or piece.reasoning)
+        return thinks
 
     def _take_calls(self, calls: Sequence[_ToolCall], delta: DeltaBuilder) -> None:
         for call in calls:
@@ -285,6 +308,21 @@ class _StreamedCalls:
         return position
 
 
+def _text(content: str | Sequence[_Part] | None) -> str:
+    """What is said, without what was thought and what is referred to."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.text or "" for part in content or () if part.type == "text")
+
+
+def _require_end(choice: _Choice, usage: Usage | None) -> None:
+    """Raises ProviderError where what came is no answer, or a part of one: its end says so."""
+    if choice.error is not None:
+        raise ProviderError(replace(error_answer(0, _as_error_body(choice.error)), usage=usage))
+    if choice.finish_reason in _GAVE_UP:
+        raise ProviderError(replace(broken("provider-gave-up").failure, usage=usage))
+
+
 def _parse(body: bytes) -> _Answer:
     try:
         return _decode_answer(body)
@@ -304,9 +342,15 @@ def _name_and_arguments(call: _ToolCall) -> tuple[str, str]:
     return ("", "") if function is None else (function.name or "", function.arguments or "")
 
 
-def _usage(usage: _Usage | None) -> Usage | None:
-    """None when the provider does not say both totals."""
-    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+def _usage(counts: Any) -> Usage | None:
+    """None when the provider does not say both totals, or says what is no count."""
+    if counts is None:
+        return None
+    try:
+        usage = msgspec.convert(counts, _Usage)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    if usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
     read, written = usage.prompt_tokens_details, usage.completion_tokens_details
     output_tokens, total = usage.completion_tokens, usage.total_tokens
