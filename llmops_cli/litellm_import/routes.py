@@ -121,17 +121,16 @@ class Routes:
     def _route(
         self, name: str, group: Group, strategy: str, retries: int | None, ladder: Mapping[str, Sequence[str]]
     ) -> dict[str, object]:
-        deployments = self._in_order(name, group)
-        several = len(deployments) > 1 and len({d.order for d in deployments}) == 1
+        deployments = _in_order(group)
+        self._note_later_orders(name, deployments)
+        first = _first_order(deployments)
+        several = len(first) > 1
         own = [deployment.name for deployment in deployments]
-        extra = [model for model in ladder.get("candidates", ()) if model not in own]
-        if several and extra and strategy != "weighted":
-            self._refuse_strategy(name, strategy)
-            strategy = "weighted"
-        weights = self._weights(deployments) if several and strategy == "weighted" else []
-        candidates: list[object] = [*own, *extra]
-        if weights:
-            pairs = zip(candidates, [*weights, *([0] * len(extra))], strict=True)
+        candidates: list[object] = [*own, *(model for model in ladder.get("candidates", ()) if model not in own)]
+        behind = [0] * (len(candidates) - len(first))
+        if several and (strategy == "weighted" or behind):
+            weights = _weights(first) if strategy == "weighted" else [1] * len(first)
+            pairs = zip(candidates, [*weights, *behind], strict=True)
             candidates = [{"model": model, "weight": weight} for model, weight in pairs]
         route: dict[str, object] = {"candidates": candidates[:MAX_CANDIDATES]}
         if several:
@@ -147,44 +146,52 @@ class Routes:
             self._report.refuse("model_list", f"{name} has more than {MAX_CANDIDATES} models; the last are left out")
         return route
 
-    def _refuse_strategy(self, name: str, strategy: str) -> None:
-        """A strategy ranks every candidate of a route; only weights can say that some are for fallback."""
-        self._report.refuse(
-            f"{self._router.path}.routing_strategy",
-            f"{strategy} would rank the fallbacks of {name} with its deployments: use simple-shuffle, as is done where "
-            f"this is left out, or give {name} no fallbacks",
-        )
-
-    def _in_order(self, name: str, group: Group) -> list[Deployment]:
-        """By `order`; there, a deployment without one comes after those that have one."""
-        deployments = sorted(group.deployments, key=lambda d: math.inf if d.order is None else d.order)
-        distinct = {deployment.order for deployment in deployments}
-        if 1 < len(distinct) < len(deployments):
-            self._report.note(f"order of {name}", "deployments of one order are tried in the order of the file")
-        return deployments
-
-    def _weights(self, deployments: Sequence[Deployment]) -> list[int]:
-        """As simple-shuffle: by what the first one names of weight, rpm and tpm; who does not name it gets nothing."""
-        by = next((name for name in RATES if name in deployments[0].rates), "")
-        shares = [Fraction(d.rates.get(by, 0)).limit_denominator(_MAX_DENOMINATOR) for d in deployments]
-        scale = math.lcm(*(share.denominator for share in shares))
-        numbers = [int(share * scale) for share in shares]
-        common = math.gcd(*numbers)
-        return [number // common for number in numbers] if common else [1] * len(deployments)
+    def _note_later_orders(self, name: str, deployments: Sequence[Deployment]) -> None:
+        """The strategy is for those of the first order; a weight of 0 keeps the others behind them, as listed."""
+        later = [deployment.order for deployment in deployments[len(_first_order(deployments)) :]]
+        if len(set(later)) < len(later):
+            self._report.note(f"order of {name}", "behind the first, those of one order are tried as the file has them")
 
     def note_choices(self) -> None:
         """Tells what became of orders, weights and rates; the rates are no limits there."""
         for name, group in self._groups.items():
-            ordered = len({deployment.order for deployment in group.deployments}) > 1
+            first = _first_order(_in_order(group))
+            ordered = len(first) < len(group.deployments)
             how = f"decides where it stands in route {name}" if ordered else "left out, nothing to put in order"
             for deployment in group.deployments:
                 if deployment.order is not None:
                     self._report.note(f"{deployment.path}.litellm_params.order", how)
             weighted = self.routes.get(name, {}).get("strategy") == "weighted"
-            by = next((rate for rate in RATES if weighted and rate in group.deployments[0].rates), "")
+            by = _weighs_by(first) if weighted else ""
             for deployment in group.deployments:
                 for rate in deployment.rates:
                     path = f"{deployment.path}.litellm_params.{rate}"
-                    used = "taken as the weight of the deployment" if rate == by else "left out"
+                    taken = rate == by and deployment in first
+                    used = "taken as the weight of the deployment" if taken else "left out"
                     about = _ABOUT_WEIGHTS if rate == "weight" else _ABOUT_RATES
                     self._report.note(path, f"{used}; {about}")
+
+
+def _in_order(group: Group) -> list[Deployment]:
+    """By `order`; there, a deployment without one comes after those that have one."""
+    return sorted(group.deployments, key=lambda d: math.inf if d.order is None else d.order)
+
+
+def _first_order(deployments: Sequence[Deployment]) -> list[Deployment]:
+    """Those that are asked before any other: of the order of the first."""
+    return [deployment for deployment in deployments if deployment.order == deployments[0].order]
+
+
+def _weighs_by(deployments: Sequence[Deployment]) -> str:
+    """What simple-shuffle goes by: what the first one names of weight, rpm and tpm; empty when it names nothing."""
+    return next((name for name in RATES if name in deployments[0].rates), "")
+
+
+def _weights(deployments: Sequence[Deployment]) -> list[int]:
+    """As simple-shuffle; who does not name what it goes by gets nothing."""
+    by = _weighs_by(deployments)
+    shares = [Fraction(d.rates.get(by, 0)).limit_denominator(_MAX_DENOMINATOR) for d in deployments]
+    scale = math.lcm(*(share.denominator for share in shares))
+    numbers = [int(share * scale) for share in shares]
+    common = math.gcd(*numbers)
+    return [number // common for number in numbers] if common else [1] * len(deployments)

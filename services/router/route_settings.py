@@ -58,7 +58,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model of a route. `weight` is for strategy `weighted`; a weight of 0 is reached by fallback only."""
+    """A model of a route. `weight` is for strategy `weighted`; one of 0 is for fallback only, in all strategies."""
 
     model: str
     weight: int = 1
@@ -167,10 +167,7 @@ class Route:
             (len(names) + len(self.fallbacks()) > MAX_CANDIDATES, f"may name {MAX_CANDIDATES} models at most"),
             (not 0 <= self.max_retries <= MAX_RETRIES, f"needs max_retries from 0 to {MAX_RETRIES}"),
             (min((c.weight for c in choices), default=0) < 0, "needs weights of zero or more"),
-            (
-                self.strategy == "weighted" and not any(c.weight for c in choices),
-                "has strategy weighted, and no candidate with a weight above zero",
-            ),
+            (not any(c.weight for c in choices), "has no candidate with a weight above zero: 0 is for fallback only"),
             (self.hedge is not None and bool(self.hedge.problem()), f"hedge {self.hedge and self.hedge.problem()}"),
             (self.shadow is not None and not 0 < self.shadow.sample <= 1, "shadow needs a sample above 0, 1 at most"),
             (

@@ -83,16 +83,34 @@ def by_lot(key: str, specs: Sequence[ModelSpec], weights: Mapping[str, int]) -> 
 
 
 def rank(able: Sequence[ModelSpec], of: Situation) -> tuple[Ranked, ...]:
-    """The order of those who may answer: by the route's strategy, and in front the one that affinity keeps."""
+    """The order of those who may answer: by the route's strategy, and in front the one that affinity keeps.
+
+    Candidates of weight 0 come behind all others, as listed, whatever the strategy: they are for fallback.
+    """
     if not able:
         return ()
-    ranked = _STRATEGIES[of.route.strategy](able, of)
+    ranked = _by_strategy(able, of)
     key = _affinity_key(of.route, of.facts)
     if not key:
         return tuple(ranked)
     kept = by_lot(key, able, of.route.weights)[0]
     first = Ranked(kept, "affinity: this {} stays with this model as long as it can answer", (of.route.affinity,))
     return (first, *[entry for entry in ranked if entry.spec is not kept])
+
+
+def _by_strategy(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
+    strategy, weights = _STRATEGIES[of.route.strategy], of.route.weights
+    if 0 not in weights.values():  # nearly every route
+        return strategy(able, of)
+    ranked = strategy([spec for spec in able if weights.get(spec.name, 1)], of)
+    words = "weight 0: only as a fallback; {} of {} in the route's list"
+    places, count = _places(of.route), len(of.route.candidates)
+    behind = [spec for spec in able if not weights.get(spec.name, 1)]
+    return [*ranked, *[Ranked(spec, words, (places[spec.name], count)) for spec in behind]]
+
+
+def _places(route: RouteSpec) -> dict[str, int]:
+    return {spec.name: place for place, spec in enumerate(route.candidates, start=1)}
 
 
 def _affinity_key(route: RouteSpec, facts: Facts) -> str:
@@ -103,7 +121,7 @@ def _affinity_key(route: RouteSpec, facts: Facts) -> str:
 
 
 def _ordered(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
-    places = {spec.name: place for place, spec in enumerate(of.route.candidates, start=1)}
+    places = _places(of.route)
     count = len(places)
     return [Ranked(spec, "ordered: {} of {} in the route's list", (places[spec.name], count)) for spec in able]
 
@@ -190,7 +208,7 @@ def _complexity(able: Sequence[ModelSpec], of: Situation) -> list[Ranked]:
         words = "complexity: {}, {:.2f} +- {:.2f} that the cheap end suffices"
         numbers = (band, judged.p_weak_suffices, judged.uncertainty)
     words += "; {} of {} from cheap to dear"
-    places = {spec.name: place for place, spec in enumerate(of.route.candidates, start=1)}
+    places = _places(of.route)
     count = len(places)
     order = able if band == "simple" else list(reversed(able))
     return [Ranked(spec, words, (*numbers, places[spec.name], count)) for spec in order]

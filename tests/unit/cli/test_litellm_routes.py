@@ -108,15 +108,41 @@ def test_a_route_is_tried_to_its_end(router: dict[str, object], expected: int) -
     assert settings.limits.max_attempts == expected
 
 
-@pytest.mark.parametrize("strategy", ["cost-based-routing", "latency-based-routing", "least-busy"])
+STRATEGIES = {"cost-based-routing": "cheapest", "latency-based-routing": "fastest", "least-busy": "least-busy"}
+
+
+def weighed(found: Imported, name: str) -> tuple[str, list[int]]:
+    """The strategy of a route, and the weights of its models."""
+    assert not found.refused
+    route = build_configuration("imported", found.sections, {}).targets["router"].routes[name]
+    return route.strategy, [choice.weight for choice in route.choices()]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_who_stands_in_takes_no_part_in_a_strategy(strategy: str) -> None:
-    entries = [entry("a", "1"), entry("a", "2"), entry("b", "3")]
+    entries = [entry("a", "1", weight=3), entry("a", "2", weight=7), entry("b", "3")]
     found = imported(entries, routing_strategy=strategy, fallbacks=[{"a": ["b"]}])
-    assert [entry.path for entry in found.refused] == ["router_settings.routing_strategy"]
-    route = build_configuration("imported", found.sections, {}).targets["router"].routes["a"]
-    assert (route.strategy, [choice.weight for choice in route.choices()]) == ("weighted", [1, 1, 0])
-    assert not imported(entries, routing_strategy=strategy).refused
+    assert (asked(found, "a"), weighed(found, "a")) == ("123", (STRATEGIES[strategy], [1, 1, 0]))
+    assert weighed(imported(entries, routing_strategy=strategy), "a") == (STRATEGIES[strategy], [1, 1])
     assert asked(imported(entries, routing_strategy=strategy, fallbacks=[{"b": ["a"]}]), "b") == "312"
+
+
+@pytest.mark.parametrize("strategy", ["simple-shuffle", *STRATEGIES])
+def test_the_strategy_is_for_the_first_order_and_the_others_stand_behind(strategy: str) -> None:
+    """The second of an order was asked only when the first had failed, whatever its weight and the strategy."""
+    orders = {"1": 2, "2": 1, "3": 1, "4": None, "5": 2}
+    entries = [entry("a", name, order=order, weight=int(name)) for name, order in orders.items()]
+    found = imported([*entries, entry("b", "6")], routing_strategy=strategy, fallbacks=[{"a": ["b"]}])
+    first = [2, 3] if strategy == "simple-shuffle" else [1, 1]
+    assert (asked(found, "a"), weighed(found, "a")) == (
+        "231546",
+        (STRATEGIES.get(strategy, "weighted"), [*first, 0, 0, 0, 0]),
+    )
+    assert "order of a: behind the first, those of one order are tried as the file has them" in found.notes
+    taken = [note.partition("]")[0][-1] for note in found.notes if "taken as the weight" in note]
+    assert taken == (["1", "2"] if strategy == "simple-shuffle" else [])
+    alone = imported([entry("a", "1", order=2, weight=5), entry("a", "2", order=1, weight=5)])
+    assert weighed(alone, "a") == ("ordered", [1, 1])
 
 
 def test_a_key_in_the_environment_changes_no_route() -> None:

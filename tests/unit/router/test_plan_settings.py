@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from typing import Literal
 
 import pytest
 from genai_prices.data_snapshot import get_snapshot
@@ -17,7 +18,7 @@ from services.router.core.facts import Facts, Origin
 from services.router.core.ports import PriceList
 from services.router.core.prices import ModelPrice, nano_usd
 from services.router.provider_settings import ModelConfig, Provider, TokenPrice
-from services.router.route_settings import DataClass, Route, Vendor, When
+from services.router.route_settings import Candidate, DataClass, Route, Vendor, When
 from services.router.settings import DEFAULT_MODEL, RouterSettings
 
 NOON = dt.datetime(2026, 11, 29, 12, tzinfo=dt.UTC)
@@ -65,6 +66,11 @@ def test_an_entry_for_the_built_in_model_counts() -> None:
     found = settings.vendor_register(lambda: NOON).gate("clinic", "").refusal(ModelSpec("x", "local", "x"))
     assert found is not None
     assert found.reason == "vendor-without-dpa"
+
+
+@pytest.mark.parametrize("strategy", ["weighted", "cheapest"])
+def test_a_route_that_is_nothing_but_fallbacks_is_refused(strategy: Literal["weighted", "cheapest"]) -> None:
+    assert "no candidate with a weight above zero" in Route((Candidate("big", 0),), strategy).problem()
 
 
 @pytest.mark.parametrize("price", [TokenPrice("0.15"), TokenPrice("cheap", "1"), TokenPrice("-1", "1")])
