@@ -14,7 +14,11 @@ from services.edge.core.errors import InvalidRequest
 from services.edge.core.ports import MESSAGES, ChatRequest
 from services.edge.core.voices import MESSAGES_VOICE
 
-_ROLES = {"user": chat_pb2.CHAT_ROLE_USER, "assistant": chat_pb2.CHAT_ROLE_ASSISTANT}
+_ROLES = {
+    "user": chat_pb2.CHAT_ROLE_USER,
+    "assistant": chat_pb2.CHAT_ROLE_ASSISTANT,
+    "system": chat_pb2.CHAT_ROLE_SYSTEM,
+}
 _MODES = {"auto": "auto", "any": "required", "none": "none"}
 # The contract, like OpenAI, has no flag for a failed tool: models read it in the text.
 _FAILED = "Error: "
@@ -77,6 +81,8 @@ def _add_turn(result: pb.Conversation, where: str, message: wire.Message) -> Non
             if message.role != "assistant":
                 raise InvalidRequest("Only the assistant calls tools.", param=f"{where}.content[{position}]")
             calls.append(block)
+        elif message.role == "system" and isinstance(block, wire.ImageBlock):
+            raise InvalidRequest("Blocks of system are text.", param=f"{where}.content[{position}]")
         else:
             shown.append(block)
     _flush(result, message.role, shown, calls)

@@ -77,9 +77,9 @@ Block = TextBlock | ImageBlock | ToolUseBlock | ToolResultBlock
 
 
 class Message(Struct, forbid_unknown_fields=True, gc=False):
-    """A turn."""
+    """A turn, or instructions between turns."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | list[Block]
 
 

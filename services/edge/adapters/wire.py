@@ -1,7 +1,8 @@
 """OpenAI's chat request on the wire: typed, closed structs.
 
 A known parameter has its type here. An unknown one inside a message, a tool or a part is an error; at the top level
-it is handed to `core.parameters`, which passes it on or refuses it.
+it is handed to `core.parameters`, which passes it on or refuses it. `cache_control`, which clients of Anthropic's
+models write into parts, messages and tools, is a hint to providers, and ignored as on `/v1/messages`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from services.edge.adapters.decoding import Wire
-from services.edge.core.parameters import REFUSED
+from services.edge.core.parameters import HINTS, REFUSED
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -38,6 +39,7 @@ class TextPart(Struct, forbid_unknown_fields=True, gc=False, tag_field="type", t
     """Text."""
 
     text: str
+    cache_control: Any = None
 
 
 class RefusalPart(Struct, forbid_unknown_fields=True, gc=False, tag_field="type", tag="refusal"):
@@ -57,6 +59,7 @@ class ImagePart(Struct, forbid_unknown_fields=True, gc=False, tag_field="type", 
     """An image."""
 
     image_url: ImageUrl
+    cache_control: Any = None
 
 
 class Message(Struct, forbid_unknown_fields=True, gc=False):
@@ -75,6 +78,7 @@ class Message(Struct, forbid_unknown_fields=True, gc=False):
     function_call: None = None
     annotations: Annotated[list[Any], Meta(max_length=0)] | None = None
     parsed: dict[str, Raw] | None = None
+    cache_control: Any = None
 
 
 class Function(Struct, forbid_unknown_fields=True, gc=False):
@@ -84,6 +88,7 @@ class Function(Struct, forbid_unknown_fields=True, gc=False):
     description: str | None = None
     parameters: Raw = Raw()
     strict: bool | None = None
+    cache_control: Any = None
 
 
 class Tool(Struct, forbid_unknown_fields=True, gc=False):
@@ -91,6 +96,7 @@ class Tool(Struct, forbid_unknown_fields=True, gc=False):
 
     function: Function
     type: Literal["function"] = "function"
+    cache_control: Any = None
 
 
 class NamedFunction(Struct, forbid_unknown_fields=True, gc=False):
@@ -178,7 +184,7 @@ class ChatBody(Struct, forbid_unknown_fields=True, gc=False):
     llmops: Extension | None = None
 
 
-_BODY = Wire(ChatBody, REFUSED)
+_BODY = Wire(ChatBody, REFUSED, hints=HINTS)
 
 
 def decode(body: bytes) -> tuple[ChatBody, str]:

@@ -59,6 +59,10 @@ HINTS = (
     (re.compile(r"content\[\d+\]\.type$"), "Blocks here are text, image, tool_use and tool_result."),
     (re.compile(r"^system\[\d+\]\.type$"), "Blocks of system are text."),
     (re.compile(r"^tools\[\d+\]\.type$"), "Tools here are the caller's own; server tools are not run."),
+    (re.compile(r"^messages\[\d+\]\.role$"), "Roles here are user, assistant and system."),
+    (re.compile(r"\.citations$"), "Citations of earlier answers are not sent back; leave them out."),
+    (re.compile(r"\.input_examples$"), "Examples of inputs belong to the description or the schema."),
+    (re.compile(r"^output_config\.task_budget$"), "Budgets of tokens are max_tokens, and the ledger's."),
     (re.compile(r"\.source\.type$"), "Images come as base64 or as an https url."),
 )
 BY_REASON: Mapping[str, str] = MappingProxyType({})

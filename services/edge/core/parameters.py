@@ -79,6 +79,24 @@ REFUSED: Mapping[str, Refusal] = MappingProxyType(
     }
 )
 
+# Added to what a wrong value is told.
+HINTS = (
+    (re.compile(r"^messages\[\d+\]\.role$"), "Roles here are system, developer, user, assistant and tool."),
+    (re.compile(r"\.content\[\d+\]\.type$"), "Parts here are text, image_url and refusal."),
+    (re.compile(r"\.function_call$"), "It is the legacy form; send tool_calls."),
+    (
+        re.compile(r"\.(?:reasoning|reasoning_content|reasoning_details|thinking_blocks)$"),
+        "What a model thought is not sent back; leave it out.",
+    ),
+    (
+        re.compile(r"^tools\[\d+\]\.type$"),
+        "Tools here are functions of the caller; built-in and custom tools are not run.",
+    ),
+    (re.compile(r"^tool_choice\.type$"), "Send auto, none, required, or a function by its name."),
+    (re.compile(r"^response_format\.type$"), "Forms here are text, json_object and json_schema."),
+    (re.compile(r"^stream_options\.include_obfuscation$"), "Chunks are not padded here; send false or leave it out."),
+)
+
 _RENAMED = (
     # The orchestrator's name for the request, and the router's.
     (re.compile(r"^(?:conversation|call)(?:\.|$)"), ""),

@@ -68,6 +68,10 @@ REFUSED: Mapping[str, Refusal] = MappingProxyType(
 HINTS = (
     (re.compile(r"^input\[\d+\]\.type$"), "Items here are message, function_call and function_call_output."),
     (re.compile(r"(content|output)\[\d+\]\.type$"), "Parts here are input_text, input_image, output_text and refusal."),
+    (re.compile(r"\.file_id$"), "Files are not stored here; send image_url."),
+    (re.compile(r"^reasoning\.(?:generate_)?summary$"), "What a model thought is not returned; leave it out."),
+    (re.compile(r"^tool_choice\.type$"), "Send auto, none, required, or a function by its name."),
+    (re.compile(r"^stream_options\.include_obfuscation$"), "Chunks are not padded here; send false or leave it out."),
     (re.compile(r"^tools\[\d+\]\.type$"), "Tools here are functions of the caller; built-in tools are not run."),
 )
 BY_REASON: Mapping[str, str] = MappingProxyType({"CONTEXT_TOO_LONG": "input", "GUARD_BLOCKED": "input"})

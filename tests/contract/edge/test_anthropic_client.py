@@ -226,7 +226,7 @@ async def test_an_exhausted_budget_is_not_tried_again(edge: Edge, anthropic: Asy
         (turn("user", {"type": "tool_use", "id": "1", "name": "x", "input": {}}), "messages[0].content[0]"),
         (turn("assistant", {"type": "thinking", "thinking": "x"}), "messages[0].content[0].type"),
         (turn("assistant", {"type": "tool_result", "tool_use_id": "1"}), "messages[0].content[0]"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "developer", "content": "x"}]}, "messages[0].role"),
     ],
 )
 async def test_what_is_refused_is_named(

@@ -153,7 +153,7 @@ def test_values_that_ask_for_nothing_pass(name: str, value: object) -> None:
             {"messages": [{"role": "user", "content": "x", "tool_calls": [{"function": {"name": "f"}}]}]},
             "messages[0].tool_calls",
         ),
-        ({"messages": [{"role": "user", "content": "x", "cache_control": {}}]}, "messages[0].cache_control"),
+        ({"messages": [{"role": "user", "content": "x", "cache_hint": {}}]}, "messages[0].cache_hint"),
         ({"messages": [{"role": "assistant", "audio": {"id": "a"}}]}, "messages[0].audio"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
@@ -235,6 +235,38 @@ def test_one_lone_text_part_is_plain_text_and_several_stay_parts() -> None:
     assert read(messages=[{"role": "user", "content": [text]}]).messages[0].content == "a"
     message = read(messages=[{"role": "user", "content": [text, image]}]).messages[0]
     assert MessageToDict(message)["parts"] == [{"text": "a"}, {"image": {"url": "https://x/y", "detail": "low"}}]
+
+
+def test_hints_for_a_providers_cache_change_nothing() -> None:
+    """As on /v1/messages; LiteLLM's and OpenRouter's callers write them for Anthropic's models."""
+    hint = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    image = {"type": "image_url", "image_url": {"url": "https://x/y"}}
+
+    def asked(**more: Any) -> pb.Conversation:
+        parts = [{"type": "text", "text": "a"} | more, image | more]
+        tools = [{"type": "function", "function": {"name": "f"} | more} | more]
+        return read(
+            messages=[{"role": "system", "content": "s"} | more, {"role": "user", "content": parts}], tools=tools
+        )
+
+    assert asked(**hint) == asked()
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "Parts here are text, image_url and refusal"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "user, assistant and tool"),
+        ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, "send tool_calls"),
+        ({"messages": [{"role": "assistant", "reasoning_content": "Hm."}]}, "leave it out"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "built-in and custom tools are not run"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "a function by its name"),
+        ({"response_format": {"type": "grammar"}}, "text, json_object and json_schema"),
+        ({"stream_options": {"include_obfuscation": True}}, "send false or leave it out"),
+    ],
+)
+def test_a_refusal_says_what_there_is(fields: dict[str, Any], hint: str) -> None:
+    assert hint in str(refusal(**fields))
 
 
 def test_an_answer_can_be_sent_back_as_it_came() -> None:

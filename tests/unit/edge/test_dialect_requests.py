@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llmops.common.v1 import chat_pb2
 
 from services.edge.adapters.chat_requests import read_chat
 from services.edge.adapters.embeddings import read_embeddings
@@ -98,6 +99,57 @@ def test_results_of_tools_stand_where_they_stood() -> None:
     blocks = [{"type": "text", "text": "a"}, {"type": "tool_result", "tool_use_id": "1"}, {"type": "text", "text": "b"}]
     call: Any = read_messages(json.dumps({"max_tokens": 1, "messages": [TURN | {"content": blocks}]}).encode()).call
     assert [(m.content, m.tool_call_id) for m in call.conversation.messages] == [("a", ""), ("", "1"), ("b", "")]
+
+
+@pytest.mark.parametrize("content", ["Now in French.", [{"type": "text", "text": "Now in French."}]])
+def test_instructions_between_turns_stand_where_they_stood(content: object) -> None:
+    """Anthropic's client has had them since 2.x."""
+    turns = [TURN, {"role": "system", "content": content}, TURN]
+    call: Any = read_messages(json.dumps({"max_tokens": 1, "system": "Be brief.", "messages": turns}).encode()).call
+    roles = [(chat_pb2.ChatRole.Name(m.role)[10:], m.content) for m in call.conversation.messages]
+    assert roles == [("SYSTEM", "Be brief."), ("USER", "x"), ("SYSTEM", "Now in French."), ("USER", "x")]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "source": {"type": "url", "url": "https://x/y"}},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+        {"type": "tool_result", "tool_use_id": "t"},
+    ],
+)
+def test_instructions_between_turns_are_text(block: dict[str, Any]) -> None:
+    body = json.dumps({"max_tokens": 1, "messages": [TURN, {"role": "system", "content": [block]}]}).encode()
+    with pytest.raises(InvalidRequest) as refused:
+        read_messages(body)
+    assert refused.value.param == "messages[1].content[0]"
+
+
+@pytest.mark.parametrize(
+    ("api", "fields", "hint"),
+    [
+        ("messages", {"messages": [{"role": "tool", "content": "x"}]}, "Roles here are user, assistant and system"),
+        (
+            "messages",
+            {"tools": [{"name": "f", "input_schema": {}, "input_examples": [{}]}]},
+            "belong to the description",
+        ),
+        ("messages", {"output_config": {"task_budget": {}}}, "max_tokens"),
+        (
+            "messages",
+            {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "x", "citations": [{}]}]}]},
+            "leave them out",
+        ),
+        ("responses", {"reasoning": {"summary": "auto"}}, "is not returned; leave it out"),
+        ("responses", {"tool_choice": {"type": "allowed_tools"}}, "a function by its name"),
+        ("responses", {"stream": True, "stream_options": {"include_obfuscation": True}}, "send false or leave it out"),
+        ("responses", {"input": [TURN | {"content": [{"type": "input_image", "file_id": "f"}]}]}, "send image_url"),
+    ],
+)
+def test_a_refusal_says_what_there_is(api: str, fields: dict[str, Any], hint: str) -> None:
+    read, body = READERS[api]
+    with pytest.raises(InvalidRequest, match=hint):
+        read(json.dumps(body | fields).encode())
 
 
 @pytest.mark.parametrize(
