@@ -117,16 +117,19 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.\-\[\]]{1,64}")
 _HTTP_STATUS = re.compile(r"[1-5][0-9]{2}")
 # Codes are compared in lower case: OpenAI's and Anthropic's words, Google's status names, AWS's exception names.
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "request_too_large", "string_above_max_length"})
-# The wordings of OpenAI, vLLM and its relatives, llama.cpp, Anthropic, Gemini and Bedrock; none sends a code for it
-# reliably.
+# The wordings of OpenAI, vLLM, SGLang, TGI and llama.cpp, xAI, Moonshot, Alibaba, Anthropic, Gemini and Bedrock; none
+# sends a code for it reliably.
 _TOO_LONG_WORDS = re.compile(
-    r"maximum context length|context window|exceeds? (?:the )?(?:available )?context|prompt is too long"
-    r"|exceed context limit|too many (?:input )?tokens|exceeds the maximum number of tokens|input is too long",
+    r"maximum context length|context window|maximum prompt length|maximum model length|model's context length"
+    r"|too long to fit into the model|exceeds the maximum allowed length|exceeded model token limit"
+    r"|range of input length|`?inputs`? tokens \+ `?max_new_tokens|exceeds? (?:the )?(?:available )?context"
+    r"|prompt is too long|exceed context limit|too many (?:input )?tokens|exceeds the maximum number of tokens"
+    r"|input is too long",
     re.IGNORECASE,
 )
 _POLICY_CODES = frozenset(
     {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"}
-    | {"invalid_prompt", "guardrail_intervened"}
+    | {"invalid_prompt", "guardrail_intervened", "data_inspection_failed"}
 )
 # Anthropic, Azure and OpenAI say it in prose as well, under a code for anything malformed.
 _POLICY_WORDS = re.compile(

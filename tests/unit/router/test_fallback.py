@@ -276,10 +276,30 @@ def test_http_dates_are_measured_from_now(at: datetime) -> None:
             FailureKind.CONTENT_POLICY,
         ),
         (0, ErrorBody("whatever"), FailureKind.UNAVAILABLE),
+        (400, ErrorBody("data_inspection_failed", message="Input data may be unfit"), FailureKind.CONTENT_POLICY),
     ],
 )
 def test_how_error_answers_are_read(status: int, body: ErrorBody, kind: FailureKind) -> None:
     assert kind_of(status, body) is kind
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum prompt length is 131072 but the request contains 136973 tokens.",
+        "The input (61709 tokens) is longer than the model's context length (40960 tokens).",
+        "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens).",
+        "The decoder prompt (length 10127) is longer than the maximum model length of 8192.",
+        "The prompt (total length 25938) is too long to fit into the model (context length 4096).",
+        "Invalid request: Your request exceeded model token limit: 8192",
+        "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 98304]",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 9000",
+    ],
+)
+def test_a_full_window_is_known_by_its_words(message: str) -> None:
+    """The others of the route were not asked: xAI, SGLang, vLLM, Moonshot, Alibaba and TGI send no code for it."""
+    for status in (400, 422):
+        assert kind_of(status, ErrorBody("BadRequestError", message=message)) is FailureKind.CONTEXT_TOO_LONG
 
 
 def test_prose_of_a_provider_goes_nowhere() -> None:

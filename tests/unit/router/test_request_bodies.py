@@ -24,6 +24,7 @@ from services.router.core.chat import (
     ToolDefinition,
 )
 from services.router.core.errors import InvalidRequest
+from services.router.core.failure import ProviderError
 from services.router.core.ports import ProviderRequest
 
 IMAGE = ImagePart("data:image/png;base64,iVBORw0KGgo=")
@@ -85,6 +86,37 @@ def test_an_empty_system_message_is_no_instruction_in_gemini() -> None:
     assert "systemInstruction" not in body_of(GeminiGenerate(), Message("system", ""), user)
     body = body_of(GeminiGenerate(), Message("system", ""), Message("developer", "Be brief."), user)
     assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}]}
+
+
+def test_texts_without_text_are_left_out_for_gemini() -> None:
+    messages = (
+        Message("user", parts=(TextPart(""), IMAGE, TextPart("what is it?"))),
+        Message("assistant", parts=(TextPart(""),)),
+        Message("user", parts=(TextPart(" "),)),
+    )
+    ((turn),) = body_of(GeminiGenerate(), *messages)["contents"]
+    assert [part.get("text") for part in turn["parts"]] == [None, "what is it?", " "]
+
+
+@pytest.mark.parametrize("effort", ["xhigh", "max"])
+def test_more_thought_than_gemini_has_words_for_is_its_most(effort: str) -> None:
+    """The API refuses a level that it does not know; a budget was left out."""
+    for model, most in (("gemini-2.5-pro", {"thinkingBudget": 24_576}), ("gemini-3-pro", {"thinkingLevel": "high"})):
+        body = body_of(GeminiGenerate(), Message("user", "x"), model=model, effort=effort)
+        assert body["generationConfig"]["thinkingConfig"] == most
+
+
+def test_images_in_results_of_tools_are_seen_by_gemini_from_3_on() -> None:
+    call = Message("assistant", tool_calls=(ToolCall("c", "shot", "{}"),))
+    result = Message("tool", parts=(TextPart("here"), IMAGE), tool_call_id="c")
+    media = [{"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}]
+    for model in ("gemini-3-pro", "models/gemini-3.8-flash", "gemini-10-pro"):
+        body = body_of(GeminiGenerate(), Message("user", "go"), call, result, model=model)
+        response = {"id": "c", "name": "shot", "response": {"result": "here"}, "parts": media}
+        assert body["contents"][2]["parts"] == [{"functionResponse": response}]
+    for model in ("gemini-2.5-pro", "gemini-flash-latest", "gemma-4"):
+        with pytest.raises(ProviderError, match="images-in-tool-results"):
+            body_of(GeminiGenerate(), Message("user", "go"), call, result, model=model)
 
 
 DIALECTS: list[Dialect] = [OpenAiChat(), OpenAiResponses(), AnthropicMessages(), GeminiGenerate(), BedrockConverse()]

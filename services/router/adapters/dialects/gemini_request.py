@@ -17,6 +17,10 @@ from services.router.core.ports import ProviderRequest
 _BUDGET_FAMILIES = re.compile(r"gemini-(?:1|2)[.\-]")
 # Google's own equivalents of the OpenAI words, from its page on OpenAI compatibility.
 _BUDGET_TOKENS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
+# Words of others beyond the highest level here.
+_BEYOND = {"xhigh": "high", "max": "high"}
+# From 3 on a function may answer with media.
+_SEES_RESULTS = re.compile(r"gemini-(?:[3-9]|[1-9]\d)[.\-]")
 _TOOL_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 # The contract has no place for signatures; this value is Google's for calls that come without one.
 _NO_SIGNATURE = "skip_thought_signature_validator"
@@ -27,7 +31,7 @@ _TOP_LEVEL = frozenset({"safetySettings"})
 def encode_body(request: ProviderRequest) -> dict[str, Any]:
     """The body as a mapping. Raises InvalidRequest, and ProviderError for what the API has no words for."""
     call, spec = request.call, request.spec
-    body: dict[str, Any] = {"contents": _contents(call, signed=not _thinks_by_budget(spec))}
+    body: dict[str, Any] = {"contents": _contents(call, spec)}
     system = [message.text() for message in call.messages if message.role in {"system", "developer"}]
     if any(system):
         body["systemInstruction"] = {"parts": [{"text": text} for text in system if text]}
@@ -72,6 +76,7 @@ def _thinking(request: ProviderRequest) -> dict[str, Any] | None:
         effort = request.spec.tool_reasoning_effort
     if not effort:
         return None
+    effort = _BEYOND.get(effort, effort)
     if _thinks_by_budget(request.spec):
         budget = _BUDGET_TOKENS.get(effort)
         return None if budget is None else {"thinkingBudget": budget}
@@ -106,27 +111,32 @@ def _tool_config(parameters: Parameters) -> dict[str, Any] | None:
     return {"functionCallingConfig": {"mode": _TOOL_MODES[choice.mode]}} if choice.mode else None
 
 
-def _contents(call: ModelCall, *, signed: bool) -> list[dict[str, Any]]:
+def _contents(call: ModelCall, spec: ModelSpec) -> list[dict[str, Any]]:
     names = {c.id: c.name for message in call.messages for c in message.tool_calls}
+    signed, sees_results = not _thinks_by_budget(spec), _SEES_RESULTS.match(spec.model.removeprefix("models/"))
 
     def parts_of(message: Message) -> list[dict[str, Any]]:
-        return [_tool_result(message, names)] if message.role == "tool" else _parts(message, signed=signed)
+        if message.role != "tool":
+            return _parts(message, signed=signed)
+        if not sees_results and any(isinstance(part, ImagePart) for part in message.parts):
+            raise unsupported("images-in-tool-results")
+        return [_tool_result(message, names)]
 
     return alternating_turns(call.messages, parts_of, assistant="model", parts_key="parts")
 
 
 def _tool_result(message: Message, names: dict[str, str]) -> dict[str, Any]:
-    if any(isinstance(part, ImagePart) for part in message.parts):
-        raise unsupported("images-in-tool-results")
     # The API joins results by name; the id is its newer, optional way.
     name = names.get(message.tool_call_id) or message.name or message.tool_call_id
-    return {
-        "functionResponse": {"id": message.tool_call_id, "name": name, "response": {"result": message.text()}},
-    }
+    result: dict[str, Any] = {"id": message.tool_call_id, "name": name, "response": {"result": message.text()}}
+    if media := [_part(part) for part in message.parts if isinstance(part, ImagePart)]:
+        result["parts"] = media
+    return {"functionResponse": result}
 
 
 def _parts(message: Message, *, signed: bool) -> list[dict[str, Any]]:
-    parts = [_part(part) for part in message.parts]
+    """The API refuses a text part without text."""
+    parts = [_part(part) for part in message.parts if isinstance(part, ImagePart) or part.text]
     if not message.parts and message.content:
         parts = [{"text": message.content}]
     for position, call in enumerate(message.tool_calls):
