@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from meshkit.settings import Secret
 from services.router.core.addresses import is_loopback_host
+from services.router.core.aws_signature import AwsCredentials
 from services.router.core.catalogue import ModelSpec
 from services.router.core.prices import ModelPrice, nano_usd
 
@@ -30,6 +32,11 @@ _OLD_LIMIT = frozenset({"api.mistral.ai", "api.deepseek.com", "api.perplexity.ai
 _OLLAMA_PORT = 11434
 # It refuses every field that it does not know, and counts streams unasked.
 _MISTRAL = "api.mistral.ai"
+# What dialects put behind the address themselves.
+_OPERATIONS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/completions")
+_SENDABLE = re.compile(r"[\x21-\x7e]*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?")
 BILLS_CANCELLED = ("full", "delivered", "nothing")
 
 
@@ -77,8 +84,13 @@ class Provider:
         return self.base_url or _BASE_URLS.get(self.dialect, "").format(region=self.region)
 
     def key(self) -> str:
-        """The key in clear text, empty when there is none."""
-        return self.api_key.reveal() if self.api_key is not None else ""
+        """The key in clear text, empty when there is none. White space around it is left there by files and shells."""
+        return _clear(self.api_key)
+
+    def aws_keys(self) -> AwsCredentials | None:
+        """The keys to sign with, None when there is no secret one."""
+        secret = _clear(self.aws_secret_access_key)
+        return AwsCredentials(self.aws_access_key_id, secret, _clear(self.aws_session_token)) if secret else None
 
     def limit_field(self) -> str:
         """The name of the limit on an answer in OpenAI's chat completions."""
@@ -156,9 +168,29 @@ class Provider:
                 self.images_in_tool_results and self.dialect != "openai",
                 "has images_in_tool_results, which only dialect openai knows; remove it",
             ),
+            *self._unsendable(),
             (signs and bool(self.key()), "has an api_key and aws_ fields; keep one of the two"),
         )
         return next((sentence for wrong, sentence in checks if wrong), "")
+
+    def _unsendable(self) -> Iterable[tuple[bool, str]]:
+        """What no header can hold: the connection would refuse it, call by call."""
+        words = {
+            "api_key": self.key(),
+            "organisation": self.organisation,
+            "project": self.project,
+            "aws_access_key_id": self.aws_access_key_id,
+            "aws_secret_access_key": _clear(self.aws_secret_access_key),
+            "aws_session_token": _clear(self.aws_session_token),
+        }
+        for name, value in words.items():
+            yield (
+                _SENDABLE.fullmatch(value) is None,
+                f"needs {name} of visible ASCII alone: no header can hold what it has",
+            )
+        for name, secret in self.headers.items():
+            fits = _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(secret.reveal())
+            yield not fits, f"has a header {name!r} that cannot be sent: visible ASCII in one line, no spaces in names"
 
     def _address_problem(self) -> str:
         if self.dialect == "litellm" and not self.base_url:
@@ -166,12 +198,15 @@ class Provider:
         try:
             url = urlsplit(self.url())
             readable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+            readable = readable and _SENDABLE.fullmatch(self.url()) is not None
         except ValueError:  # brackets of no IPv6 address, a port that is none
             readable = False
         if not readable:
             return "needs a base_url such as https://api.example.com/v1"
         if url.username or url.password or url.query or url.fragment:
             return "has a base_url with credentials, a query or a fragment; put credentials into api_key or headers"
+        if self.url().rstrip("/").endswith(_OPERATIONS):
+            return "has a base_url that ends with an operation; end it before that, as https://api.example.com/v1 does"
         if url.scheme == "http" and not (self.allow_private_address or is_loopback_host(self.url())):
             return "has an http base_url; use https, or set allow_private_address for a private network"
         return ""
@@ -272,6 +307,10 @@ class ModelConfig:
             bills_cancelled=provider.bills_cancelled,
             drain_on_cancel=provider.drain_on_cancel,
         )
+
+
+def _clear(secret: Secret | None) -> str:
+    return secret.reveal().strip() if secret is not None else ""
 
 
 # Current small and middle models of each vendor, November 2026. The reasoning models refuse sampling parameters;

@@ -105,15 +105,16 @@ def open_session(
         timeout=aiohttp.ClientTimeout(
             total=None, connect=endpoint.connect_timeout_s, sock_connect=endpoint.connect_timeout_s
         ),
-        # Answers are small and streams flush every token: compression would cost more than it saves.
-        headers={
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "user-agent": USER_AGENT,
-            **dialect.headers(endpoint.api_key, endpoint.organisation, endpoint.project),
-            **endpoint.headers,
-        },
+        headers=_headers(endpoint, dialect),
     )
+
+
+def _headers(endpoint: Endpoint, dialect: Dialect) -> dict[str, str]:
+    """Each name once, however it is written; what the file says is last, and stays."""
+    # Answers are small and streams flush every token: compression would cost more than it saves.
+    own = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT}
+    said = (dialect.headers(endpoint.api_key, endpoint.organisation, endpoint.project), endpoint.headers)
+    return own | {name.lower(): value for headers in said for name, value in headers.items()}
 
 
 def _socket_factory(*, private: bool, loopback: bool) -> Callable[[Any], socket.socket]:

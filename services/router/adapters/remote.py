@@ -25,7 +25,6 @@ from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
 from services.router.adapters.litellm_bridge import LitellmProvider, load_litellm
 from services.router.core.addresses import is_loopback_host
-from services.router.core.aws_signature import AwsCredentials
 from services.router.provider_settings import Provider
 
 
@@ -106,11 +105,7 @@ def embeddings_of(provider: Provider) -> EmbeddingsDialect | None:
 
 def _signer(provider: Provider, now: Callable[[], datetime]) -> AwsSigner | None:
     """A bearer key needs none."""
-    secret = provider.aws_secret_access_key
-    if provider.dialect != "bedrock" or provider.key() or secret is None:
+    credentials = provider.aws_keys()
+    if provider.dialect != "bedrock" or provider.key() or credentials is None:
         return None
-    token = provider.aws_session_token
-    credentials = AwsCredentials(
-        provider.aws_access_key_id, secret.reveal(), token.reveal() if token is not None else ""
-    )
     return AwsSigner(credentials, provider.region, "bedrock", now)

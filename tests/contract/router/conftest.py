@@ -35,6 +35,8 @@ class Received:
     body: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    # Of all headers, in order.
+    names: tuple[str, ...] = ()
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -110,8 +112,9 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         head += line
     first, *rest = head.decode().strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
+    names = tuple(line.partition(":")[0].lower() for line in rest)
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(first, headers, body, reader, writer)
+    return Received(first, headers, body, reader, writer, names)
 
 
 StartUpstream = Callable[[Respond], Awaitable[Upstream]]

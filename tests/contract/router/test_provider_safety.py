@@ -146,3 +146,15 @@ async def test_a_bearer_key_is_sent_where_one_is_configured(
         (received,) = upstream.requests
         assert key_of(received) == "sk-contract-test"
         assert "sk-contract-test" not in received.line
+
+
+async def test_a_header_of_the_file_takes_the_place_of_ours_however_it_is_written(
+    start_upstream: StartUpstream, open_provider: OpenProvider
+) -> None:
+    """Two were sent, and which of them the provider read was its own choice."""
+    upstream = await start_upstream(lambda received: received.answer(ANSWER))
+    provider = await open_provider(upstream.url, headers={"Authorization": "Bearer entra", "USER-AGENT": "mine"})
+    await provider.complete(REQUEST)
+    (received,) = upstream.requests
+    assert (received.headers["authorization"], received.headers["user-agent"]) == ("Bearer entra", "mine")
+    assert received.names.count("authorization") == received.names.count("user-agent") == 1

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from meshkit.settings import Secret
 from services.router.adapters.remote import dialect_of
+from services.router.core.aws_signature import AwsCredentials
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ImagePart, Message, ModelCall, Parameters, TextPart, ToolCall
 from services.router.core.failure import ProviderError
@@ -100,3 +102,38 @@ def test_an_address_that_cannot_be_read_is_called_that(base_url: str) -> None:
 
 def test_only_chat_completions_have_a_say_about_images_in_results() -> None:
     assert "images_in_tool_results" in Provider("gemini", images_in_tool_results=True).problem()
+
+
+AT = "https://api.example.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("provider", "sentence"),
+    [
+        (Provider(base_url=AT, api_key=Secret("sk-\n1")), "needs api_key of visible ASCII alone"),
+        (Provider(base_url=AT, api_key=Secret("sk-é")), "needs api_key of visible ASCII alone"),
+        (Provider(base_url=AT, organisation="a\nb"), "needs organisation of visible ASCII alone"),
+        (Provider(base_url=AT, project="a b"), "needs project of visible ASCII alone"),
+        (Provider(base_url=AT, headers={"x-a": Secret("b\r\nx-c: d")}), "header 'x-a' that cannot be sent"),
+        (Provider(base_url=AT, headers={"x a": Secret("b")}), "header 'x a' that cannot be sent"),
+        (
+            Provider("bedrock", region="us-east-1", aws_access_key_id="A B", aws_secret_access_key=Secret("s")),
+            "needs aws_access_key_id of visible ASCII",
+        ),
+        (Provider(base_url="https://api.exa mple.com/v1"), "needs a base_url"),
+        (Provider(base_url=f"{AT}/chat/completions/"), "ends with an operation"),
+        (Provider("anthropic", "https://api.anthropic.com/v1/messages"), "ends with an operation"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_the_first_call(provider: Provider, sentence: str) -> None:
+    """It was a broken answer, call by call: booked as billed, and counted by the breaker."""
+    assert sentence in provider.problem()
+
+
+def test_white_space_around_keys_is_no_part_of_them() -> None:
+    assert (MISTRAL.key(), Provider(base_url=AT, api_key=Secret(" sk-1\n")).key()) == ("", "sk-1")
+    signing = Provider("bedrock", region="us-east-1", aws_access_key_id="A", aws_secret_access_key=Secret("s\n"))
+    assert (signing.problem(), signing.aws_keys()) == ("", AwsCredentials("A", "s", ""))
+    spoken = Provider(base_url=AT, headers={"x-a": Secret('b, c; d="e"')})
+    assert spoken.problem() == ""
+    assert not Provider(base_url=AT, api_key=Secret("\n")).has_credential()
