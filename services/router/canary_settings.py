@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.router.core.canaries import CanaryPlan, Prompt
+from services.router.core.canaries import MAX_OUTPUT_TOKENS, CanaryPlan, Prompt
 from services.router.core.canary import MIN_ANSWERS, Rule
 
 _MAX_PROMPTS = 64
@@ -35,7 +35,7 @@ class Canaries:
     prompts: tuple[str, ...] = ()
     interval_s: float = 21_600.0
     answers_per_prompt: int = 6
-    max_output_tokens: int = 64
+    max_output_tokens: int = MAX_OUTPUT_TOKENS
     p_value: float = 0.005
     consecutive: int = 2
     state_path: str = ""
@@ -65,7 +65,7 @@ class Canaries:
         """As the core knows it."""
         return CanaryPlan(
             self.models,
-            tuple(Prompt(text) for text in self.prompts or PROMPTS),
+            tuple(Prompt(text, self.max_output_tokens) for text in self.prompts or PROMPTS),
             self.interval_s,
             self.answers_per_prompt,
             self.max_output_tokens,

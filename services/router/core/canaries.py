@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from services.router.core.canary import WORDS, Rule, Sample, Watch, judge
+from services.router.core.canary import MIN_ANSWERS, WORDS, Rule, Sample, Watch, judge
 from services.router.core.catalogue import Catalogue
 from services.router.core.errors import InvalidRequest, ModelNotFound
 
 # Words are compared for equality within one prompt; a chance meeting of two is of no consequence.
 _HASH_BYTES = 8
+MAX_OUTPUT_TOKENS = 64
 # Permutations need no secrecy, and the same answers shall be judged alike.
 _SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A pinned prompt. Its id changes with its text, so that answers to another text are not compared."""
+    """A pinned prompt. Its id changes with what decides the answer beside the model, so that no others are compared.
+
+    Answers that are cut earlier are others, too.
+    """
 
     text: str
+    max_output_tokens: int = MAX_OUTPUT_TOKENS
 
     @property
     def id(self) -> str:
         """16 hex digits."""
-        return hashlib.blake2b(self.text.encode(), digest_size=8).hexdigest()
+        limit = "" if self.max_output_tokens == MAX_OUTPUT_TOKENS else f"\0{self.max_output_tokens}"
+        return hashlib.blake2b(f"{self.text}{limit}".encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class CanaryPlan:
     prompts: tuple[Prompt, ...] = ()
     interval_s: float = 21_600.0
     answers_per_prompt: int = 6
-    max_output_tokens: int = 64
+    max_output_tokens: int = MAX_OUTPUT_TOKENS
     rule: Rule = field(default_factory=Rule)
 
 
@@ -92,14 +98,20 @@ class Canaries:
         return self._plan
 
     def configure(self, plan: CanaryPlan, catalogue: Catalogue, known: Mapping[str, Watched] | None = None) -> None:
-        """Takes a configuration; what is known of models that are the same ones is kept. `known` is from earlier."""
+        """Takes a configuration; what is known of models that are the same ones is kept. `known` is from earlier.
+
+        Answers to prompts that are asked no longer are forgotten, and with the last of them the model: it would never
+        be compared again. An alarm stays until somebody looked.
+        """
         self._plan, self._identities = plan, catalogue.identities()
         before = self.watched if known is None else known
-        self.watched = {
-            name: entry
+        asked = {prompt.id for prompt in plan.prompts}
+        same = {
+            name: _still_asked(entry, asked)
             for name, entry in before.items()
             if name in plan.models and self._identities.get(name) == entry.identity
         }
+        self.watched = {name: entry for name, entry in same.items() if entry.watch.reference or entry.watch.alarm}
         self._note_quarantine()
 
     def run(self, model: str, answers: Mapping[str, Sequence[str]]) -> Run:
@@ -117,7 +129,7 @@ class Canaries:
         before = known.watch if known else None
         if after is None or before is not run.before or self._identities.get(run.model) != run.identity:
             return Judgement(p_value, is_reference=False, suspicions=0, alarm="", is_new_alarm=False)
-        self.watched[run.model] = Watched(run.identity, after)
+        self.watched[run.model] = Watched(run.identity, _with_new_prompts(after, run.sample))
         self._note_quarantine()
         is_new = bool(after.alarm) and not (before and before.alarm)
         return Judgement(p_value, before is None, after.suspicions, after.alarm, is_new)
@@ -143,3 +155,22 @@ class Canaries:
 
     def _hash(self, word: str) -> str:
         return hashlib.blake2b(word.encode(), digest_size=_HASH_BYTES, key=self._key).hexdigest()
+
+
+def _still_asked(entry: Watched, asked: Container[str]) -> Watched:
+    """What is known from prompts that are asked. The same object where that is all: runs under way go by it."""
+    reference, watch = entry.watch.reference, entry.watch
+    if all(prompt in asked for prompt in reference):
+        return entry
+    kept = {prompt: answers for prompt, answers in reference.items() if prompt in asked}
+    return replace(entry, watch=replace(watch, reference=kept))
+
+
+def _with_new_prompts(watch: Watch, sample: Sample) -> Watch:
+    """Answers to prompts that the reference lacks join it, unless the run that brought them is suspicious itself."""
+    new = {
+        prompt: said for prompt, said in sample.items() if len(said) >= MIN_ANSWERS and prompt not in watch.reference
+    }
+    if watch.suspicions or watch.alarm or not new:
+        return watch
+    return replace(watch, reference={**watch.reference, **new})

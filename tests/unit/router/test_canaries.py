@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.router.adapters.memory import ManualClock
+from services.router.canary_settings import Canaries as CanarySettings
 from services.router.core.breaker import BreakerPolicy
 from services.router.core.canaries import Canaries, CanaryPlan, Judgement, Prompt
 from services.router.core.canary import Rule
@@ -131,6 +134,66 @@ def test_answers_to_prompts_that_are_not_asked_any_more_are_left_out(canaries: C
     run = canaries.run("a", {"gone": ["x"] * 9})
     assert run.sample == {}
     assert canaries.note(run, *run.judge()) == Judgement(1.0, False, 0, "", False)
+
+
+NEW = tuple(Prompt(f"Sing {n}") for n in range(3))
+
+
+def run_of(canaries: Canaries, prompts: tuple[Prompt, ...], text: str) -> Judgement:
+    run = canaries.run("a", {prompt.id: [text] * 5 for prompt in prompts})
+    return canaries.note(run, *run.judge())
+
+
+def test_a_model_is_watched_on_when_its_prompts_change(canaries: Canaries) -> None:
+    """None of the new ones was in the reference: every later run was like it, whatever model answered."""
+    judged(canaries, "as it was")
+    canaries.configure(replace(PLAN, prompts=NEW), catalogue(a="m", b="n"))
+    assert run_of(canaries, NEW, "as it was").is_reference
+    assert run_of(canaries, NEW, "quite another").suspicions == 1
+    assert run_of(canaries, NEW, "quite another").is_new_alarm
+
+
+def test_prompts_that_are_added_are_compared_from_their_second_run_on(canaries: Canaries) -> None:
+    judged(canaries, "as it was")
+    canaries.configure(replace(PLAN, prompts=(*PROMPTS[:1], *NEW)), catalogue(a="m", b="n"))
+    assert set(canaries.watched["a"].watch.reference) == {PROMPTS[0].id}
+    assert run_of(canaries, (*PROMPTS[:1], *NEW), "as it was") == Judgement(1.0, False, 0, "", False)
+    assert set(canaries.watched["a"].watch.reference) == {PROMPTS[0].id, *(prompt.id for prompt in NEW)}
+    assert run_of(canaries, NEW, "quite another").suspicions == 1
+
+
+def test_answers_of_a_suspicious_run_join_no_reference(canaries: Canaries) -> None:
+    judged(canaries, "as it was")
+    canaries.configure(replace(PLAN, prompts=(*PROMPTS, *NEW)), catalogue(a="m", b="n"))
+    assert run_of(canaries, (*PROMPTS, *NEW), "quite another").suspicions == 1
+    assert set(canaries.watched["a"].watch.reference) == {prompt.id for prompt in PROMPTS}
+
+
+def test_other_prompts_end_no_quarantine(canaries: Canaries) -> None:
+    quarantine(canaries)
+    canaries.configure(replace(PLAN, prompts=NEW), catalogue(a="m", b="n"))
+    assert "a" in canaries.quarantined
+    assert run_of(canaries, NEW, "quite another").alarm
+    assert canaries.release("a")
+    assert run_of(canaries, NEW, "quite another").is_reference
+
+
+def test_answers_that_are_cut_earlier_are_no_other_model(canaries: Canaries) -> None:
+    """A shorter limit quarantined every model that was watched."""
+    settings = CanarySettings(models=("a",), prompts=tuple(prompt.text for prompt in PROMPTS))
+    assert settings.plan().prompts == PROMPTS
+    assert Prompt("Say 0").id == hashlib.blake2b(b"Say 0", digest_size=8).hexdigest(), "what was learnt so far stays"
+    judged(canaries, "as it was before")
+    shorter = replace(settings, max_output_tokens=8).plan()
+    canaries.configure(shorter, catalogue(a="m", b="n"))
+    assert run_of(canaries, shorter.prompts, "as it was") == Judgement(1.0, True, 0, "", False)
+
+
+def test_a_reload_that_changes_nothing_overtakes_no_run(canaries: Canaries) -> None:
+    judged(canaries, "as it was")
+    run = canaries.run("a", answers("quite another"))
+    canaries.configure(PLAN, catalogue(a="m", b="n"))
+    assert canaries.note(run, *run.judge()).suspicions == 1
 
 
 def test_models_that_are_not_watched(canaries: Canaries) -> None:
