@@ -197,7 +197,12 @@ class HttpProvider:
                 failed = replace(failed, usage=spent_in_part(list(zip(batches, outcomes, strict=False))))
             if failed is not None:
                 raise ProviderError(failed)
-        return joined([outcome for outcome in outcomes if isinstance(outcome, EmbedderAnswer)])
+        answer = joined([outcome for outcome in outcomes if isinstance(outcome, EmbedderAnswer)])
+        if request.wanted.dimensions not in {0, answer.vectors.shape[1]}:
+            # A server that reads past what it does not know: its vectors fit no table that was made for the others.
+            usage = spent_in_part(list(zip(batches, outcomes, strict=True)))
+            raise ProviderError(replace(unsupported("dimensions").failure, usage=usage))
+        return answer
 
     async def _outcome(self, wanted: EmbedTexts, request: EmbedderRequest) -> EmbedderAnswer | Failure:
         """Of one request. Its failure is no exception: the requests beside it are answered to their end."""

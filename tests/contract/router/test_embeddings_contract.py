@@ -244,6 +244,22 @@ async def test_what_is_no_answer_is_a_typed_failure(
     assert caught.value.failure == Failure(FailureKind.BROKEN, cause, 200, usage=usage)
 
 
+@pytest.mark.parametrize(
+    ("name", "usage"), [("openai", Usage(9)), ("gemini", Usage(15, estimated=True)), ("titan", Usage(9))]
+)
+async def test_vectors_of_another_length_than_was_asked_for_are_none(
+    start_upstream: StartUpstream, open_provider: OpenProvider, name: str, usage: Usage
+) -> None:
+    """Ollama, vLLM and others read past `dimensions`: callers got what fits no table of theirs. It was paid for."""
+    dialect, respond = HTTP[name]
+    provider = await open_provider((await start_upstream(respond)).url, embeddings=dialect)
+    with pytest.raises(ProviderError) as caught:
+        await provider.embed(request(model=name, dimensions=7))
+    failure = caught.value.failure
+    assert (failure.kind, failure.provider_code, failure.usage) == (FailureKind.UNSUPPORTED, "dimensions", usage)
+    assert (await provider.embed(request(model=name, dimensions=3))).vectors.shape == (3, 3)
+
+
 async def test_what_cannot_be_made_is_left_to_others(open_provider: OpenProvider) -> None:
     executor, encoder = Executor("router-test", 1, 8), memory_encoder()
     counter = EncoderTokenCounter(encoder, executor, 10_000)
