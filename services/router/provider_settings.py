@@ -101,11 +101,15 @@ class Provider:
 
     def seed_field(self) -> str:
         """The name of the seed there."""
-        return "random_seed" if urlsplit(self.url()).hostname == _MISTRAL else "seed"
+        return "random_seed" if self.is_mistral() else "seed"
+
+    def is_mistral(self) -> bool:
+        """Whether the address is Mistral's own."""
+        return urlsplit(self.url()).hostname == _MISTRAL
 
     def counts_streams_if_asked(self) -> bool:
         """Whether the usage of a stream is to be asked for there."""
-        return urlsplit(self.url()).hostname != _MISTRAL if self.asks_stream_usage is None else self.asks_stream_usage
+        return not self.is_mistral() if self.asks_stream_usage is None else self.asks_stream_usage
 
     def knows_developer(self) -> bool:
         """Whether messages of the role developer go out as such: elsewhere they are refused, or read by nobody."""

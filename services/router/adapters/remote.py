@@ -9,7 +9,7 @@ from datetime import datetime
 from services.router.adapters.aws import AwsSigner
 from services.router.adapters.dialects.anthropic_messages import AnthropicMessages
 from services.router.adapters.dialects.azure_openai import AzureOpenAi
-from services.router.adapters.dialects.base import Dialect
+from services.router.adapters.dialects.base import ANY_IDS, Dialect
 from services.router.adapters.dialects.bedrock_converse import BedrockConverse
 from services.router.adapters.dialects.embeddings import (
     AzureEmbeddings,
@@ -20,7 +20,7 @@ from services.router.adapters.dialects.embeddings import (
 )
 from services.router.adapters.dialects.gemini_generate import GeminiGenerate
 from services.router.adapters.dialects.openai_chat import OpenAiChat
-from services.router.adapters.dialects.openai_chat_request import Ways
+from services.router.adapters.dialects.openai_chat_request import MISTRAL_IDS, OWN_IDS, Ways
 from services.router.adapters.dialects.openai_responses import OpenAiResponses
 from services.router.adapters.http import Endpoint, HttpLimits, HttpProvider, open_session
 from services.router.adapters.litellm_bridge import LitellmProvider, load_litellm
@@ -80,11 +80,13 @@ def dialect_of(provider: Provider) -> Dialect:
 
 
 def _ways(provider: Provider) -> Ways:
+    ids = OWN_IDS if provider.knows_developer() else ANY_IDS
     return Ways(
         provider.limit_field(),
         provider.seed_field(),
         knows_developer=provider.knows_developer(),
         images_in_results=provider.images_in_tool_results,
+        call_ids=MISTRAL_IDS if provider.is_mistral() else ids,
     )
 
 

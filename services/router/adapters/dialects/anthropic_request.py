@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
+from services.router.adapters.dialects.base import WORD_IDS, data_url, json_object, tool_arguments
 from services.router.adapters.dialects.extras import ANTHROPIC, merge_extra
 from services.router.adapters.dialects.turns import alternating_turns
 from services.router.core.chat import ImagePart, Message, Parameters, TextPart, ToolDefinition
@@ -102,11 +102,12 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     parts = (part for part in message.parts if not (isinstance(part, TextPart) and not part.text.strip()))
     if message.role == "tool":
         content = [_part(part) for part in parts] if message.parts else message.content
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}]
+        return [{"type": "tool_result", "tool_use_id": WORD_IDS.fitting(message.tool_call_id), "content": content}]
     blocks = [_part(part) for part in parts] if message.parts else _text(message)
     for tool_call in message.tool_calls:
         arguments = tool_arguments(tool_call.arguments_json)
-        blocks.append({"type": "tool_use", "id": tool_call.id, "name": tool_call.name, "input": arguments})
+        call_id = WORD_IDS.fitting(tool_call.id)
+        blocks.append({"type": "tool_use", "id": call_id, "name": tool_call.name, "input": arguments})
     return blocks
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -93,6 +96,28 @@ class Dialect(Protocol):
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for one stream."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallIds:
+    """Which ids of tool calls an API takes: `form`, and `chars` of the ones that are made for others.
+
+    A conversation may come from another provider, whose ids are refused, and the request with them.
+    """
+
+    form: re.Pattern[str]
+    chars: int
+
+    def fitting(self, call_id: str) -> str:
+        """The id, or one that stands for it in the call and its result alike."""
+        if self.form.fullmatch(call_id):
+            return call_id
+        return blake2b(call_id.encode(), digest_size=16).hexdigest()[: self.chars]
+
+
+ANY_IDS = CallIds(re.compile(r"(?s).*"), 32)
+# Anthropic's and Bedrock's.
+WORD_IDS = CallIds(re.compile(r"[A-Za-z0-9_-]{1,64}"), 32)
 
 
 def path_segment(name: str) -> str:

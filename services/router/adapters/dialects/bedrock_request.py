@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.router.adapters.dialects.base import data_url, json_object, tool_arguments
+from services.router.adapters.dialects.base import WORD_IDS, data_url, json_object, tool_arguments
 from services.router.adapters.dialects.extras import BEDROCK, extra_parameters
 from services.router.adapters.dialects.turns import alternating_turns
 from services.router.core.chat import ImagePart, Message, ModelCall, TextPart, ToolDefinition
@@ -89,10 +89,11 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     blocks = [_part(part) for part in parts] if message.parts else _text(message)
     if message.role == "tool":
         content = blocks or [{"text": _NO_OUTPUT}]
-        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
+        return [{"toolResult": {"toolUseId": WORD_IDS.fitting(message.tool_call_id), "content": content}}]
     for call in message.tool_calls:
         arguments = tool_arguments(call.arguments_json)
-        blocks.append({"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}})
+        call_id = WORD_IDS.fitting(call.id)
+        blocks.append({"toolUse": {"toolUseId": call_id, "name": call.name, "input": arguments}})
     return blocks
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from services.router.adapters.dialects.base import json_object
+from services.router.adapters.dialects.base import CallIds, json_object
 from services.router.adapters.dialects.extras import Extras, merge_extra
 from services.router.core.chat import ImagePart, Message, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
+
+OWN_IDS = CallIds(re.compile(r"(?s).{1,40}"), 32)
+MISTRAL_IDS = CallIds(re.compile(r"[A-Za-z0-9]{9}"), 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +21,14 @@ class Ways:
     """What servers of this API differ in; the defaults are OpenAI's.
 
     `knows_developer` False is for servers that refuse the role, or read past it: its messages become the system's.
-    `images_in_results` is whether a tool's result may hold images.
+    `images_in_results` is whether a tool's result may hold images, `call_ids` which ids of calls are taken.
     """
 
     max_tokens_field: str = "max_completion_tokens"
     seed_field: str = "seed"
     knows_developer: bool = True
     images_in_results: bool = False
+    call_ids: CallIds = OWN_IDS
 
 
 OPENAI = Ways()
@@ -49,7 +54,7 @@ def _message(message: Message, ways: Ways) -> dict[str, Any]:
     images = not ways.images_in_results and any(isinstance(part, ImagePart) for part in message.parts)
     if images and message.role == "tool":
         raise unsupported("images-in-tool-results")
-    known = message.role != "developer" or ways.knows_developer
+    ids, known = ways.call_ids, message.role != "developer" or ways.knows_developer
     row: dict[str, Any] = {"role": message.role if known else "system"}
     if message.parts:
         row["content"] = [
@@ -65,11 +70,15 @@ def _message(message: Message, ways: Ways) -> dict[str, Any]:
         row["content"] = message.content or (None if message.tool_calls else "")
     if message.tool_calls:
         row["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            {
+                "id": ids.fitting(call.id),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments_json},
+            }
             for call in message.tool_calls
         ]
     if message.tool_call_id:
-        row["tool_call_id"] = message.tool_call_id
+        row["tool_call_id"] = ids.fitting(message.tool_call_id)
     if message.name:
         row["name"] = message.name
     return row

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from services.router.adapters.dialects.base import json_object
+from services.router.adapters.dialects.base import CallIds, json_object
 from services.router.adapters.dialects.extras import OPENAI_RESPONSES, extra_parameters
 from services.router.core.chat import ImagePart, Message, Parameters, TextPart, ToolDefinition
 from services.router.core.failure import unsupported
 from services.router.core.ports import ProviderRequest
+
+_IDS = CallIds(re.compile(r"(?s).{1,64}"), 32)
 
 
 def encode_body(request: ProviderRequest, *, stream: bool) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     """One message is several items when it calls tools: text, then each call."""
     if message.role == "tool":
         output: Any = [_part(part, "input_text") for part in message.parts] if message.parts else message.content
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
+        return [{"type": "function_call_output", "call_id": _IDS.fitting(message.tool_call_id), "output": output}]
     items: list[dict[str, Any]] = []
     if message.parts:
         kind = "output_text" if message.role == "assistant" else "input_text"
@@ -59,7 +62,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     elif message.content or not message.tool_calls:
         items.append({"role": message.role, "content": message.content})
     items.extend(
-        {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments_json}
+        {"type": "function_call", "call_id": _IDS.fitting(call.id), "name": call.name, "arguments": call.arguments_json}
         for call in message.tool_calls
     )
     return items
