@@ -105,7 +105,7 @@ def target_of(params: Section, mode: str) -> Target:
         raise Unserved(
             "model",
             f"provider {prefix!r} speaks a dialect that is not known here; any OpenAI-compatible server works: give "
-            "its address as api_base with the prefix openai/",
+            "its address as api_base with the prefix openai/; others by hand, with `dialect: litellm` and its extra",
         )
     entry: dict[str, object] = {"dialect": known.dialect}
     if prefix == "openai" and (mode == "responses" or model.startswith("responses/")):
