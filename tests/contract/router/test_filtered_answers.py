@@ -109,6 +109,26 @@ async def test_what_was_said_before_the_filter_stays(
     assert chunks[-1].finish_reason is FinishReason.CONTENT_FILTER
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_answer_that_calls_tools_and_names_none_is_none(
+    start_upstream: StartUpstream,
+    open_provider: OpenProvider,
+    streamed: bool,  # noqa: FBT001
+) -> None:
+    """The legacy form of calls, which nobody here asked for."""
+    legacy = {"content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    choice = {"index": 0, "message": legacy, "delta": legacy, "finish_reason": "function_call"}
+    whole = {"choices": [choice], "usage": COUNTS | {"completion_tokens": 3}}
+    body, kind = (
+        (events([whole, "[DONE]"]), "text/event-stream")
+        if streamed
+        else (json.dumps(whole).encode(), "application/json")
+    )
+    upstream = await start_upstream(lambda received: received.answer(body, content_type=kind))
+    failure = await failure_of(await open_provider(upstream.url), streamed=streamed)
+    assert (failure.kind, failure.cause, failure.usage) == (FailureKind.BROKEN, "no-tool-calls", Usage(7, 3))
+
+
 class Package:
     """In the place of litellm: answers with what OpenAI's dialect reads."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.router.adapters.dialects.openai_chat import OpenAiChat
-from services.router.core.chat import FinishReason, Usage
+from services.router.core.chat import FinishReason, ToolCall, Usage
 from services.router.core.failure import Failure, FailureKind, ProviderError
 from services.router.core.ports import Chunk
 from services.router.core.sse import ServerSentEvent
@@ -88,6 +88,16 @@ def test_an_error_in_the_place_of_an_answer_is_an_error(fields: dict[str, Any]) 
     assert failed(whole({}, choice=choice)).kind is FailureKind.UNAVAILABLE
     chunks, failure = streamed(event({"content": ""}, choice={"error": {"code": 429, "message": "Slow down"}}))
     assert (chunks, failure and failure.kind) == ([], FailureKind.RATE_LIMITED)
+
+
+@pytest.mark.parametrize("call_id", ["call_1", 1])
+def test_calls_with_ids_of_numbers_and_arguments_of_objects_are_calls(call_id: str | int) -> None:
+    call = {"id": call_id, "type": "function", "function": {"name": "look", "arguments": {"at": [1, 10**30]}}}
+    expected = ToolCall(str(call_id), "look", '{"at":[1,1000000000000000000000000000000]}')
+    assert OpenAiChat().decode(whole({"tool_calls": [call]}, "tool_calls")).completion.tool_calls == (expected,)
+    chunks, failure = streamed(event({"tool_calls": [call | {"index": 0}]}), event({}, "tool_calls"))
+    assert failure is None
+    assert [chunk.delta.tool_calls for chunk in chunks if chunk.delta] == [(expected,)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -16,7 +16,7 @@ import orjson
 from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import Completion, Delta, FinishReason, ToolCall, Usage
 from services.router.core.errors import InvalidRequest
-from services.router.core.failure import ErrorBody, broken, content_policy, unsupported
+from services.router.core.failure import ErrorBody, ProviderError, broken, content_policy, unsupported
 from services.router.core.ports import Chunk, ProviderAnswer, ProviderRequest
 from services.router.core.sse import ServerSentEvent
 
@@ -212,9 +212,14 @@ def with_content(answer: ProviderAnswer) -> ProviderAnswer:
 
 
 def require_said(finish: FinishReason, usage: Usage | None) -> None:
-    """Of an answer in which nothing was said. Raises ProviderError where a filter let nothing of it through."""
+    """Of an answer in which nothing was said.
+
+    Raises ProviderError where a filter let nothing of it through, and where it calls tools and names none.
+    """
     if finish is FinishReason.CONTENT_FILTER:
         raise content_policy(finish.value, usage)
+    if finish is FinishReason.TOOL_CALLS:
+        raise ProviderError(replace(broken("no-tool-calls").failure, usage=usage))
 
 
 class DeltaBuilder:

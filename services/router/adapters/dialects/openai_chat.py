@@ -49,12 +49,14 @@ class _Usage(msgspec.Struct, gc=False):
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
+    # Text at OpenAI; an object at servers that do not write JSON twice.
+    arguments: str | dict[str, Any] | None = None
 
 
 class _ToolCall(msgspec.Struct, gc=False):
     index: int | None = None
-    id: str | None = None
+    # A number at TGI.
+    id: str | int | None = None
     function: _Function | None = None
 
 
@@ -161,7 +163,7 @@ class OpenAiChat:
         _require_end(choice, usage)
         content = _text(message.content)
         calls = tuple(
-            ToolCall(call.id or "", *_name_and_arguments(call), index)
+            ToolCall(_id(call), *_name_and_arguments(call), index)
             for index, call in enumerate(message.tool_calls or ())
         )
         finish = FINISH_REASONS.get(choice.finish_reason or "", FinishReason.UNKNOWN)
@@ -278,7 +280,7 @@ class OpenAiStreamDecoder:
 
     def _take_calls(self, calls: Sequence[_ToolCall], delta: DeltaBuilder) -> None:
         for call in calls:
-            call_id, (name, arguments) = call.id or "", _name_and_arguments(call)
+            call_id, (name, arguments) = _id(call), _name_and_arguments(call)
             delta.tool(self._calls.position(call.index, call_id, name), call_id, name, arguments)
 
 
@@ -337,9 +339,17 @@ def _as_error_body(error: _Error | str) -> ErrorBody:
     return ErrorBody(str(code or ""), error.param or "", error.message or "")
 
 
+def _id(call: _ToolCall) -> str:
+    return call.id if isinstance(call.id, str) else "" if call.id is None else str(call.id)
+
+
 def _name_and_arguments(call: _ToolCall) -> tuple[str, str]:
     function = call.function
-    return ("", "") if function is None else (function.name or "", function.arguments or "")
+    if function is None:
+        return "", ""
+    arguments = function.arguments
+    text = msgspec.json.encode(arguments).decode() if isinstance(arguments, dict) else arguments or ""
+    return function.name or "", text
 
 
 def _usage(counts: Any) -> Usage | None:
