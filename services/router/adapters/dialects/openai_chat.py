@@ -257,26 +257,21 @@ class OpenAiStreamDecoder:
         # Only the first of several answers is relayed.
         if not chunk.choices or chunk.choices[0].index:
             return False
-        choice = chunk.choices[0]
-        if choice.finish_reason:
-            self._finish = choice.finish_reason
-        alive = choice.delta is not None and self._take_piece(choice.delta, delta)
-        _require_end(choice, self._usage)
+        choice, alive = chunk.choices[0], False
+        if (piece := choice.delta) is not None:
+            if content := piece.content:
+                text = content if isinstance(content, str) else _text(content)
+                delta.text(text)
+                alive = not text
+            if piece.refusal:
+                delta.refusal(piece.refusal)
+            if piece.tool_calls:
+                self._take_calls(piece.tool_calls, delta)
+            alive = alive or bool(piece.reasoning_content or piece.reasoning)
+        if choice.finish_reason or choice.error is not None:
+            self._finish = choice.finish_reason or self._finish
+            _require_end(choice, self._usage)
         return alive
-
-    def _take_piece(self, piece: _Message, delta: DeltaBuilder) -> bool:
-        thinks = bool(piece.reasoning_content or piece.reasoning)
-        if isinstance(piece.content, str):
-            delta.text(piece.content)
-        elif piece.content:
-            text = _text(piece.content)
-            delta.text(text)
-            thinks = thinks or not text
-        if piece.refusal:
-            delta.refusal(piece.refusal)
-        if piece.tool_calls:
-            self._take_calls(piece.tool_calls, delta)
-        return thinks
 
     def _take_calls(self, calls: Sequence[_ToolCall], delta: DeltaBuilder) -> None:
         for call in calls:
