@@ -118,6 +118,7 @@ class Generations:
     def _take_over(self, fresh: Generation) -> None:
         before = self._running
         assert before is not None
+        before.router.planner.follow(fresh.router.planner)
         fresh.router.deployments.take_over(before.router.deployments, fresh.catalogue.unchanged(before.catalogue))
         self._running, self._prepared = fresh, None
         self._watch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.router.core.catalogue import ModelSpec, RouteSpec
 from services.router.core.chat import ImagePart, ModelCall
+from services.router.core.errors import InvalidRequest
 from services.router.core.facts import Facts, Judged, Needs, Origin
 from services.router.core.plan import Plan, make_plan
 from services.router.core.ports import ComplexityScorer, Load, PriceList, Question
@@ -36,6 +37,7 @@ class Planner:
         self._prices = prices or NoPrices()
         self._scorer = scorer
         self._policies: _Policies = {}
+        self._later: Planner | None = None
 
     def before(self, route: RouteSpec, origin: Origin, needs: Needs, load: Load, now_s: float) -> Plan:
         """The superset: everyone whom this call may reach. Raises InvalidRequest for an unknown class of data."""
@@ -59,6 +61,27 @@ class Planner:
         gate = self._register.gate(call.origin.organisation, call.origin.data_class)
         facts = Facts(call.origin, needs_of(call), self._judged(route, call), final=True, streamed=streamed)
         return make_plan(route, facts, gate, load, now_s, prices=self._prices, whole=whole)
+
+    def follow(self, later: Planner) -> None:
+        """A new configuration serves. Calls planned here go on, to nobody whom its register keeps out."""
+        self._later = later
+
+    def revoked(self, spec: ModelSpec, origin: Origin) -> str:
+        """Why a model may be asked no more by a call that was planned here (kebab-case); empty when it may.
+
+        What a later register allows beyond this one counts for calls that are planned by it.
+        """
+        return "" if self._later is None else self._later.forbids(spec, origin)
+
+    def forbids(self, spec: ModelSpec, origin: Origin) -> str:
+        """Why the register that counts now keeps a model from the data of a call; empty when it does not."""
+        if self._later is not None:
+            return self._later.forbids(spec, origin)
+        try:
+            found = self._register.gate(origin.organisation, origin.data_class).refusal(spec)
+        except InvalidRequest:  # the class of this data is no more, and with it what it asked
+            return "vendor-unknown-class"
+        return "" if found is None else found.reason
 
     def policy(self, route: RouteSpec, plain: str, gate: Gate) -> str:
         """The route's policy for the data of a call; `plain` where no class asks anything."""

@@ -127,6 +127,7 @@ class Router:
                 now=clock.monotonic,
                 wall_now=wall_now,
                 patient_s=breaker.patient_s,
+                revoked=self.planner.revoked,
             )
             for route in catalogue.routes()
         }

@@ -14,6 +14,7 @@ from services.router.core.catalogue import ModelSpec
 from services.router.core.chat import ModelCall, Usage
 from services.router.core.deployments import COOLING, Deployments, Shut
 from services.router.core.errors import RouterError
+from services.router.core.facts import Origin
 from services.router.core.failure import Failure, FailureKind, Outcome
 from services.router.core.fallback import (
     Action,
@@ -41,7 +42,7 @@ MIN_HEDGE_SAMPLES = 50
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the calls of one route share. `now` is monotonic, `wall_now` is for agreements that end on a day."""
+    """What the calls of one route share. `now` is monotonic, `wall_now` ends agreements, `revoked` tells of reloads."""
 
     policy: RetryPolicy
     deployments: Deployments
@@ -51,6 +52,7 @@ class Shared:
     now: Callable[[], float]
     wall_now: Callable[[], datetime]
     patient_s: float
+    revoked: Callable[[ModelSpec, Origin], str]
 
 
 class Run:
@@ -162,7 +164,7 @@ class Run:
         return None
 
     def _refusal(self, spec: ModelSpec) -> str:
-        return self._plan.gate.allowed(spec, self._shared.wall_now())
+        return self._plan.gate.allowed(spec, self._shared.wall_now()) or self._shared.revoked(spec, self._call.origin)
 
     def _begin(self, spec: ModelSpec, purpose: Purpose, call: ModelCall | None = None) -> Try | None:
         """A try of this model, unless what was so when the call was planned is so no longer."""

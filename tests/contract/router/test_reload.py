@@ -239,3 +239,46 @@ async def test_two_hundred_random_mutations_of_the_file_never_break_serving(tmp_
             stream.cancel()
     assert applied > 40
     assert refused > 40
+
+
+HEALTH = {"health": {"dpa": True}}
+
+
+def register(**vendors: bool) -> dict[str, Any]:
+    """Two providers at one address; who has an agreement."""
+    return {"vendors": {name: {"dpa": dpa} for name, dpa in vendors.items()}, "data_classes": HEALTH}
+
+
+@pytest.mark.parametrize(
+    ("change", "answered"),
+    [
+        (register(sim=True, other=True), True),
+        (register(sim=True, other=False), False),
+        (register(sim=True), False),
+        ({"data_classes": {}}, False),
+    ],
+)
+async def test_a_vendor_whose_agreement_is_taken_out_is_asked_no_more(
+    world: World,
+    change: dict[str, Any],
+    answered: bool,  # noqa: FBT001
+) -> None:
+    """Not by calls under way either: they began under the old register, and the data would go out under the new one."""
+    url, key = world.section["providers"]["sim"]["base_url"], "k"
+    providers = {name: {"base_url": url, "api_key": key} for name in ("sim", "other")}
+    models = {"slow": {"provider": "sim", "model": "late"}, "spare": {"provider": "other", "model": "second"}}
+    routes = {"default": {"candidates": ["slow", "spare"], "max_retries": 0}}
+    assert await world.change(providers=providers, models=models, routes=routes, **register(sim=True, other=True))
+    asked = call("")
+    asked.labels.data_class = "health"
+    under_way = world.stub.Complete(pb.CompleteRequest(call=asked), metadata=FOR_CALLER, timeout=5)
+    under_way = asyncio.ensure_future(under_way)
+    await asyncio.sleep(0.1)
+    assert await world.change(stream_join_s=0.01), "the register of the last file counts, however many there were"
+    assert await world.change(**{"vendors": {}, **change}), world.error()
+    if answered:
+        assert (await under_way).completion.content == "I am the second."
+        return
+    with pytest.raises(CallError) as caught:
+        await under_way
+    assert caught.value.reason == "UPSTREAM_RATE_LIMITED", "nobody else was asked"
