@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 from llmops_cli.litellm_import.reading import Section
 from meshkit.settings import SettingsError, load
-from services.router.core.addresses import is_allowed, is_loopback_host
+from services.router.core.addresses import is_allowed, is_loopback_host, is_numeric_host
 from services.router.provider_settings import Provider
 
 
@@ -256,7 +255,7 @@ def _open_private(params: Section, entry: dict[str, object]) -> None:
     host = _host_of(base_url)
     if not host or is_loopback_host(base_url):
         return
-    numeric = _is_numeric(host)
+    numeric = is_numeric_host(host)
     if numeric and not is_allowed(host, private=True, loopback=True):
         raise Unserved("api_base", f"{host} is never connected to; this machine is 127.0.0.1")
     private = not is_allowed(host, private=False, loopback=False) if numeric else "." not in host
@@ -267,14 +266,6 @@ def _open_private(params: Section, entry: dict[str, object]) -> None:
     else:
         return
     entry["allow_private_address"] = True
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _host_of(address: str) -> str:

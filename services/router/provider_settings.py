@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from meshkit.settings import Secret
-from services.router.core.addresses import is_loopback_host
+from services.router.core.addresses import is_allowed, is_loopback_host, is_numeric_host
 from services.router.core.aws_signature import AwsCredentials
 from services.router.core.catalogue import ModelSpec
 from services.router.core.prices import ModelPrice, nano_usd
@@ -213,7 +213,17 @@ class Provider:
             return "has a base_url that ends with an operation; end it before that, as https://api.example.com/v1 does"
         if url.scheme == "http" and not (self.allow_private_address or is_loopback_host(self.url())):
             return "has an http base_url; use https, or set allow_private_address for a private network"
-        return ""
+        return self._refused_address(url.hostname or "")
+
+    def _refused_address(self, host: str) -> str:
+        """Of an address that is written out, what the first connection would say; a name is resolved then."""
+        if not is_numeric_host(host):
+            return ""
+        if not is_allowed(host, private=True, loopback=True):
+            return f"has a base_url at {host}, which is never connected to; this machine is 127.0.0.1"
+        if is_allowed(host, private=self.allow_private_address, loopback=is_loopback_host(self.url())):
+            return ""
+        return f"has a base_url at {host}, in a private network; set allow_private_address if that is meant"
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,15 @@ def _may_be_reached(address: IpAddress, *, private: bool, loopback: bool) -> boo
     return private or (address.is_global and not is_site_local)
 
 
+def is_numeric_host(host: str) -> bool:
+    """Whether a host is an address, written out."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback_host(url: str) -> bool:
     """Whether a URL names this machine: `localhost` or a loopback address, written out."""
     host = urlsplit(url).hostname or ""

@@ -137,3 +137,25 @@ def test_white_space_around_keys_is_no_part_of_them() -> None:
     spoken = Provider(base_url=AT, headers={"x-a": Secret('b, c; d="e"')})
     assert spoken.problem() == ""
     assert not Provider(base_url=AT, api_key=Secret("\n")).has_credential()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "sentence"),
+    [
+        ("https://10.0.0.5/v1", "in a private network; set allow_private_address"),
+        ("https://[fd12::1]/v1", "in a private network"),
+        ("https://169.254.169.254/v1", "never connected to"),
+        ("https://0.0.0.0:8000/v1", "never connected to; this machine is 127.0.0.1"),
+        ("https://[fe80::1]/v1", "never connected to"),
+        ("https://127.0.0.1:8000/v1", ""),
+        ("https://[::1]:8000/v1", ""),
+        ("https://8.8.8.8/v1", ""),
+        ("https://models.internal/v1", ""),
+    ],
+)
+def test_an_address_that_would_be_refused_is_refused_before_the_first_call(base_url: str, sentence: str) -> None:
+    problem = Provider(base_url=base_url).problem()
+    assert sentence in problem
+    assert bool(problem) is bool(sentence)
+    opened = Provider(base_url=base_url, allow_private_address=True).problem()
+    assert bool(opened) is ("never" in sentence)
