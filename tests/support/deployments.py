@@ -6,11 +6,13 @@ Both have the same configuration, a database of their own and a simulated provid
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import asyncpg
@@ -52,11 +54,27 @@ class Deployment:
     admin: Mapping[str, str] = field(default_factory=dict)
 
 
+def _ports() -> Iterator[int]:
+    """Ports, over and over, none of them another test process's, nor one that the kernel gives to clients meanwhile."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(10_000 + own, 32_000, processes)
+    # Runs of other checkouts begin elsewhere.
+    first = os.getpid() * 61 % len(ports)
+    return cycle([*ports[first:], *ports[:first]])
+
+
+_NEXT_PORTS = _ports()
+
+
 @contextmanager
 def free_ports(count: int) -> Iterator[list[int]]:
-    """Ports that nobody listens on. Held together, so that they differ; free again when the block ends."""
-    held = [socket.create_server((HOST, 0)) for _ in range(count)]
+    """Ports that nobody listens on, free again when the block ends; no call gives what another one gave lately."""
+    held: list[socket.socket] = []
     try:
+        while len(held) < count:
+            with suppress(OSError):
+                held.append(socket.create_server((HOST, next(_NEXT_PORTS))))
         yield [one.getsockname()[1] for one in held]
     finally:
         for one in held:
@@ -92,8 +110,6 @@ async def new_database(postgres_url: str) -> str:
 
 def environment(home: Path, database_url: str) -> dict[str, str]:
     """What a process of the suites has in its environment: the machine's variables and our own, no LLMOPS of others."""
-    import os  # noqa: PLC0415 - the only place that reads it
-
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMOPS")}
     inherited.pop("OPENAI_API_KEY", None)
     inherited.pop("ANTHROPIC_API_KEY", None)
