@@ -91,7 +91,9 @@ def commit(books: Books, operation: Commit, now_us: int, cost: CostFunction) -> 
         operation.key,
         operation.fingerprint,
         now_us,
-        CommitAnswer(amount, overrun(books, held, before, amount, spent), late, after_void, alerts),
+        CommitAnswer(
+            amount, overrun(books, held, before, amount, spent - held.held_nano_usd), late, after_void, alerts
+        ),
         held.reservation_id,
         -held.held_nano_usd,
         spent,
@@ -115,10 +117,11 @@ def returned_before(held: Reservation) -> int:
 def overrun(books: Books, held: Reservation, before: int, amount: int, added: int) -> int:
     """What an amount, after what was booked before, comes to beyond the most that was held.
 
-    Once a hold has ended, others may have its money: then what passes a limit in force counts too, of the `added`.
+    Others may have what a hold gave back, at its end or with a part of a loan: then what passes a limit in force counts
+    too, of what is `added` to the counters.
     """
     beyond = max(before + amount - held.reserved_nano_usd, 0) - max(before - held.reserved_nano_usd, 0)
-    if held.state is State.HELD or added <= 0:
+    if added <= 0:
         return beyond
     return max(beyond, *(min(_passed(books, counter_id, added), added) for counter_id in held.money_ids), 0)
 

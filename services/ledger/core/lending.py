@@ -88,7 +88,9 @@ def return_part(books: Books, operation: Commit, kept: Kept, now_us: int, cost: 
         operation.key,
         operation.fingerprint,
         now_us,
-        CommitAnswer(amount, overrun(books, held, before, amount, amount), late, after_void=False, alerts=alerts),
+        CommitAnswer(
+            amount, overrun(books, held, before, amount, amount - freed), late, after_void=False, alerts=alerts
+        ),
         held.reservation_id,
         -freed,
         amount,
