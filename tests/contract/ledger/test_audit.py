@@ -9,7 +9,7 @@ import pytest
 
 from services.ledger.adapters.audit import CSV_HEADER, Difference, export_csv, verify
 from services.ledger.adapters.sql import PostgresStore
-from services.ledger.core.limits import Scope, Unit
+from services.ledger.core.limits import Limit, Scope, Unit
 from services.ledger.core.operations import Kept
 from services.ledger.core.service import Ledger, Model
 from services.ledger.core.windows import MICROSECONDS, Period
@@ -38,19 +38,25 @@ async def store(open_postgres: OpenStore, clock: TurnableClock) -> PostgresStore
 
 
 async def busy(ledger: Ledger, clock: TurnableClock) -> None:
-    holds = [(await ledger.reserve(ADA, f"r{n}", UNIT, 0, 30, 30 * MICROSECONDS)).reservation_id for n in range(4)]
+    holds = [(await ledger.reserve(ADA, f"r{n}", UNIT, 0, 30, 30 * MICROSECONDS)).reservation_id for n in range(5)]
     await ledger.mark_dispatched(ADA, "d", holds[0])
+    await ledger.mark_dispatched(ADA, "d4", holds[4])
+    await ledger.extend(ADA, "e4", holds[4], 0, 11, 30 * MICROSECONDS)
     await ledger.extend(ADA, "e", holds[0], 5, 12, 30 * MICROSECONDS)
     await ledger.commit(ADA, "c1", holds[1], [used_tokens(25), used_tokens(15, 2, "double", "other-ai")])
     await ledger.adjust(ADA, "a1", holds[1], -5, "", "credit-note")
     await ledger.void(ADA, "v", holds[2], "=cache-hit")
     clock.turn(40)
     await ledger.sweep(10)
+    await ledger.adjust(ADA, "a4", holds[4], 3, "", "by-hand")
+    await ledger.void(ADA, "v4", holds[4], "=upstream-refused")
     await ledger.commit(ADA, "c0", holds[0], [used_tokens(20)])
     await ledger.commit(ADA, "o", holds[3][:12] + "-lost", [used_tokens(9)], accept_orphan=True)
     await ledger.reserve(ADA, "live", UNIT, 0, 40, 0)
     lent = await ledger.allot(ADA, "allot", 100, 30 * MICROSECONDS, "edge-1")
     await ledger.commit(ADA, "part", lent.allotment_id, [used_tokens(1)], lent=True, kept=Kept(99, 0))
+    await ledger.set_limit(ADA, "lower", Limit("", "acme", Scope.USER, "", Period.HOUR, 60))
+    assert (await ledger.reserve(ADA, "denied", UNIT, 0, 40, 0)).alerts
 
 
 async def verified(store: PostgresStore) -> Difference | None:
@@ -105,10 +111,10 @@ async def test_the_journal_as_csv(store: PostgresStore) -> None:
     assert tuple(header) == CSV_HEADER
     assert len(lines) == entries
     found = {line[3]: line for line in lines}
-    assert set(found) == {"reserve", "dispatch", "extend", "commit", "adjust", "void", "expire", "allot"}
-    assert found["adjust"][1].startswith("2026-11-24T13:20:00")
+    assert set(found) == {"reserve", "dispatch", "extend", "commit", "adjust", "void", "expire", "allot", "set_limit"}
+    assert found["adjust"][1].startswith("2026-11-24T13:20:40")
     # A spreadsheet would run it.
-    assert found["void"][-1] == "'=cache-hit"
+    assert found["void"][-1] == "'=upstream-refused"
 
 
 async def test_what_callers_write_stays_in_its_cell_and_is_no_formula(
