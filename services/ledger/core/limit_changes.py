@@ -112,12 +112,12 @@ def _windows(limits: LimitSet, places: set[tuple[Scope, Period]], now_us: int) -
 
 
 def _is_read(limit: Limit) -> bool:
-    """Whether its zone is known here.
+    """Whether its zone is known here, where it needs one.
 
     It may have been saved where more zones were: it must not keep all from changes, least of all from its own repair.
     Nothing is granted under it meanwhile.
     """
-    return is_known(limit.time_zone)
+    return is_known(limit.period, limit.time_zone)
 
 
 def _start_s(limit: Limit, now_us: int) -> int:

@@ -139,7 +139,7 @@ def _windows(limits: LimitSet, organisation: str, scope: Scope | None, at_s: int
     windows = {
         (int(x.scope), int(x.period), window_at(x.period, at_s, x.time_zone).start_s)
         for x in chosen
-        if (scope is None or x.scope is scope) and is_known(x.time_zone)
+        if (scope is None or x.scope is scope) and is_known(x.period, x.time_zone)
     }
     return tuple(sorted(windows))
 
@@ -147,7 +147,7 @@ def _windows(limits: LimitSet, organisation: str, scope: Scope | None, at_s: int
 def _usage(limits: LimitSet, counter: Counter, at_s: int, now_us: int) -> Usage | None:
     organisation, scope, subject, period, start_s, unit = counter.key
     limit = limits.in_force(organisation, scope, subject, period, unit)
-    if limit is None or not is_known(limit.time_zone):
+    if limit is None or not is_known(period, limit.time_zone):
         return None
     window = window_at(period, at_s, limit.time_zone)
     # Another limit's zone cuts other days: their counters are not this limit's.

@@ -53,10 +53,10 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError(f"time zone {name!r} is not known here; write it like Europe/Berlin") from None
 
 
-def is_known(zone: str) -> bool:
-    """Whether `zone_of` finds it."""
+def is_known(period: Period, zone: str) -> bool:
+    """Whether `window_at` can tell the windows: those of days and months need the zone, no others."""
     try:
-        zone_of(zone)
+        window_at(period, 0, zone)
     except ValueError:
         return False
     return True
