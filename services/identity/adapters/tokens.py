@@ -213,14 +213,15 @@ def _read_keys(issuer: IssuerSettings) -> dict[str, _Key]:
             raise ValueError(f"key {at}: only public keys of kty RSA, EC and OKP are taken")
         if entry.get("use", "sig") != "sig":
             continue
-        kid = entry.get("kid", "")
-        if not isinstance(kid, str):
-            raise ValueError(f"key {at}: its kid is no text")  # noqa: TRY004 - of the file, as the others
+        kid, signs_with = entry.get("kid", ""), entry.get("alg") or ""
+        if not (isinstance(kid, str) and isinstance(signs_with, str)):
+            name = "alg" if isinstance(kid, str) else "kid"
+            raise ValueError(f"key {at}: its {name} is no text")  # noqa: TRY004 - of the file, as the others
         if kid in keys:
             name = f"kid {kid!r}" if kid else "no kid"
             raise ValueError(f"key {at}: another key has {name} too, and a token must say which of them signed it")
         try:
-            keys[kid] = (kind, entry.get("alg") or "", PyJWK(entry).key)
+            keys[kid] = (kind, signs_with, PyJWK(entry).key)
         except PyJWTError as error:
             raise ValueError(f"key {at}: {error}") from None
     if not keys:

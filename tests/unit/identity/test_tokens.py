@@ -301,6 +301,7 @@ async def test_a_disabled_users_token_opens_nothing_and_its_team_is_the_stored_o
         (json.dumps({"keys": [public(RSA_KEY, "r"), public(OTHER_RSA, "r")]}), "key 1: another key has kid 'r' too"),
         (json.dumps({"keys": [without_kid(RSA_KEY), without_kid(EC_KEY)]}), "key 1: another key has no kid too"),
         (json.dumps({"keys": [public(RSA_KEY, "r") | {"kid": ["r"]}]}), "key 0: its kid is no text"),
+        (json.dumps({"keys": [public(RSA_KEY, "r") | {"alg": ["RS256"]}]}), "key 0: its alg is no text"),
         ('{"keys": 5}', "not a JSON Web Key Set"),
         ('{"keys": null}', "not a JSON Web Key Set"),
         ("[" * 100_000, "not a JSON Web Key Set"),
