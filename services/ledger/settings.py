@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
+from meshkit.identity import require_organisation
 from services.ledger.core.limits import BASIS_POINTS, EVERY_ORGANISATION, Limit, Mode, Scope, Unit, limit_id_of
 from services.ledger.core.operations import OnExpiry
 from services.ledger.core.prices import Price, nano_usd
@@ -66,6 +67,8 @@ class LimitSettings:
         _check_name("subject", self.subject, _MAX_SUBJECT_BYTES)
         if not self.organisation:
             raise ValueError('organisation is empty, which no caller\'s is; leave it out, or write "*", for every one')
+        if self.organisation != EVERY_ORGANISATION:
+            require_organisation(self.organisation)
         if scope is Scope.ORGANISATION and self.subject:
             raise ValueError("subject must be empty with scope organisation; name it with `organisation`")
         limit = Limit(
@@ -246,9 +249,12 @@ class LedgerSettings:
 
 
 def _check_name(field: str, name: str, max_bytes: int) -> None:
-    """A name that nobody can have would be a limit that holds for nobody, without a word."""
-    if name != name.strip() or "\0" in name or len(name.encode()) > max_bytes:
-        raise ValueError(f"{field} {name[:20]!r} is no name: at most {max_bytes} bytes, and no blanks around it")
+    """A name that nobody can have would be a limit that holds for nobody, without a word.
+
+    Blanks are letters like others in a subject: a caller names its end users as it likes.
+    """
+    if "\0" in name or len(name.encode()) > max_bytes:
+        raise ValueError(f"{field} {name[:20]!r} is no name: at most {max_bytes} bytes, and no NUL")
 
 
 def _basis_points(name: str, part: float) -> int:

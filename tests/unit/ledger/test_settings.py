@@ -40,6 +40,11 @@ def test_rates_calls_at_once_shadow_and_zones_are_declared() -> None:
     assert (slots.unit, slots.max_count, day.time_zone) == (Unit.CONCURRENCY, 0, "Europe/Berlin")
 
 
+def test_a_subject_is_named_as_callers_name_their_end_users() -> None:
+    rows = [{"cap_usd": "5", "scope": "user", "subject": name} for name in (" ada", "ada lovelace ")]
+    assert [x.subject for x in read(limits=rows).declared_limits()] == [" ada", "ada lovelace "]
+
+
 def test_what_the_end_of_a_sent_hold_charges_is_declared() -> None:
     settings = read(on_expiry="charge_all", on_expiry_by_organisation={"acme": "release"})
     assert (settings.on_expiry, settings.expiry_policies()) == ("charge_all", {"acme": OnExpiry.RELEASE})
@@ -90,7 +95,8 @@ def test_the_version_of_a_price_changes_with_the_price() -> None:
         ({"limits": [{"unit": "requests", "period": "minute", "max_count": 5, "burst_count": 6}]}, "burst_count"),
         ({"limits": [{"cap_usd": "5", "time_zone": "Europe/Atlantis"}]}, "not known here"),
         ({"limits": [{"cap_usd": "5", "organisation": ""}]}, "organisation is empty"),
-        ({"limits": [{"cap_usd": "5", "organisation": "acme "}]}, "no blanks around it"),
+        ({"limits": [{"cap_usd": "5", "organisation": "acme "}]}, "a name has no spaces"),
+        ({"limits": [{"cap_usd": "5", "organisation": "ac me"}]}, "a name has no spaces"),
         ({"limits": [{"cap_usd": "5", "scope": "user", "subject": "ada\0"}]}, "is no name"),
         ({"limits": [{"cap_usd": "5", "scope": "user", "subject": "x" * 257}]}, "at most 256 bytes"),
         ({"max_amount_usd": "0"}, "nothing could be reserved"),
