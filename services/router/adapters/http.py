@@ -102,11 +102,14 @@ def open_session(
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=endpoint.connect_timeout_s, sock_connect=endpoint.connect_timeout_s
-        ),
+        timeout=_patience(endpoint.connect_timeout_s),
         headers=_headers(endpoint, dialect),
     )
+
+
+def _patience(connect_s: float) -> aiohttp.ClientTimeout:
+    """Time for connecting. Above 5 s aiohttp would round it up to a whole second, maybe beyond the end of a try."""
+    return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s, ceil_threshold=math.inf)
 
 
 def _headers(endpoint: Endpoint, dialect: Dialect) -> dict[str, str]:
@@ -246,7 +249,7 @@ class HttpProvider:
             hurry_s = (until_s - loop.time()) * _CONNECT_SHARE
             hurried = hurry_s < (patience.connect or math.inf)
             if hurried:
-                patience = aiohttp.ClientTimeout(total=None, connect=hurry_s, sock_connect=hurry_s)
+                patience = _patience(hurry_s)
             try:
                 async with self._post(url, body, request.request_id, patience) as response:
                     yield response
