@@ -16,6 +16,9 @@ from services.orchestrator.core.ports import Afterwards, Ledger
 
 # Over so many bytes the line of costs is drawn: a million tokens by estimate.
 _SPAN_BYTES = 3_000_000
+# For an answer that costs nothing. Not infinite, which says that no alarm is wanted: a model that goes on with it may
+# cost something.
+_NEVER_BYTES = 1 << 62
 # After a raise that nobody answered, this part of the hold may be used before it is asked for again.
 _ASK_AGAIN_SHARE = 0.05
 
@@ -79,12 +82,12 @@ class Meter:
             return self._held_nano_usd
         return math.floor(self._held_nano_usd * self._policy.raise_at)
 
-    def _bytes_at(self, amount_nano_usd: int) -> float:
+    def _bytes_at(self, amount_nano_usd: int) -> int:
         """When so much will have been spent; never for an answer that costs nothing."""
         received_bytes, spent = self._progress.received_bytes, self._spent()
         slope = self._cost(received_bytes + _SPAN_BYTES) - spent
         if slope <= 0:
-            return math.inf
+            return _NEVER_BYTES
         return received_bytes + math.ceil((amount_nano_usd - spent) * _SPAN_BYTES / slope)
 
     def _spent(self) -> int:

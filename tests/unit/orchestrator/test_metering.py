@@ -6,17 +6,21 @@ The scripted ledger asks 2 nano-USD per input token and 10 per output token; the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
 from services.orchestrator.adapters.memory import MemoryRecords
+from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.core.coordinator import Coordinator
-from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable, StreamCut
-from services.orchestrator.core.model import Delta, Record, Reservation, Usage
+from services.orchestrator.core.errors import BudgetExhausted, BudgetUnavailable, ModelFailed, StreamCut
+from services.orchestrator.core.metering import Meter
+from services.orchestrator.core.model import UNCHECKED, Delta, Plan, Progress, Record, Reservation, Usage, UsageLine
 from services.orchestrator.core.policy import UNREAD_TOKENS, Metering, Policy
 from tests.support.orchestrator_ports import Script, ScriptedServices
+from tests.unit.orchestrator.test_router_adapter import ContinuedStream, any_turn
 
 # Once something came: the input, and what is on its way.
 BEGUN_NANO_USD, PIECE_NANO_USD, HELD_NANO_USD = 52 + 10 * UNREAD_TOKENS, 100, 1000
@@ -165,3 +169,26 @@ async def test_what_an_earlier_model_wrote_is_not_counted_again_at_the_price_of_
     case.script.pace = pace
     await case.stream()
     assert case.script.extended == [], "three pieces of the second model, and what it was shown, are within the hold"
+
+
+class FreeThenDear(ScriptedServices):
+    """The model that breaks off costs nothing, the one that goes on does."""
+
+    def cost_nano_usd(self, reservation: Reservation, lines: Sequence[UsageLine]) -> int:
+        return super().cost_nano_usd(reservation, [line for line in lines if line.candidate.provider == "other-ai"])
+
+
+async def test_a_model_that_goes_on_with_an_answer_that_cost_nothing_is_watched_as_well() -> None:
+    """No alarm was set for the first one, and none ever rang for the second: no hold was raised, no stream cut."""
+    reservation, progress, plan = Reservation("r-1", None, 40), Progress(), Plan((), (), 0, "")
+    ports = FreeThenDear(Script(reservation=reservation))
+    meter = Meter(ports, ports, Metering(), reservation, any_turn(), plan, progress, covered=False)
+    meter.open()
+    try:
+        with pytest.raises(ModelFailed, match="before it was complete"):
+            async for _ in RemoteRouter(ContinuedStream("one", "more")).stream(any_turn(), plan, UNCHECKED, progress):
+                pass
+    finally:
+        meter.close()
+    await ports.settled()
+    assert [added for added, _ in ports.script.extended] == [40]
