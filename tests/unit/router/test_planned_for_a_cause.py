@@ -50,3 +50,15 @@ def test_of_a_route_that_was_narrowed_to_those_named_for_a_limit_they_are_asked(
     load.shut_by = {"a": LIMITED} if limited else {}
     called = Planner().at(route.among(("c", "b")), CALL, load, 10.0, streamed=True, whole=route)
     assert order(called) == "c"
+
+
+def test_of_a_narrowed_route_nobody_is_left_out_whatever_cause_is_over() -> None:
+    """Of two causes one was over by the call, and the other had named nobody: what was planned was not asked."""
+    short, large = replace(A, context_tokens=5), replace(B, context_tokens=0)
+    route = RouteSpec("r", (short, large), 1, rate_limit_fallbacks=(C,))
+    long = replace(CALL, messages=(Message("user", "word " * 100),))
+    called = Planner().at(route.among(("c",)), long, ManualLoad(), 10.0, streamed=True, whole=route)
+    assert order(called) == "c"
+    windows = RouteSpec("r", (short,), 1, context_fallbacks=(B,))
+    fits = Planner().at(windows.among(("b",)), CALL, ManualLoad(), 10.0, streamed=True, whole=windows)
+    assert order(fits) == "b", "the guard made the conversation shorter"
