@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +17,11 @@ from services.orchestrator.adapters.prompts import DEFAULT_POLICY
 from services.orchestrator.adapters.router import (
     attempts_of,
     billed_lines,
-    ended_without_an_answer,
     lines_of,
     model_failed,
     model_name_of,
-    note_tries,
     plan_of,
+    told_answer,
 )
 from services.orchestrator.adapters.usage import usage_from
 from services.orchestrator.core.embedding import Vectors
@@ -130,12 +128,7 @@ class RemoteEmbedder:
             answer: router_pb2.EmbedResponse = await self._stub.Embed(request)
             return answer
         told = router_pb2.EmbedWithTriesRequest(call=request)
-        async with aclosing(self._stub.EmbedWithTries(told)) as steps:
-            async for step in steps:
-                if step.HasField("answer"):
-                    return step.answer  # type: ignore[no-any-return]
-                note_tries(progress, step.tries.attempts)
-        raise ended_without_an_answer()
+        return await told_answer(self._stub.EmbedWithTries(told), progress)  # type: ignore[no-any-return]
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         """See Embedder."""

@@ -96,12 +96,7 @@ class RemoteRouter:
             answer: router_pb2.CompleteResponse = await self._stub.Complete(request, timeout=time_s)
             return answer
         told = router_pb2.CompleteWithTriesRequest(request_id=request_id, call=call)
-        async with aclosing(self._stub.CompleteWithTries(told, timeout=time_s)) as steps:
-            async for step in steps:
-                if step.HasField("answer"):
-                    return step.answer  # type: ignore[no-any-return]
-                note_tries(progress, step.tries.attempts)
-        raise ended_without_an_answer()
+        return await told_answer(self._stub.CompleteWithTries(told, timeout=time_s), progress)  # type: ignore[no-any-return]
 
     async def stream(
         self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
@@ -189,9 +184,25 @@ def attempts_of(error: Exception) -> Sequence[object]:
     return [_attempt(entry) for entry in json.loads(told)]
 
 
-def ended_without_an_answer() -> ModelFailed:
-    """Of a call that was told of, and then ended."""
-    return ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
+async def told_answer(stream: Any, progress: Progress) -> Any:
+    """The answer of a call that is told of, with what was told in `progress`. Raises CallError, ModelFailed.
+
+    Read to its end: at the router, who leaves before is a caller who left.
+    """
+    answer = None
+    try:
+        async with aclosing(stream) as steps:
+            async for step in steps:
+                if step.HasField("answer"):
+                    answer = step.answer
+                else:
+                    note_tries(progress, step.tries.attempts)
+    except CallError:
+        if answer is None:
+            raise
+    if answer is None:
+        raise ModelFailed("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router ended a call without an answer", {})
+    return answer
 
 
 def _call(turn: Turn, plan: Plan, checked: Checked) -> router_pb2.ModelCall:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 from llmops.common.v1 import chat_pb2, usage_pb2
 from llmops.router.v1 import router_pb2
 
+from meshkit.errors import CallError, Failure
 from services.orchestrator.adapters.router import RemoteRouter
 from services.orchestrator.core.errors import ModelFailed
 from services.orchestrator.core.model import UNCHECKED, Candidate, Plan, Progress, Usage, UsageLine
@@ -34,6 +36,23 @@ async def test_a_whole_answer_comes_after_the_tries_that_were_told() -> None:
     with pytest.raises(ModelFailed, match="without an answer") as caught:
         await RemoteRouter(StreamOf(*steps[:1])).complete(any_turn(), Plan((), (), 0, ""), UNCHECKED, Progress())
     assert ROUTER.billed_lines(caught.value) is None
+
+
+@pytest.mark.parametrize("ending", [None, CallError(Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "broke"))])
+async def test_who_has_the_answer_stays_until_the_end(ending: CallError | None) -> None:
+    """Each answer of a router in the same process was counted there as a caller who left."""
+    answer = router_pb2.CompleteResponse(completion={"content": "hi"})
+    heard: list[str] = []
+
+    class Heard(StreamOf):
+        async def _stream(self) -> AsyncGenerator[Any, None]:
+            yield router_pb2.CompleteWithTriesResponse(answer=answer)
+            heard.append("the end")
+            if ending is not None:
+                raise ending
+
+    got = await RemoteRouter(Heard()).complete(any_turn(), Plan((), ("one", "two"), 0, ""), UNCHECKED, Progress())
+    assert (got.completion, heard) == (answer.completion, ["the end"])
 
 
 async def test_what_came_before_a_model_that_is_waited_for_is_not_its_own() -> None:
