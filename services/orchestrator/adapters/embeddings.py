@@ -123,8 +123,8 @@ class RemoteEmbedder:
     async def _vectors(
         self, request: router_pb2.EmbedRequest, plan: Plan, progress: Progress
     ) -> router_pb2.EmbedResponse:
-        """Of a call that one model is asked once nothing would be told."""
-        if plan.tries_once:
+        """A router of the release before has no EmbedWithTries."""
+        if not plan.tells_tries:
             answer: router_pb2.EmbedResponse = await self._stub.Embed(request)
             return answer
         told = router_pb2.EmbedWithTriesRequest(call=request)

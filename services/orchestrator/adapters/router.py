@@ -73,8 +73,9 @@ class RemoteRouter:
 
     async def complete(self, turn: Turn, plan: Plan, checked: Checked, progress: Progress) -> ModelAnswer:
         """See Router."""
+        request = router_pb2.CompleteWithTriesRequest(request_id=turn.request_id, call=_call(turn, plan, checked))
         try:
-            response = await self._answer(turn.request_id, _call(turn, plan, checked), plan, progress)
+            response = await told_answer(self._stub.CompleteWithTries(request, timeout=_time_s(plan)), progress)
         except CallError as error:
             raise model_failed(error) from error
         return ModelAnswer(
@@ -85,18 +86,6 @@ class RemoteRouter:
             attempts=response.attempts,
             complete=response.completion.finish_reason in _WHOLE,
         )
-
-    async def _answer(
-        self, request_id: str, call: router_pb2.ModelCall, plan: Plan, progress: Progress
-    ) -> router_pb2.CompleteResponse:
-        """Of a call that one model is asked once nothing would be told."""
-        time_s = _time_s(plan)
-        if plan.tries_once:
-            request = router_pb2.CompleteRequest(request_id=request_id, call=call)
-            answer: router_pb2.CompleteResponse = await self._stub.Complete(request, timeout=time_s)
-            return answer
-        told = router_pb2.CompleteWithTriesRequest(request_id=request_id, call=call)
-        return await told_answer(self._stub.CompleteWithTries(told, timeout=time_s), progress)  # type: ignore[no-any-return]
 
     async def stream(
         self, turn: Turn, plan: Plan, checked: Checked, progress: Progress
@@ -160,7 +149,7 @@ def plan_of(response: router_pb2.PlanResponse, *, structured: bool = False) -> P
         response.wants_embedding,
         None if candidates else _refusal(response),
         drained=frozenset(Candidate(c.provider, c.model) for c in response.candidates if c.drain_on_cancel),
-        may_retry=response.may_retry,
+        tells_tries=response.tells_tries,
     )
 
 

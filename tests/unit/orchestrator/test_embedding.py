@@ -36,7 +36,7 @@ LOST = Failure("UNAVAILABLE", "SERVICE_UNAVAILABLE", "the router died")
 
 @dataclass
 class RouterChannel:
-    """Answers Plan and Embed, or fails Embed; notes in whose name it was called."""
+    """Answers Plan and Embed, or fails Embed; notes in whose name it was called. It is old when nothing is `told`."""
 
     failure: Failure | None = None
     gate: asyncio.Event | None = None
@@ -49,8 +49,9 @@ class RouterChannel:
 
     async def _steps(self, request: Message) -> AsyncIterator[router_pb2.EmbedWithTriesResponse]:
         assert isinstance(request, router_pb2.EmbedWithTriesRequest)
-        if self.told is not None:
-            yield router_pb2.EmbedWithTriesResponse(tries={"attempts": self.told})
+        if self.told is None:
+            raise CallError(Failure("UNIMPLEMENTED", "UNIMPLEMENTED", "Method not found!"))
+        yield router_pb2.EmbedWithTriesResponse(tries={"attempts": self.told})
         yield router_pb2.EmbedWithTriesResponse(answer=await self._call(request.call))
 
     async def _call(self, request: Message) -> object:
@@ -60,7 +61,8 @@ class RouterChannel:
                 router_pb2.PlannedCandidate(model_name=name, provider="acme-ai", model=f"{name}-1")
                 for name in self.names
             ]
-            return router_pb2.PlanResponse(candidates=chosen, model_policy="embed#1")
+            tells = self.told is not None
+            return router_pb2.PlanResponse(candidates=chosen, model_policy="embed#1", tells_tries=tells)
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -107,6 +109,11 @@ async def test_vectors_are_checked_held_for_made_and_booked() -> None:
     assert [rate.unit for rate in report.rates] == ["requests"]
     assert {step.step for step in report.steps} == {"plan", "guard-input", "reserve", "model"}
     assert case.records.get("acme", "q-1") is case.record
+
+
+async def test_a_router_of_the_release_before_makes_vectors_too() -> None:
+    """Of two candidates it was asked for tries, which it does not tell: until it was replaced nobody got vectors."""
+    assert (await Case(channel=RouterChannel(names=("embed", "other"))).embed()).dimensions == 2
 
 
 async def test_vectors_that_were_granted_from_a_lease_say_so() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from llmops.common.v1 import chat_pb2, usage_pb2
+from llmops.common.v1 import usage_pb2
 from llmops.router.v1 import router_pb2
 
 from meshkit.errors import CallError, Failure
@@ -20,6 +20,8 @@ BROKEN = router_pb2.Attempt(
     provider="a", model="one", outcome=router_pb2.ATTEMPT_OUTCOME_BROKEN, usage=usage_pb2.Usage(input_tokens=3)
 )
 TWO, THREE = (router_pb2.Attempt(provider="b", model=model) for model in ("two", "three"))
+
+WAITING = router_pb2.Attempt(provider="b", model="two", cause="waits-for-connection")
 
 
 async def test_a_whole_answer_comes_after_the_tries_that_were_told() -> None:
@@ -68,41 +70,19 @@ async def test_what_came_before_a_model_that_is_waited_for_is_not_its_own() -> N
 
 
 async def test_who_waits_for_a_connection_is_not_at_work() -> None:
-    waiting = router_pb2.Attempt(provider="b", model="two", cause="waits-for-connection")
-    told = router_pb2.CompleteWithTriesResponse(tries=router_pb2.TriesSoFar(attempts=[BROKEN, waiting, THREE]))
+    told = router_pb2.CompleteWithTriesResponse(tries=router_pb2.TriesSoFar(attempts=[BROKEN, WAITING, THREE]))
     progress, plan = Progress(), Plan((), ("one", "two", "three"), 0, "")
     with pytest.raises(ModelFailed):
         await RemoteRouter(StreamOf(told)).complete(any_turn(), plan, UNCHECKED, progress)
     assert (progress.running, progress.ended) == ((Candidate("b", "three"),), 1)
 
 
-class Unary:
-    """A channel that answers `Complete`; whatever else is asked for fails."""
-
-    def unary_unary(self, path: str, *_: object, **__: object) -> Any:
-        async def answered(request: object, timeout: float | None = None) -> router_pb2.CompleteResponse:  # noqa: ASYNC109
-            assert path.endswith("/Complete")
-            return router_pb2.CompleteResponse(completion={"content": "hi"})
-
-        return answered
-
-    def unary_stream(self, *_: object, **__: object) -> None:
-        return None
-
-
-async def test_of_a_call_that_one_model_is_asked_once_nothing_is_told() -> None:
-    """Between processes a stream of its own costs three times as much as a call among many."""
-    plan = Plan((), ("one",), 0, "")
-    got = await RemoteRouter(Unary()).complete(any_turn(), plan, UNCHECKED, Progress())
-    assert isinstance(got.completion, chat_pb2.Completion)
-    assert got.completion.content == "hi"
-
-
-async def test_that_nobody_is_at_work_before_a_retry_is_told_of_one_model_too() -> None:
-    """Who left in the pause after a refusal, of seconds, paid for a call that the provider had refused."""
-    told = router_pb2.CompleteWithTriesResponse(tries=router_pb2.TriesSoFar(attempts=[REFUSED]))
-    plan = Plan((Candidate("a", "one"),), ("one",), 0, "", may_retry=True)
+@pytest.mark.parametrize("told", [WAITING, REFUSED])
+async def test_that_nobody_is_at_work_is_told_of_one_model_too(told: router_pb2.Attempt) -> None:
+    """Who left while his call waited for a connection, or in the pause after a refusal, paid for it."""
+    step = router_pb2.CompleteWithTriesResponse(tries=router_pb2.TriesSoFar(attempts=[told]))
+    plan = Plan((Candidate("a", "one"),), ("one",), 0, "")
     progress = Progress()
     with pytest.raises(ModelFailed):
-        await RemoteRouter(StreamOf(told)).complete(any_turn(), plan, UNCHECKED, progress)
+        await RemoteRouter(StreamOf(step)).complete(any_turn(), plan, UNCHECKED, progress)
     assert progress.at_work(plan) == ()
