@@ -36,8 +36,9 @@ def open_mux_channel(
 class MuxChannel:
     """A channel to a peer. Give it to a generated stub.
 
-    A unary call, or a stream of few messages, goes into a stream when one is up and the request is small; else by an
-    RPC of its own, as on a RemoteChannel: fail fast, retried by the contract's word, over all replicas in turn.
+    A unary call, or a stream of few messages, goes into a stream when one is up, the request is small and its deadline
+    comes before the stream's; else by an RPC of its own, as on a RemoteChannel: fail fast, retried by the contract's
+    word, over all replicas in turn.
     """
 
     def __init__(self, remote: RemoteChannel, streams: Streams, mesh_key: str = "") -> None:
@@ -122,9 +123,11 @@ def _send(
     metadata: Metadata,
     mesh_key: str,
 ) -> C | None:
-    """Begins a call in the stream. Returns None for what is too large for it."""
+    """Begins a call in the stream. Returns None for what is too large for it, or may last longer than it."""
     caller = current_or_none()
     deadline_s = deadline_for(loop, rpc.method, caller, timeout_s)
+    if deadline_s > stream.ends_s:
+        return None
     serialised = rpc.serialize(request)
     if len(serialised) > stream.max_request_bytes:
         return None

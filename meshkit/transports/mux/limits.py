@@ -8,7 +8,7 @@ SERVICE = "llmops.mesh.v1.MeshService"
 EXCHANGE = f"/{SERVICE}/Exchange"
 # Longer requests travel as RPCs of their own, so that short ones need not wait behind them.
 MAX_REQUEST_BYTES = 256 * 1024
-# What gRPC allows for the metadata of a call.
+# Metadata of a call in a stream. With more it is an RPC of its own, for which our servers take 24 KiB.
 MAX_HEADER_BYTES = 16 * 1024
 # A batch holds no more, unless a single outcome does.
 MAX_BATCH_BYTES = 1024 * 1024

@@ -156,7 +156,9 @@ class Streams:
         channel = connection(target, peer, peer.server_name or host, options)
         # Bytes on both sides: batches are joined before they are sent.
         exchange: Any = channel.stream_stream(EXCHANGE)
-        call = exchange(timeout=method_at(EXCHANGE).default_timeout_s)
+        life_s = method_at(EXCHANGE).default_timeout_s
+        ends_s = asyncio.get_running_loop().time() + life_s
+        call = exchange(timeout=life_s)
         first: Any = grpc.aio.EOF
         try:
             first = await call.read()
@@ -165,7 +167,7 @@ class Streams:
                 await channel.close()
         if first is grpc.aio.EOF:
             raise ConnectionError("the peer ended the stream at once")
-        return MuxStream(channel, call, peer.max_message_bytes, mesh_pb2.ExchangeResponse.FromString(first))
+        return MuxStream(channel, call, peer.max_message_bytes, mesh_pb2.ExchangeResponse.FromString(first), ends_s)
 
     def _begin(self, stream: MuxStream) -> None:
         self._up.append(stream)

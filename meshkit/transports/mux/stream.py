@@ -32,8 +32,15 @@ class MuxStream:
     """
 
     def __init__(
-        self, connection: grpc.aio.Channel, call: Any, max_message_bytes: int, opening: mesh_pb2.ExchangeResponse
+        self,
+        connection: grpc.aio.Channel,
+        call: Any,
+        max_message_bytes: int,
+        opening: mesh_pb2.ExchangeResponse,
+        ends_s: float,
     ) -> None:
+        # Its deadline on the loop's clock, with which everything in it ends.
+        self.ends_s = ends_s
         self._connection = connection
         self._call = call
         self._opening: bytes = mesh_pb2.ExchangeRequest(

@@ -23,6 +23,7 @@ from meshkit.errors import CallError, Overloaded
 from meshkit.identity import ConfiguredKeys, StoredKey, key_digest
 from meshkit.interceptors import build_chain
 from meshkit.interceptors.admission import AdmissionSettings
+from meshkit.methods import method_at
 from meshkit.metrics import MetricsRegistry
 from meshkit.tracing import Tracing, TracingSettings
 from meshkit.transports.local import LocalChannel
@@ -216,6 +217,14 @@ async def test_it_shares_the_stream_of_unary_calls(mux: Bench) -> None:
 async def test_a_large_request_is_an_rpc_of_its_own(mux: Bench) -> None:
     assert await heard(mux.stub.CompleteWithTries(asking("x" * limits.MAX_REQUEST_BYTES), metadata=AUTHORISED))
     assert mux.seen.methods[PATH] == 1
+
+
+async def test_what_may_last_longer_than_the_shared_stream_is_an_rpc_of_its_own(mux: Bench) -> None:
+    """It was lost when that reached its own deadline, however much time its caller had."""
+    longest_s = method_at(EXCHANGE).default_timeout_s
+    assert await heard(mux.stub.CompleteWithTries(asking("go"), metadata=AUTHORISED, timeout=longest_s + 1))
+    assert await mux.stub.Plan(pb.PlanRequest(), metadata=AUTHORISED, timeout=longest_s + 1)
+    assert mux.seen.methods == {EXCHANGE: 1, PATH: 1, f"/{SERVICE}/Plan": 1}
 
 
 async def test_a_peer_of_the_release_before_is_asked_by_rpcs(monkeypatch: pytest.MonkeyPatch) -> None:

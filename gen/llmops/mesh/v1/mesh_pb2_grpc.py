@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class MeshServiceStub(object):
-    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves nothing: each call in it has a
-    credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
+    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves
+    nothing: each call in it has a credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
     it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
     batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
@@ -46,8 +46,8 @@ class MeshServiceStub(object):
 
 
 class MeshServiceServicer(object):
-    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves nothing: each call in it has a
-    credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
+    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves
+    nothing: each call in it has a credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
     it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
     batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
@@ -79,8 +79,8 @@ def add_MeshServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MeshService(object):
-    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves nothing: each call in it has a
-    credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
+    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves
+    nothing: each call in it has a credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
     it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
     batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """

@@ -29,8 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MeshServiceStub:
-    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves nothing: each call in it has a
-    credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
+    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves
+    nothing: each call in it has a credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
     it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
     batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
@@ -48,8 +48,8 @@ class MeshServiceStub:
 
 @_typing.type_check_only
 class MeshServiceAsyncStub(MeshServiceStub):
-    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves nothing: each call in it has a
-    credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
+    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves
+    nothing: each call in it has a credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
     it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
     batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
@@ -63,8 +63,8 @@ class MeshServiceAsyncStub(MeshServiceStub):
     """
 
 class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves nothing: each call in it has a
-    credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
+    """Carries unary calls, and streams of few messages, of every service that the peer serves. The stream itself proves
+    nothing: each call in it has a credential, a deadline and a request of its own and is identified, authorised, validated, admitted and counted as if
     it had come by itself. A broken bound ends the call (RESOURCE_EXHAUSTED). The stream ends with RESOURCE_EXHAUSTED for a
     batch that is too long, with INVALID_ARGUMENT for one that cannot be read.
     """
