@@ -24,6 +24,9 @@ from meshkit.transports.status import decode
 
 _KEEPALIVE_MS = 30_000
 _MAX_BACKOFF_S = "1s"
+# Of a failure: a hundred tries, the most of a call, have 30 KiB in its details. By itself gRPC takes 8 KiB, and up to
+# 16 KiB by chance; what has more is RESOURCE_EXHAUSTED, whatever it was.
+_MAX_TRAILER_BYTES = 64 * 1024
 # gRPC's throttle: a failure takes a token, a success gives a part of one, and below half of them nothing is repeated.
 RETRY_TOKENS = 10
 RETRY_TOKEN_RATIO = 0.1
@@ -106,6 +109,8 @@ def connection(target: str, peer: PeerSettings, server_name: str, options: list[
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_receive_message_length", peer.max_message_bytes),
         ("grpc.max_send_message_length", peer.max_message_bytes),
+        ("grpc.max_metadata_size", _MAX_TRAILER_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_TRAILER_BYTES),
     ]
     if not peer.tls:
         return grpc.aio.insecure_channel(target, options=options)

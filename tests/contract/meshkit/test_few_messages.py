@@ -96,7 +96,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def opened(transport: str, **peer: Any) -> AsyncIterator[Bench]:
+async def opened(transport: str, kind: type[Double] = Double, **peer: Any) -> AsyncIterator[Bench]:
     chain = build_chain(
         Tracing(TracingSettings(), "test"),
         MetricsRegistry(),
@@ -107,7 +107,7 @@ async def opened(transport: str, **peer: Any) -> AsyncIterator[Bench]:
         MESH_KEY,
     )
     table: Any = HandlerTable(chain)
-    double: Any = Double()  # type: ignore[abstract]
+    double: Any = kind()
     router_pb2_grpc.add_RouterServiceServicer_to_server(double, table)
     if transport == "local":
         local: Any = LocalChannel(table)
