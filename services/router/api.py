@@ -243,7 +243,6 @@ def _plan_response(plan: Plan, policy: str, timeouts_s: Sequence[float], budget_
         apology=route.apology,
         allow_stale=route.allow_stale,
         wants_embedding=route.judges_complexity(),
-        tells_tries=True,
     )
     for spec, reason in plan.for_a_cause():
         if plan.candidates:

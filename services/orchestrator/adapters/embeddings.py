@@ -15,6 +15,7 @@ from meshkit.errors import CallError
 from services.orchestrator.adapters.conversation import Conversation, conversation_of, messages_to_send, text_bytes
 from services.orchestrator.adapters.prompts import DEFAULT_POLICY
 from services.orchestrator.adapters.router import (
+    ATTEMPTS_KEY,
     attempts_of,
     billed_lines,
     lines_of,
@@ -104,7 +105,7 @@ class RemoteEmbedder:
             labels=call.labels,
         )
         try:
-            response = await self._vectors(request, plan, progress)
+            response = await self._vectors(request, progress)
         except CallError as error:
             raise model_failed(error) from error
         payload = pb.EmbedResponse(
@@ -120,15 +121,16 @@ class RemoteEmbedder:
             response.attempts,
         )
 
-    async def _vectors(
-        self, request: router_pb2.EmbedRequest, plan: Plan, progress: Progress
-    ) -> router_pb2.EmbedResponse:
-        """A router of the release before has no EmbedWithTries."""
-        if not plan.tells_tries:
-            answer: router_pb2.EmbedResponse = await self._stub.Embed(request)
-            return answer
+    async def _vectors(self, request: router_pb2.EmbedRequest, progress: Progress) -> router_pb2.EmbedResponse:
         told = router_pb2.EmbedWithTriesRequest(call=request)
-        return await told_answer(self._stub.EmbedWithTries(told), progress)  # type: ignore[no-any-return]
+        try:
+            return await told_answer(self._stub.EmbedWithTries(told), progress)  # type: ignore[no-any-return]
+        except CallError as error:
+            # A router of the release before does not know the RPC. One that does names its tries, be there none.
+            if error.status != "UNIMPLEMENTED" or ATTEMPTS_KEY in error.metadata:
+                raise
+        answer: router_pb2.EmbedResponse = await self._stub.Embed(request)
+        return answer
 
     def billed_lines(self, error: Exception) -> tuple[UsageLine, ...] | None:
         """See Embedder."""

@@ -149,7 +149,6 @@ def plan_of(response: router_pb2.PlanResponse, *, structured: bool = False) -> P
         response.wants_embedding,
         None if candidates else _refusal(response),
         drained=frozenset(Candidate(c.provider, c.model) for c in response.candidates if c.drain_on_cancel),
-        tells_tries=response.tells_tries,
     )
 
 

@@ -67,8 +67,7 @@ class Plan:
     their first candidate alone and go on to the others when its answer is not trusted. When no model answers, an
     earlier answer past its time may be served (`allow_stale`), then `apology`, a completion; None means the error.
     `refusal` is why nobody can be asked, of a plan without candidates. A call by this plan may take `time_share` of the
-    time that is left. Calls of those in `drained` are read to their end when their caller leaves. `tells_tries`: who
-    is asked for vectors is told while they are made; an older router does not.
+    time that is left. Calls of those in `drained` are read to their end when their caller leaves.
     """
 
     candidates: tuple[Candidate, ...]
@@ -84,7 +83,6 @@ class Plan:
     refusal: Exception | None = None
     time_share: float = 1.0
     drained: frozenset[Candidate] = frozenset()
-    tells_tries: bool = False
 
 
 @dataclass(frozen=True, slots=True)

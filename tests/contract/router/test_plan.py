@@ -52,7 +52,6 @@ async def test_a_plan_says_all_that_decides(start: Any) -> None:
         (DEFAULT_MODEL, "other-language", "It is for language de.")
     ]
     assert (plan.strategy, plan.max_billed_calls, plan.apology, plan.allow_stale) == ("ordered", 2, "Sorry.", True)
-    assert plan.tells_tries
     assert (plan.shadow.model_name, plan.HasField("cascade")) == ("wide", False)
     open_plan = await stub.Plan(pb.PlanRequest(), metadata=CALLER)
     assert [c.model_name for c in open_plan.candidates] == ["big", DEFAULT_MODEL, "wide"]

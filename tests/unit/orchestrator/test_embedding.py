@@ -42,6 +42,7 @@ class RouterChannel:
     gate: asyncio.Event | None = None
     names: tuple[str, ...] = ("embed",)
     told: list[router_pb2.Attempt] | None = None
+    unserved: Failure = Failure("UNIMPLEMENTED", "UNSUPPORTED", "Method not found!")
     sent: list[tuple[Message, CallContext]] = field(default_factory=list)
 
     def __getattr__(self, arity: str) -> Callable[..., Callable[..., Any]]:
@@ -50,7 +51,7 @@ class RouterChannel:
     async def _steps(self, request: Message) -> AsyncIterator[router_pb2.EmbedWithTriesResponse]:
         assert isinstance(request, router_pb2.EmbedWithTriesRequest)
         if self.told is None:
-            raise CallError(Failure("UNIMPLEMENTED", "UNIMPLEMENTED", "Method not found!"))
+            raise CallError(self.unserved)
         yield router_pb2.EmbedWithTriesResponse(tries={"attempts": self.told})
         yield router_pb2.EmbedWithTriesResponse(answer=await self._call(request.call))
 
@@ -61,8 +62,7 @@ class RouterChannel:
                 router_pb2.PlannedCandidate(model_name=name, provider="acme-ai", model=f"{name}-1")
                 for name in self.names
             ]
-            tells = self.told is not None
-            return router_pb2.PlanResponse(candidates=chosen, model_policy="embed#1", tells_tries=tells)
+            return router_pb2.PlanResponse(candidates=chosen, model_policy="embed#1")
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -114,6 +114,14 @@ async def test_vectors_are_checked_held_for_made_and_booked() -> None:
 async def test_a_router_of_the_release_before_makes_vectors_too() -> None:
     """Of two candidates it was asked for tries, which it does not tell: until it was replaced nobody got vectors."""
     assert (await Case(channel=RouterChannel(names=("embed", "other"))).embed()).dimensions == 2
+
+
+async def test_what_no_model_can_do_is_asked_once() -> None:
+    unable = Failure("UNIMPLEMENTED", "UNSUPPORTED", "no model can", {"attempts_json": "[]"})
+    case = Case(channel=RouterChannel(unserved=unable))
+    with pytest.raises(ModelFailed, match="no model can"):
+        await case.embed()
+    assert [type(request) for request, _ in case.channel.sent] == [router_pb2.PlanRequest]
 
 
 async def test_vectors_that_were_granted_from_a_lease_say_so() -> None:

@@ -225,7 +225,6 @@ RICH = router_pb2.PlanResponse(
     apology="sorry",
     allow_stale=True,
     wants_embedding=True,
-    tells_tries=True,
 )
 
 
@@ -242,7 +241,6 @@ async def test_all_that_a_plan_says_is_heard() -> None:
         allow_stale=True,
         apology=chat_pb2.Completion(content="sorry", finish_reason=chat_pb2.FINISH_REASON_STOP),
         wants_embedding=True,
-        tells_tries=True,
     )
     plain = await RemoteRouter(PlanOf()).plan(any_turn())
     assert (plain.max_billed_calls, plain.min_confidence, plain.shadow, plain.apology) == (1, None, None, None)

@@ -332,7 +332,7 @@ class PlannedCascade(_message.Message):
     def __init__(self, min_confidence: _Optional[float] = ...) -> None: ...
 
 class PlanResponse(_message.Message):
-    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding", "refusal", "tells_tries")
+    __slots__ = ("candidates", "rejected", "model_policy", "strategy", "max_billed_calls", "shadow", "cascade", "apology", "allow_stale", "wants_embedding", "refusal")
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -344,7 +344,6 @@ class PlanResponse(_message.Message):
     ALLOW_STALE_FIELD_NUMBER: _ClassVar[int]
     WANTS_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
-    TELLS_TRIES_FIELD_NUMBER: _ClassVar[int]
     candidates: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
     rejected: _containers.RepeatedCompositeFieldContainer[RejectedCandidate]
     model_policy: str
@@ -356,8 +355,7 @@ class PlanResponse(_message.Message):
     allow_stale: bool
     wants_embedding: bool
     refusal: PlanRefusal
-    tells_tries: bool
-    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ..., refusal: _Optional[_Union[PlanRefusal, _Mapping]] = ..., tells_tries: bool = ...) -> None: ...
+    def __init__(self, candidates: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[RejectedCandidate, _Mapping]]] = ..., model_policy: _Optional[str] = ..., strategy: _Optional[str] = ..., max_billed_calls: _Optional[int] = ..., shadow: _Optional[_Union[PlannedShadow, _Mapping]] = ..., cascade: _Optional[_Union[PlannedCascade, _Mapping]] = ..., apology: _Optional[str] = ..., allow_stale: bool = ..., wants_embedding: bool = ..., refusal: _Optional[_Union[PlanRefusal, _Mapping]] = ...) -> None: ...
 
 class PlanRefusal(_message.Message):
     __slots__ = ("status", "reason", "message", "feature", "retry_after")
