@@ -60,7 +60,7 @@ chaos: $(VENV)/.complete-dev.lock ## processes killed in mid-request
 
 soak: $(VENV)/.complete-dev.lock ## a million steps of the ledger against its model, and new random cases; minutes
 	@$(BIN)/pytest -q -m soak
-	@HYPOTHESIS_PROFILE=new-cases $(BIN)/pytest -q -m "not soak" tests/unit
+	@HYPOTHESIS_PROFILE=new-cases $(BIN)/pytest -q -m "not soak" --numprocesses $(TEST_PROCESSES) --dist loadfile tests/unit
 
 check: $(VENV)/.complete-dev.lock .venv-protos/.complete-protos.lock ## lint, types, contract, architecture
 	@$(BIN)/ruff format --check .

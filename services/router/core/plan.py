@@ -270,14 +270,14 @@ def _at_once(
     """Those named for a cause that is known beforehand: no candidate that keeps out for it would be asked to say so.
 
     `last`: who may be tried after all. `is_narrowed`: none of the candidates was planned. Should the cause be over by
-    now, those that money is held for are asked all the same.
+    now, those that money is held for are asked all the same, unless no candidate turned out to be for this call.
     """
     too_long = not last and any(standing.too_long for standing in candidates)
     limited = any(standing.limited for standing in candidates)
     by_length = [(spec, "the conversation is too long for the candidates") for spec in context]
     by_limit = [(spec, "the providers of the candidates limit us") for spec in limits]
     named = (by_length if too_long else []) + (by_limit if limited else [])
-    if is_narrowed and not named:
+    if is_narrowed and not named and any(s.no is None and s.finding.holds is not False for s in candidates):
         named = by_limit or by_length
     ranked = {spec.name: Ranked(spec, words) for spec, words in reversed(named)}
     return tuple(reversed(ranked.values()))

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from services.router.adapters.memory import ManualLoad
-from services.router.core.catalogue import RouteSpec
+from services.router.core.catalogue import Condition, RouteSpec
 from services.router.core.chat import Message
+from services.router.core.facts import Needs
 from services.router.core.planner import Planner
 from services.router.core.ports import Shut
 from tests.unit.router.test_planning import CALL, FAILED, LIMITED, A, B, C, at, before, callable_names, order, reasons
@@ -62,3 +63,14 @@ def test_of_a_narrowed_route_nobody_is_left_out_whatever_cause_is_over() -> None
     windows = RouteSpec("r", (short,), 1, context_fallbacks=(B,))
     fits = Planner().at(windows.among(("b",)), CALL, ManualLoad(), 10.0, streamed=True, whole=windows)
     assert order(fits) == "b", "the guard made the conversation shorter"
+
+
+def test_of_a_narrowed_route_nobody_is_asked_for_a_call_that_no_candidate_is_for() -> None:
+    """Whoever planned had not counted, so the condition was open. Without names of models such a call is refused."""
+    route = RouteSpec("r", (A,), 1, conditions={"a": Condition(min_input_tokens=400)}, rate_limit_fallbacks=(B,))
+    load = ManualLoad()
+    load.shut_by = {"a": LIMITED}
+    planned = Planner().before(route, CALL.origin, Needs(), load, 10.0)
+    assert order(planned) == "b"
+    called = Planner().at(route.among(("b",)), CALL, load, 10.0, streamed=True, whole=route)
+    assert order(called) == order(Planner().at(route, CALL, load, 10.0, streamed=True)) == ""

@@ -176,7 +176,9 @@ def test_whoever_is_called_was_in_the_plan(
     guard ran before.
     """
     if not counted:
-        route = replace(route, candidates=tuple(replace(spec, context_tokens=0) for spec in route.candidates))
+        ladders = ("candidates", "context_fallbacks", "content_policy_fallbacks", "rate_limit_fallbacks")
+        endless = {k: tuple(replace(spec, context_tokens=0) for spec in getattr(route, k)) for k in ladders}
+        route = replace(route, **endless)  # type: ignore[arg-type]
     register = VendorRegister({}, {name: Requirement(name) for name in CLASSES})
     planner = Planner(register, scorer=Verdicts(*verdicts))
     needs = Needs(tools=bool(call.tools), input_tokens=int(size_tokens(call) * counted))
