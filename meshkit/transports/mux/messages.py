@@ -63,7 +63,6 @@ class MuxMessages:
             failure = outcome.failure
             self._finish(self._failed(code_of(failure.code), failure.message, failure.details))
         else:
-            self._leave()
             words = "the peer's answer is of a kind that is not known here"
             self._finish(self._failed(grpc.StatusCode.INTERNAL, words))
 

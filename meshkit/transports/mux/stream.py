@@ -49,7 +49,7 @@ class MuxStream:
         self._max_batch_bytes = min(MAX_BATCH_BYTES, max_message_bytes, opening.max_batch_bytes or MAX_BATCH_BYTES)
         # What is longer goes by an RPC of its own; whatever is not fits into a batch.
         self.max_request_bytes = min(MAX_REQUEST_BYTES, self._max_batch_bytes - MAX_HEADER_BYTES)
-        # An older peer answers unary calls alone.
+        # A peer of the release before knows unary calls only.
         self.carries_messages = opening.carries_messages
         self._calls: dict[int, Carried] = {}
         self._queue: deque[Carried] = deque()

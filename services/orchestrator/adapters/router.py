@@ -175,7 +175,8 @@ def attempts_of(error: Exception) -> Sequence[object]:
 async def told_answer(stream: Any, progress: Progress) -> Any:
     """The answer of a call that is told of, with what was told in `progress`. Raises CallError, ModelFailed.
 
-    Read to its end: at the router, who leaves before is a caller who left.
+    Read to its end: at the router, who leaves before is a caller who left. What fails after the answer takes nothing
+    from it.
     """
     answer = None
     try:
